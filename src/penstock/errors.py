@@ -1,0 +1,173 @@
+"""The one exception tree of Penstock.
+
+    PenstockError
+    ├── DeclarationError    definitions that cannot work; holds every fault found
+    ├── SettingsError       a setting is wrong: names it, what was expected, where it was read
+    ├── NotFoundError       no such thing; names the nearest one that exists
+    ├── InputError          data or an argument does not fit what it is handed to
+    ├── ConflictError       somebody else changed it first, or it exists with another content
+    ├── NotReadyError       an earlier step has to be done first; says which
+    ├── GateError           a gate refused a candidate
+    ├── AccessError         the caller has no identity or not the role it takes
+    ├── StateError          what is stored on disk cannot be read or was altered
+    ├── UserCodeError       a function of the user failed; keeps their traceback
+    ├── NotSupportedError   not built; says what is
+    └── RetryableError      may succeed when tried again
+        └── UnavailableError   a resource is busy or cannot be reached
+
+Every error says what was wrong, what was expected and what to do. The facts stay readable as
+``error.facts``, and every error survives pickling, since work runs in other processes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = [
+    "AccessError",
+    "ConflictError",
+    "DeclarationError",
+    "GateError",
+    "InputError",
+    "NotFoundError",
+    "NotReadyError",
+    "NotSupportedError",
+    "PenstockError",
+    "RetryableError",
+    "SettingsError",
+    "StateError",
+    "UnavailableError",
+    "UserCodeError",
+    "nearest",
+]
+
+
+class PenstockError(Exception):
+    """Base of everything Penstock raises on purpose.
+
+    Args:
+        message: What was wrong, what was expected, what to do.
+        facts: The values the message was made from, for programs.
+    """
+
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts: Mapping[str, object] = facts
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, dict(self.facts))
+
+    @property
+    def kind(self) -> str:
+        """The error's name as clients see it: ``not_found`` for ``NotFoundError``."""
+        name = type(self).__name__.removesuffix("Error")
+        return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+class DeclarationError(PenstockError):
+    """One or more definitions cannot work; ``faults`` lists all of them."""
+
+    @classmethod
+    def of(cls, subject: str, faults: Iterable[str]) -> DeclarationError:
+        """Build the error of one subject from the faults found in it."""
+        found = tuple(faults)
+        lines = "\n".join(f"  - {fault}" for fault in found)
+        return cls(f"{subject} cannot work:\n{lines}", subject=subject, faults=found)
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Every fault, in the order found."""
+        found = self.facts.get("faults", ())
+        return tuple(str(fault) for fault in found) if isinstance(found, (list, tuple)) else ()
+
+
+class SettingsError(PenstockError):
+    """A setting is wrong."""
+
+
+class NotFoundError(PenstockError):
+    """Nothing of that name exists."""
+
+    @classmethod
+    def of(
+        cls, kind: str, name: str, known: Iterable[str] = (), *, hint: str = ""
+    ) -> NotFoundError:
+        """Build the error for an unknown name, with the nearest known one.
+
+        Args:
+            kind: What was looked for, such as ``"model"``.
+            name: The name that was given.
+            known: The names that exist.
+            hint: What to do, where the known names do not say it.
+        """
+        names = sorted(set(known))
+        parts = [f"There is no {kind} {name!r}.", nearest(name, names), hint]
+        message = " ".join(part for part in parts if part)
+        return cls(message, kind=kind, name=name, known=names)
+
+
+class InputError(PenstockError):
+    """Data or an argument does not fit."""
+
+
+class ConflictError(PenstockError):
+    """The thing changed, or exists with another content."""
+
+
+class NotReadyError(PenstockError):
+    """An earlier step has to be done first."""
+
+
+class GateError(PenstockError):
+    """A gate refused."""
+
+
+class AccessError(PenstockError):
+    """No identity, or not the role it takes."""
+
+
+class StateError(PenstockError):
+    """Stored state cannot be read, or was altered."""
+
+
+class UserCodeError(PenstockError):
+    """A function of the user failed."""
+
+
+class NotSupportedError(PenstockError):
+    """Not built."""
+
+
+class RetryableError(PenstockError):
+    """May succeed when tried again."""
+
+
+class UnavailableError(RetryableError):
+    """A resource is busy or cannot be reached."""
+
+
+def nearest(name: str, known: Iterable[str], *, show: int = 8) -> str:
+    """Say which known name was probably meant, or which names there are.
+
+    Args:
+        name: The unknown name.
+        known: The names that exist.
+        show: How many known names to list when none is near.
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    if not names:
+        return ""
+    more = f" and {len(names) - show} more" if len(names) > show else ""
+    return f"Known: {', '.join(repr(n) for n in names[:show])}{more}."
+
+
+def _rebuild(cls: type[PenstockError], message: str, facts: Mapping[str, object]) -> PenstockError:
+    return cls(message, **facts)

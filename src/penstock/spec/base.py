@@ -1,0 +1,87 @@
+"""What every declared value shares: it is frozen, does no I/O and reports all its faults at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Declared", "Named", "Value", "unique_faults"]
+
+NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A frozen, keyword-only value that checks itself when it is built.
+
+    Subclasses yield what is wrong with them from ``_faults``; building raises one
+    ``DeclarationError`` with all of it. Lists are taken as tuples.
+    """
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, list):
+                msgspec.structs.force_setattr(self, name, tuple(value))
+        faults = list(self._faults())
+        if faults:
+            raise DeclarationError.of(self._subject(), faults)
+
+    def _subject(self) -> str:
+        """How messages call this value."""
+        return type(self).__name__
+
+    def _faults(self) -> Iterator[str]:
+        """Yield each thing that is wrong with this value."""
+        yield from ()
+
+
+class Declared(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """A value of a project that others refer to by name.
+
+    Attributes:
+        name: Lower-case letters, digits, ``_`` and ``-``; unique among its kind in a project.
+        description: What it is for; shown, never interpreted.
+        owner: Who answers for it.
+        tags: Words to find and to protect it by.
+    """
+
+    name: str = ""
+    description: str = ""
+    owner: str = ""
+    tags: tuple[str, ...] = ()
+
+    def _subject(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    def _faults(self) -> Iterator[str]:
+        if not self.name:
+            yield "name is empty; give it one"
+        elif not set(self.name) <= NAME_CHARACTERS:
+            wrong = "".join(sorted(set(self.name) - NAME_CHARACTERS))
+            yield (
+                f"name {self.name!r} has the characters {wrong!r}; "
+                "use lower-case letters, digits, '_' and '-'"
+            )
+
+
+class Named(Declared, frozen=True, omit_defaults=True):
+    """A declaration whose name comes first: ``Entity("symbol")``."""
+
+    name: str
+
+
+def unique_faults(what: str, names: list[str]) -> Iterator[str]:
+    """Yield a fault for each name that occurs more than once.
+
+    Args:
+        what: How to call one of them, such as ``"feature"``.
+        names: The names in order.
+    """
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"{what} {name!r} is declared {names.count(name)} times; give each its own name"

@@ -1,0 +1,165 @@
+"""Datasets: features and a label at the rows of a spine, and how they are split."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from penstock.errors import nearest
+
+from .base import Named, Value, unique_faults
+from .durations import duration_text, duration_us
+from .expressions import Expression, columns_of, is_condition, leads_of
+from .features import FeatureView
+from .sources import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "Dataset",
+    "Label",
+    "RandomSplit",
+    "ShuffledSplit",
+    "Split",
+    "StratifiedSplit",
+    "TimeSplit",
+]
+
+SUM_TOLERANCE = 1e-9
+
+
+class Label(Value, frozen=True, kw_only=False):
+    """What is to be predicted, as an expression over the spine's records.
+
+    Attributes:
+        name: Column of the label in the dataset.
+        expression: Its value; only here may ``lead`` look ahead. A condition makes the task a
+            binary classification, anything else a regression. Rows without a value are left out
+            and counted.
+    """
+
+    name: str
+    expression: Expression
+
+
+class _Shares(Value, frozen=True, omit_defaults=True):
+    """Shares of the three parts; they add up to 1."""
+
+    train: float = 0.7
+    validation: float = 0.15
+    test: float = 0.15
+
+    def _faults(self) -> Iterator[str]:
+        shares = {"train": self.train, "validation": self.validation, "test": self.test}
+        for part, share in shares.items():
+            if not 0 < share < 1:
+                yield f"{part}={share} is no share between 0 and 1"
+        if abs(sum(shares.values()) - 1) > SUM_TOLERANCE:
+            yield f"the shares add up to {sum(shares.values()):g}; they have to add up to 1"
+
+
+class TimeSplit(_Shares, frozen=True, tag="time"):
+    """Oldest rows train, newest test, with a gap between the parts.
+
+    Attributes:
+        embargo: Rows whose time is within this of the next part's first row are left out; at
+            least the label's horizon, so that no label of one part looks into the next.
+    """
+
+    embargo: str = ""
+
+    @property
+    def embargo_us(self) -> int:
+        """The gap between the parts, in microseconds."""
+        return duration_us(self.embargo) if self.embargo else 0
+
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
+        try:
+            duration_us(self.embargo or "0s")
+        except ValueError as error:
+            yield f"embargo: {error}"
+
+
+class RandomSplit(_Shares, frozen=True, tag="random"):
+    """Each row goes to a part by itself, by a hash of its entity, time and the seed.
+
+    A row keeps its part when others are added. The sizes are as close to the shares as chance has it.
+    """
+
+    seed: int = 0
+
+
+class ShuffledSplit(_Shares, frozen=True, tag="shuffled"):
+    """Rows are shuffled with the seed and cut at the exact shares."""
+
+    seed: int = 0
+
+
+class StratifiedSplit(_Shares, frozen=True, tag="stratified"):
+    """Shuffled within each value of the label, so that every part has the same proportions."""
+
+    seed: int = 0
+
+
+Split = TimeSplit | RandomSplit | ShuffledSplit | StratifiedSplit
+
+
+class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
+    """Features and label at every record of the spine, correct at that record's time.
+
+    Attributes:
+        spine: The source whose records give the rows: (entity, time when the record is known).
+        features: The views whose features are joined.
+        label: What is to be predicted; none for a dataset that is only scored.
+        split: How the rows are parted.
+    """
+
+    spine: Source
+    features: tuple[FeatureView, ...]
+    label: Label | None = None
+    split: Split = TimeSplit()
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Full names of all features, in the order models see them."""
+        return tuple(name for view in self.features for name in view.names)
+
+    @property
+    def horizon_us(self) -> int:
+        """How far the label looks ahead, in microseconds."""
+        if self.label is None:
+            return 0
+        return max((duration_us(node.by) for node in leads_of(self.label.expression)), default=0)
+
+    @property
+    def task(self) -> Literal["classification", "regression"]:
+        """What a model of this dataset does."""
+        condition = self.label is not None and is_condition(self.label.expression)
+        return "classification" if condition else "regression"
+
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
+        if not self.features:
+            yield "it has no feature views"
+        yield from unique_faults("feature view", [view.name for view in self.features])
+        for view in self.features:
+            if view.source.entity.name != self.spine.entity.name:
+                yield (
+                    f"view {view.name!r} is about {view.source.entity.name!r}, "
+                    f"the spine about {self.spine.entity.name!r}"
+                )
+        if self.label is not None:
+            yield from self._label_faults(self.label)
+
+    def _label_faults(self, label: Label) -> Iterator[str]:
+        columns = list(self.spine.schema)
+        wanted = columns_of(label.expression) | {n.column for n in leads_of(label.expression)}
+        for column in sorted(wanted - set(columns)):
+            yield f"label {label.name!r} reads {column!r}. {nearest(column, columns)}"
+        if isinstance(self.split, TimeSplit) and self.split.embargo_us < self.horizon_us:
+            need = duration_text(self.horizon_us)
+            yield (
+                f"label {label.name!r} looks {need} ahead, but the split leaves an embargo of "
+                f"{self.split.embargo or 'nothing'}; set embargo={need!r} or more"
+            )

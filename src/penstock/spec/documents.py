@@ -1,0 +1,149 @@
+"""Declarations as JSON documents, and back.
+
+In a document, a declaration that another refers to stands as ``{"ref": "source/candles"}``, so each is
+stored once and a change of one is a change of one document. The semantic fingerprint of a
+declaration covers those it refers to and leaves out what is only shown (description, owner, tags).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from penstock.errors import StateError
+
+from .base import Declared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = [
+    "declarations_in",
+    "fingerprint",
+    "from_document",
+    "key_of",
+    "kind_of",
+    "references_of",
+    "to_document",
+]
+
+D = TypeVar("D", bound=Declared)
+SHOWN_ONLY = ("description", "owner", "tags")
+REF = "ref"
+
+
+def kind_of(value: Declared | type[Declared]) -> str:
+    """The kind of a declaration as commands and documents call it: ``"feature_view"``."""
+    cls = value if isinstance(value, type) else type(value)
+    return str(cls.__struct_config__.tag)
+
+
+def key_of(value: Declared) -> str:
+    """The declaration's key among all: ``"source/candles"``."""
+    return f"{kind_of(value)}/{value.name}"
+
+
+def references_of(value: Declared) -> tuple[Declared, ...]:
+    """The declarations that this one refers to directly, in the order of its fields."""
+    return tuple(_inside(value))
+
+
+def declarations_in(values: Iterable[D]) -> tuple[D, ...]:
+    """The values and everything they refer to, each once, each after what it refers to.
+
+    Two unequal declarations of one kind and name both appear; whoever asked reports them.
+    """
+    found: list[D] = []
+
+    def visit(value: D) -> None:
+        if value in found:
+            return
+        for inner in references_of(value):
+            visit(inner)  # type: ignore[arg-type]  # a reference is a declaration like any other
+        found.append(value)
+
+    for value in values:
+        visit(value)
+    return tuple(found)
+
+
+def to_document(value: Declared) -> dict[str, object]:
+    """The declaration as plain JSON values, with references by key."""
+    document = _plain(value, top=True)
+    if not isinstance(document, dict):  # pragma: no cover - a struct always becomes a dict
+        raise TypeError(type(document))
+    return document
+
+
+def from_document(cls: type[D], document: Mapping[str, object], known: Mapping[str, Declared]) -> D:
+    """Rebuild a declaration.
+
+    Args:
+        cls: Its class.
+        document: What ``to_document`` made.
+        known: The declarations it may refer to, by key.
+
+    Raises:
+        StateError: The document does not describe such a declaration, or refers to one unknown.
+    """
+    try:
+        return msgspec.convert(_resolved(document, known), cls)
+    except (msgspec.ValidationError, KeyError) as error:
+        raise StateError(
+            f"The stored {kind_of(cls)} {document.get('name')!r} cannot be read: {error}. "
+            "It was written by another version; run 'penstock apply' again.",
+            name=document.get("name"),
+        ) from error
+
+
+def fingerprint(value: Declared) -> str:
+    """Hash (sha256, hex) of what the declaration means, through everything it refers to."""
+    document = {k: v for k, v in to_document(value).items() if k not in SHOWN_ONLY}
+    inner = {key_of(other): fingerprint(other) for other in references_of(value)}
+    text = json.dumps([document, inner], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _inside(value: object) -> Iterator[Declared]:
+    for child in _children(value):
+        if isinstance(child, Declared):
+            yield child
+        else:
+            yield from _inside(child)
+
+
+def _children(value: object) -> Iterator[object]:
+    if isinstance(value, msgspec.Struct):
+        yield from (getattr(value, name) for name in value.__struct_fields__)
+    elif isinstance(value, (list, tuple)):
+        yield from value
+    elif isinstance(value, dict):
+        yield from value.values()
+
+
+def _plain(value: object, *, top: bool = False) -> object:
+    if isinstance(value, Declared) and not top:
+        return {REF: key_of(value)}
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        tag = value.__struct_config__.tag
+        head: dict[str, object] = {} if tag is None else {"type": tag}
+        return head | {name: field for name, field in fields.items() if field not in ((), [], {})}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return msgspec.to_builtins(value)
+
+
+def _resolved(value: object, known: Mapping[str, Declared]) -> object:
+    if isinstance(value, dict):
+        if set(value) == {REF}:
+            return known[str(value[REF])]
+        return {key: _resolved(item, known) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolved(item, known) for item in value]
+    return value

@@ -1,0 +1,44 @@
+"""A project: everything declared together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .base import Named, unique_faults
+from .datasets import Dataset
+from .deployments import Deployment, Trigger
+from .documents import declarations_in, kind_of
+from .features import FeatureView
+from .models import Model
+from .monitors import Monitor
+from .sources import Entity, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Declaration", "Project"]
+
+Declaration = Entity | Source | FeatureView | Dataset | Model | Deployment | Monitor | Trigger
+
+
+class Project(Named, frozen=True, kw_only=True, tag="project"):
+    """Everything a team declares together.
+
+    What a declaration refers to belongs to the project too and need not be listed.
+
+    Attributes:
+        declarations: The declarations, in any order.
+    """
+
+    declarations: tuple[Declaration, ...] = ()
+
+    @property
+    def everything(self) -> tuple[Declaration, ...]:
+        """Every declaration, each after what it refers to."""
+        return declarations_in(self.declarations)
+
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
+        found = [(kind_of(value), value.name) for value in self.everything]
+        for kind in sorted({kind for kind, _ in found}):
+            yield from unique_faults(kind, [name for other, name in found if other == kind])

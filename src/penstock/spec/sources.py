@@ -1,0 +1,143 @@
+"""Entities and the sources their records come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from penstock.errors import nearest
+
+from .base import Named, Value
+from .dtypes import DType
+from .durations import duration_us
+from .expectations import Expectation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Entity", "Files", "Source", "Topic"]
+
+RESERVED = "_"  # columns that begin with it are the platform's own
+
+
+class Entity(Named, frozen=True, kw_only=True, tag="entity"):
+    """What features are about. Its name is also the column that identifies it.
+
+    Attributes:
+        dtype: Type of the key: text or whole number.
+    """
+
+    dtype: DType = DType.STRING
+
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
+        if self.dtype not in {DType.STRING, DType.INT64}:
+            yield f"dtype {self.dtype.value!r} cannot be a key; use ps.String or ps.Int64"
+
+
+class Files(Value, frozen=True, omit_defaults=True):
+    """Files that hold a source's records; each file is one batch.
+
+    Attributes:
+        pattern: Path or glob, relative to the project folder.
+        format: ``csv`` (``.gz`` too), ``parquet`` or ``jsonl``; from the file's ending when empty.
+        columns: The source's column to the file's column, where they differ.
+        name_as: Column filled with the file's name without its endings.
+    """
+
+    pattern: str
+    format: Literal["", "csv", "parquet", "jsonl"] = ""
+    columns: Mapping[str, str] = msgspec.field(default_factory=dict)
+    name_as: str = ""
+
+
+class Topic(Value, frozen=True, omit_defaults=True):
+    """A topic of the event log that carries a source's records.
+
+    Attributes:
+        name: Name of the topic.
+    """
+
+    name: str
+
+
+class Source(Named, frozen=True, kw_only=True, tag="source"):
+    """Where raw records come from and what they look like.
+
+    Attributes:
+        entity: What a record is about.
+        timestamp: The column with the record's own time.
+        schema: Every column and its type; the entity's key and the timestamp are among them.
+        nullable: Columns that may be empty; a float column among them takes NaN as empty.
+        expect: The rules a record has to keep.
+        known_after: How long after its timestamp a record is known, such as ``"1h"`` for a
+            candle stamped with its opening. Every time in features counts from then.
+        batch: The files it is read from.
+        stream: The topic its events arrive on; its own name when not given.
+    """
+
+    entity: Entity
+    timestamp: str
+    schema: Mapping[str, DType]
+    nullable: tuple[str, ...] = ()
+    expect: tuple[Expectation, ...] = ()
+    known_after: str = ""
+    batch: Files | None = None
+    stream: Topic | None = None
+
+    @property
+    def known_after_us(self) -> int:
+        """How long after its timestamp a record is known, in microseconds."""
+        return duration_us(self.known_after) if self.known_after else 0
+
+    @property
+    def topic(self) -> str:
+        """The topic of the event log its events arrive on."""
+        return self.stream.name if self.stream else self.name
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The columns that identify a record: those of ``unique``, else all of them."""
+        for rule in self.expect:
+            if rule.rule == "unique":
+                return rule.columns
+        return tuple(self.schema)
+
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
+        columns = list(self.schema)
+        yield from self._key_faults(columns)
+        for name in columns:
+            if name.startswith(RESERVED) or not name:
+                yield f"column {name!r}: names that begin with '_' belong to the platform"
+        for name in self.nullable:
+            if name not in self.schema:
+                yield f"nullable names {name!r}, which is no column. {nearest(name, columns)}"
+        for rule in self.expect:
+            for name in sorted(rule.reads - set(columns)):
+                yield f"{rule.name} reads {name!r}, which is no column. {nearest(name, columns)}"
+        if [rule.rule for rule in self.expect].count("unique") > 1:
+            yield "unique is declared twice; a record has one identity"
+        try:
+            duration_us(self.known_after or "0s")
+        except ValueError as error:
+            yield f"known_after: {error}"
+
+    def _key_faults(self, columns: list[str]) -> Iterator[str]:
+        key, stamp = self.entity.name, self.timestamp
+        if key not in self.schema:
+            yield f"the entity's key {key!r} is no column. {nearest(key, columns)}"
+        elif self.schema[key] != self.entity.dtype:
+            yield (
+                f"column {key!r} is {self.schema[key].value}, but the entity's key is "
+                f"{self.entity.dtype.value}"
+            )
+        if stamp not in self.schema:
+            yield f"the timestamp {stamp!r} is no column. {nearest(stamp, columns)}"
+        elif self.schema[stamp] != DType.TIMESTAMP:
+            yield f"column {stamp!r} is {self.schema[stamp].value}; it has to be ps.Timestamp"
+        for name in (key, stamp):
+            if name in self.nullable:
+                yield f"{name!r} identifies a record and cannot be nullable"

@@ -1,0 +1,49 @@
+"""What the stages need of the outside world: one file per port, each a contract in words."""
+
+from __future__ import annotations
+
+from .artifacts import Artifacts
+from .clock import Clock, Ids
+from .event_log import EVENTS_TOPIC, EventLog, LogEntry, announce
+from .executor import Executor, Task
+from .locks import Locks
+from .metadata import Audit, Delete, Metadata, Put
+from .online_store import OnlineStore
+from .services import Services
+from .tables import Tables
+from .workflows import (
+    Pipeline,
+    RunInfo,
+    RunState,
+    StepFunction,
+    StepInfo,
+    StepSpec,
+    Workflows,
+)
+
+__all__ = [
+    "EVENTS_TOPIC",
+    "Artifacts",
+    "Audit",
+    "Clock",
+    "Delete",
+    "EventLog",
+    "Executor",
+    "Ids",
+    "Locks",
+    "LogEntry",
+    "Metadata",
+    "OnlineStore",
+    "Pipeline",
+    "Put",
+    "RunInfo",
+    "RunState",
+    "Services",
+    "StepFunction",
+    "StepInfo",
+    "StepSpec",
+    "Tables",
+    "Task",
+    "Workflows",
+    "announce",
+]

@@ -1,0 +1,46 @@
+"""Executor: where the work of a step is done."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Executor", "Task"]
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that can travel to another process.
+
+    Attributes:
+        function: ``module:name`` of a function that takes keyword arguments and returns plain JSON values.
+        arguments: Its arguments, as plain JSON values.
+    """
+
+    function: str
+    arguments: Mapping[str, object]
+
+
+class Executor(ABC):
+    """Runs tasks, as many at a time as it has workers.
+
+    A task whose worker dies is reported as ``UnavailableError``; an error of a task is raised as it is, with its
+    traceback. Nothing is shared between tasks but what their arguments refer to.
+    """
+
+    @abstractmethod
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, object]]:
+        """Run the tasks; yields (index of the task, its result) as each ends.
+
+        When one fails its error is raised after those already running have ended; the results of
+        all that succeeded are yielded before.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the workers; the object is not used afterwards."""

@@ -1,0 +1,103 @@
+"""Everything a stage may need, opened when it is first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .artifacts import Artifacts
+    from .clock import Clock, Ids
+    from .event_log import EventLog
+    from .executor import Executor
+    from .locks import Locks
+    from .metadata import Metadata
+    from .online_store import OnlineStore
+    from .tables import Tables
+    from .workflows import Workflows
+
+__all__ = ["Services"]
+
+
+class Services(Protocol):
+    """The ports of one project, as ``penstock.runtime`` wires them.
+
+    Each is opened on first use, so a process loads only the drivers it works with. A function that
+    needs one or two ports takes those; one that orchestrates takes this.
+    """
+
+    @property
+    def home(self) -> Path:
+        """The project folder."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files in the making; on the same disk as the artifacts."""
+        ...
+
+    @property
+    def score_log(self) -> Path:
+        """The folder of the write-ahead files of scores."""
+        ...
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow tracks."""
+        ...
+
+    @property
+    def actor(self) -> str:
+        """Who acts through this object, for the audit table."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    @property
+    def ids(self) -> Ids:
+        """New identifiers."""
+        ...
+
+    @property
+    def metadata(self) -> Metadata:
+        """Records."""
+        ...
+
+    @property
+    def tables(self) -> Tables:
+        """Tables."""
+        ...
+
+    @property
+    def online(self) -> OnlineStore:
+        """Online feature state."""
+        ...
+
+    @property
+    def log(self) -> EventLog:
+        """Topics."""
+        ...
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Immutable files."""
+        ...
+
+    @property
+    def locks(self) -> Locks:
+        """Locks across processes."""
+        ...
+
+    @property
+    def executor(self) -> Executor:
+        """Worker processes."""
+        ...
+
+    @property
+    def workflows(self) -> Workflows:
+        """Durable runs."""
+        ...

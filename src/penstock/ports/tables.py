@@ -1,0 +1,78 @@
+"""Tables: versioned, append-only frames that survive any crash whole."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+
+__all__ = ["Tables"]
+
+
+class Tables(ABC):
+    """Keeps tables by name, such as ``raw/candles``, ``quarantine/candles`` or ``scores/btc``.
+
+    Atomic and durable: an append is wholly in one new version, or not at all. Exactly once: an
+    append names its writer (``app``) and a number that grows with that writer's appends; a number
+    that is in already is not written again, however often and from wherever it comes. Versions are numbered from 0
+    and immutable: a pinned version reads the same for ever, until it is vacuumed. Rows come back in no
+    particular order; raw tables carry ``_batch`` and ``_row`` to sort by. Safe across threads and processes;
+    one ``app`` is written by one process at a time (its lock is the caller's matter). A table whose files are damaged raises
+    ``StateError``.
+    """
+
+    @abstractmethod
+    def append(self, name: str, frame: pl.DataFrame, *, app: str, number: int) -> bool:
+        """Append a frame, creating the table from its schema when there is none.
+
+        Args:
+            name: The table.
+            frame: The rows; may be empty, and then only the number is recorded.
+            app: Who writes, such as ``"raw/candles"``.
+            number: The writer's number of this append, from 1, growing.
+
+        Returns:
+            Whether it was written now; False when the number was in already.
+
+        Raises:
+            InputError: The frame's columns or types are not the table's; nothing was written.
+        """
+
+    @abstractmethod
+    def applied(self, name: str, app: str) -> int:
+        """The greatest number that the writer has in the table; 0 for none or no table."""
+
+    @abstractmethod
+    def version(self, name: str) -> int | None:
+        """The newest version, or None when there is no such table."""
+
+    @abstractmethod
+    def scan(
+        self, name: str, *, version: int | None = None, columns: Sequence[str] | None = None
+    ) -> pl.LazyFrame:
+        """The table as a lazy frame; filters on it are pushed down to the files.
+
+        Args:
+            name: The table.
+            version: The version to read; the newest when left out.
+            columns: Only these columns.
+
+        Raises:
+            NotFoundError: There is no such table or version.
+        """
+
+    @abstractmethod
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of the tables that begin with the prefix, sorted."""
+
+    @abstractmethod
+    def compact(self, name: str) -> None:
+        """Merge small files into large ones as a new version; readers of old ones go on."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of every table; the object is not used afterwards."""

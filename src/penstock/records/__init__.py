@@ -1,0 +1,40 @@
+"""What the platform remembers: frozen, serialisable, with a schema number each."""
+
+from __future__ import annotations
+
+from .base import Record
+from .data import Batch, DatasetSnapshot
+from .declarations import AppliedDeclaration, AppliedProject
+from .manifest import MANIFEST_SCHEMA, ColumnBins, EngineChoice, Manifest
+from .models import ALIASES, Aliases, GateVerdict, ModelVersion
+from .monitoring import Check, Incident, MonitorReport
+from .platform import AuditEntry, Event, EventKind, Identity, Process, Role
+from .serving import Observation, Score, ServingStatus
+
+__all__ = [
+    "ALIASES",
+    "MANIFEST_SCHEMA",
+    "Aliases",
+    "AppliedDeclaration",
+    "AppliedProject",
+    "AuditEntry",
+    "Batch",
+    "Check",
+    "ColumnBins",
+    "DatasetSnapshot",
+    "EngineChoice",
+    "Event",
+    "EventKind",
+    "GateVerdict",
+    "Identity",
+    "Incident",
+    "Manifest",
+    "ModelVersion",
+    "MonitorReport",
+    "Observation",
+    "Process",
+    "Record",
+    "Role",
+    "Score",
+    "ServingStatus",
+]

@@ -1,0 +1,101 @@
+"""Batches and datasets: what data there is and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from .base import Record
+
+__all__ = ["Batch", "DatasetSnapshot"]
+
+
+class Batch(Record, frozen=True):
+    """One ingested unit of raw data. Immutable once it is ``stored``.
+
+    Written as ``started`` before any row is, so that a killed ingestion knows what to finish.
+
+    Attributes:
+        source: The source.
+        number: 1, 2, 3 ... within the source; the raw table's ``_batch``.
+        batch_id: ``<source>-<number>-<first 8 of sha256>``; the raw table's ``_batch_id``.
+        origin: ``file:<path>`` or ``log:<topic>:<first offset>-<last offset>``.
+        sha256: Hash of the file's bytes, or of the events' payloads.
+        state: ``started`` until every row is in its table.
+        read: Records read; ``stored + quarantined + duplicates`` when stored.
+        stored: Records in the raw table.
+        quarantined: Records in the quarantine table.
+        duplicates: Records that were there already, unchanged.
+        reasons: How many records broke each rule.
+        arrived_at: When the platform took it in; the raw table's ``_arrived_at``.
+        min_at_us: Earliest known time of its stored records, in microseconds since 1970 UTC.
+        max_at_us: Latest.
+    """
+
+    KIND: ClassVar[str] = "batch"
+    INDEXED: ClassVar[tuple[str, ...]] = ("source", "sha256", "state", "batch_id", "number")
+
+    source: str
+    number: int
+    batch_id: str
+    origin: str
+    sha256: str
+    state: Literal["started", "stored"]
+    arrived_at: datetime
+    read: int = 0
+    stored: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+    reasons: Mapping[str, int] = {}
+    min_at_us: int | None = None
+    max_at_us: int | None = None
+
+    @property
+    def key(self) -> str:
+        """``source/number``, ordered as text like the numbers."""
+        return f"{self.source}/{self.number:09d}"
+
+
+class DatasetSnapshot(Record, frozen=True):
+    """A dataset as it was built: pinned to table versions, with its rows as an artifact.
+
+    Attributes:
+        dataset_id: Hash of the declaration's fingerprint and the table versions.
+        dataset: Name of the declaration.
+        fingerprint: Of the declaration.
+        tables: Version of each table that was read.
+        batches: Greatest batch number of each source that was read.
+        rows: Rows with a label.
+        unlabelled: Rows left out for want of a label.
+        parts: Rows of each part, and of the ``embargo`` between them.
+        label_balance: Share of true labels (classification) or mean label, per part.
+        feature_names: Columns the model sees, in order.
+        task: ``classification`` or ``regression``.
+        artifact: Reference of the Parquet file: entity key, ``at``, features, label, ``part``.
+        warnings: What a reader should know, such as uneven labels.
+        created_at: When.
+    """
+
+    KIND: ClassVar[str] = "dataset"
+    INDEXED: ClassVar[tuple[str, ...]] = ("dataset",)
+
+    dataset_id: str
+    dataset: str
+    fingerprint: str
+    tables: Mapping[str, int]
+    batches: Mapping[str, int]
+    rows: int
+    unlabelled: int
+    parts: Mapping[str, int]
+    label_balance: Mapping[str, float]
+    feature_names: tuple[str, ...]
+    task: Literal["classification", "regression"]
+    artifact: str
+    created_at: datetime
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The dataset's id."""
+        return self.dataset_id

@@ -1,0 +1,117 @@
+"""The manifest: everything needed to explain, check and rebuild one model version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+__all__ = ["MANIFEST_SCHEMA", "ColumnBins", "EngineChoice", "Manifest"]
+
+MANIFEST_SCHEMA = 1
+
+
+class ColumnBins(msgspec.Struct, frozen=True, kw_only=True):
+    """How the training rows spread over one feature: the reference that drift is measured against.
+
+    Attributes:
+        edges: Inner edges of the bins, growing; a value belongs to the first bin whose edge is >= it.
+        counts: Rows per bin, one more than edges, and last the rows without a value.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class EngineChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What serves the version, and why.
+
+    Attributes:
+        engine: ``onnx`` when its answers were proved equal on the test rows, else ``native``.
+        dtype: Type of the input that the engine takes.
+        reason: The proof, or what spoke against ONNX.
+        rows: Rows compared.
+        max_difference: Greatest difference of a prediction from the native model's.
+        native_us: Median time of one row through the native model, in microseconds.
+        engine_us: Median time of one row through the engine.
+    """
+
+    engine: Literal["onnx", "native"]
+    dtype: Literal["float32", "float64"]
+    reason: str
+    rows: int
+    max_difference: float
+    native_us: float
+    engine_us: float
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """``manifest.json`` of a package.
+
+    A package is a folder: ``manifest.json``; the native model ``model.skops`` or ``model.ubj``;
+    ``model.onnx`` where that engine was chosen; ``sample.parquet`` with up to 1,000 test rows (the features as
+    float64, the label, and ``prediction`` by the native model).
+
+    Attributes:
+        schema: Number of this layout.
+        model: Name of the model.
+        version: Its version.
+        task: What it does; the prediction of a classification is the probability of true.
+        candidate: Name of the trainer.
+        estimator: ``module:Class``.
+        prepare: What stands before the estimator, resolved: ``none``, ``impute`` or ``scale``.
+        params: The parameters it was built with.
+        native: Format of the native model.
+        entity: Name of the entity, which is the key's column.
+        entity_dtype: Its type.
+        features: Full names, in the order the model sees them.
+        dtypes: Type of each feature: ``int64`` or ``float64``.
+        views: Feature view to the fingerprint of its declaration.
+        label: Name of the label.
+        dataset_id: What it learned from.
+        tables: Version of each table that was read.
+        definitions: The documents of the model and of everything it refers to, by key.
+        functions: ``module:qualname`` of each Python function of the user to its source's sha256.
+        dependencies: Installed version of each library that took part, and of Python.
+        commit: Commit of the project folder; empty when there is none.
+        diff: What differed from the commit.
+        metrics: ``validation.<metric>`` and ``test.<metric>``.
+        tags: Of the declaration.
+        owner: Of the declaration.
+        files: sha256 of every other file in the package.
+        bins: The spread of the training rows, per feature.
+        engine: What serves it; none until it is packaged.
+        created_at: When.
+    """
+
+    model: str
+    version: int
+    task: Literal["classification", "regression"]
+    candidate: str
+    estimator: str
+    prepare: Literal["none", "impute", "scale"]
+    params: Mapping[str, object]
+    native: Literal["skops", "ubj"]
+    entity: str
+    entity_dtype: str
+    features: tuple[str, ...]
+    dtypes: Mapping[str, str]
+    views: Mapping[str, str]
+    label: str
+    dataset_id: str
+    tables: Mapping[str, int]
+    definitions: Mapping[str, object]
+    functions: Mapping[str, str]
+    dependencies: Mapping[str, str]
+    commit: str
+    diff: str
+    metrics: Mapping[str, float]
+    files: Mapping[str, str]
+    bins: Mapping[str, ColumnBins]
+    created_at: datetime
+    tags: tuple[str, ...] = ()
+    owner: str = ""
+    engine: EngineChoice | None = None
+    schema: int = MANIFEST_SCHEMA

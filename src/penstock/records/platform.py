@@ -1,0 +1,113 @@
+"""The platform about itself: events, audit, identities, processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar, Literal
+
+import msgspec
+
+from .base import Record
+
+__all__ = ["AuditEntry", "Event", "EventKind", "Identity", "Process", "Role"]
+
+EventKind = Literal[
+    "raw.ingested", "features.generated", "model.trained", "model.ready", "deployment.changed",
+    "scores.ready", "observation.received", "monitor.breached",
+]  # fmt: skip
+Role = Literal["admin", "writer", "reader"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something happened. Carries identifiers, never data; published on the topic ``events``.
+
+    Attributes:
+        event_id: Derived from what happened, so that the same thing has the same id.
+        kind: What happened.
+        subject: To whom: a source, a view, a model, a deployment, a monitor.
+        ids: Identifiers of what it is about, such as ``{"batch_id": ...}``.
+        at_us: When, in microseconds since 1970 UTC.
+    """
+
+    event_id: str
+    kind: EventKind
+    subject: str
+    ids: Mapping[str, str]
+    at_us: int
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of state: who did what to what, chained by hash to the entry before.
+
+    Attributes:
+        sequence: 1, 2, 3 ...
+        at: When.
+        actor: Who.
+        action: What, such as ``"apply"`` or ``"promote"``.
+        subject: To what.
+        difference: What changed.
+        previous_hash: Hash of the entry before; empty for the first.
+        hash: sha256 (hex) over everything above.
+    """
+
+    sequence: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    difference: Mapping[str, object]
+    previous_hash: str
+    hash: str
+
+
+class Identity(Record, frozen=True):
+    """Somebody who may call.
+
+    Attributes:
+        name: Who.
+        role: ``reader`` looks, ``writer`` also sends data and asks for scores, ``admin`` does all.
+        token_sha256: Hash (hex) of the token; the token itself is not kept.
+        created_at: When.
+    """
+
+    KIND: ClassVar[str] = "identity"
+    INDEXED: ClassVar[tuple[str, ...]] = ("token_sha256",)
+
+    name: str
+    role: Role
+    token_sha256: str
+    created_at: datetime
+
+    @property
+    def key(self) -> str:
+        """The name."""
+        return self.name
+
+
+class Process(Record, frozen=True):
+    """A process of the platform and its last sign of life.
+
+    Attributes:
+        process_id: Operating-system id.
+        kind: ``api``, ``worker``, ``stream``, ``serve``, ``up`` or ``cli``.
+        executor_id: Name under which it runs workflows; empty when it runs none.
+        address: Where it answers; empty when it does not.
+        started_at: When it started.
+        seen_at: Its last heartbeat.
+    """
+
+    KIND: ClassVar[str] = "process"
+    INDEXED: ClassVar[tuple[str, ...]] = ("kind",)
+
+    process_id: int
+    kind: str
+    started_at: datetime
+    seen_at: datetime
+    executor_id: str = ""
+    address: str = ""
+
+    @property
+    def key(self) -> str:
+        """The process's id."""
+        return str(self.process_id)

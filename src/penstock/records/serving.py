@@ -1,0 +1,96 @@
+"""Scores, observations, and what the serving processes say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar, Literal
+
+import msgspec
+
+from .base import Record
+
+__all__ = ["Observation", "Score", "ServingStatus"]
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """One prediction, as it is logged.
+
+    Attributes:
+        prediction_id: Its id: 26 characters, ordered by time.
+        deployment: The deployment that was asked.
+        model: Name of the model that answered.
+        version: Its version; 0 where a constant answered.
+        route: Role that answered: ``champion``, ``challenger``, ``shadow``, ``batch`` or
+            ``fallback``.
+        engine: What computed it.
+        entity: The entity's key as text; empty when features were handed in.
+        at_us: The time the features are of, in microseconds since 1970 UTC.
+        features: Values the model saw, in the order of the manifest; null for none.
+        prediction: Probability of the positive class, or the regression's value.
+        scored_at_us: When it was computed.
+        duration_us: From the request's arrival to its answer, inside the server.
+        progress: Last raw batch number folded into the online store, per view, when features
+            were read.
+        origin: ``online`` (features looked up), ``request`` (handed in) or ``batch``.
+        reason: Why a fallback answered; else empty.
+        request_id: The client's id of the request; else empty.
+    """
+
+    prediction_id: str
+    deployment: str
+    model: str
+    version: int
+    route: str
+    engine: str
+    entity: str
+    at_us: int
+    features: tuple[float | None, ...]
+    prediction: float
+    scored_at_us: int
+    duration_us: int
+    progress: Mapping[str, int] = {}
+    origin: Literal["online", "request", "batch"] = "online"
+    reason: str = ""
+    request_id: str = ""
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """The true outcome of one score.
+
+    Attributes:
+        prediction_id: The score it belongs to.
+        value: 0 or 1 for a classification, else the number.
+        observed_at_us: When it was observed, in microseconds since 1970 UTC.
+    """
+
+    prediction_id: str
+    value: float
+    observed_at_us: int
+
+
+class ServingStatus(Record, frozen=True):
+    """What one serving process has loaded, written whenever that changes.
+
+    Attributes:
+        process_id: Operating-system id of the process.
+        address: Where it answers, such as ``http://127.0.0.1:8002``.
+        versions: Role to ``model@version``, per deployment, as ``deployment/role``.
+        revision: Sum of the alias revisions it has taken in, per model.
+        errors: What could not be loaded, per ``deployment/role``.
+        at: When.
+    """
+
+    KIND: ClassVar[str] = "serving_status"
+
+    process_id: int
+    address: str
+    versions: Mapping[str, str]
+    revision: Mapping[str, int]
+    at: datetime
+    errors: Mapping[str, str] = {}
+
+    @property
+    def key(self) -> str:
+        """The process's id."""
+        return str(self.process_id)

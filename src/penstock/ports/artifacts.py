@@ -14,8 +14,8 @@ __all__ = ["Artifacts"]
 class Artifacts(ABC):
     """Keeps files and folders under a reference made from their content.
 
-    Atomic: an artifact is whole or absent. Idempotent: the same content has the same reference, however often it is
-    put. Safe across threads and processes.
+    Atomic: an artifact is whole or absent. Idempotent: the same content has the same reference,
+        however often it is put. Safe across threads and processes.
     """
 
     @abstractmethod

@@ -34,10 +34,11 @@ class LogEntry(msgspec.Struct, frozen=True):
 class EventLog(ABC):
     """Keeps messages by topic, in the order they were appended.
 
-    Durable: what ``publish`` returned for survives kill -9 of any process. Atomic: the messages of one call are
-    appended together and contiguous, or not at all. A message published with an id that the topic has had
-    is not appended again. Safe across threads and processes. A topic exists from its first message; reading an
-    unknown one gives nothing. A log that is locked too long or cannot be reached raises ``UnavailableError``.
+    Durable: what ``publish`` returned for survives kill -9 of any process. Atomic: the messages of
+        one call are appended together and contiguous, or not at all. A message published with an id
+        that the topic has had is not appended again. Safe across threads and processes. A topic
+        exists from its first message; reading an unknown one gives nothing. A log that is locked
+        too long or cannot be reached raises ``UnavailableError``.
     """
 
     @abstractmethod

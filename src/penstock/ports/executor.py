@@ -18,7 +18,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A call that can travel to another process.
 
     Attributes:
-        function: ``module:name`` of a function that takes keyword arguments and returns plain JSON values.
+        function: ``module:name`` of a function that takes keyword arguments and returns plain JSON
+            values.
         arguments: Its arguments, as plain JSON values.
     """
 
@@ -29,8 +30,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 class Executor(ABC):
     """Runs tasks, as many at a time as it has workers.
 
-    A task whose worker dies is reported as ``UnavailableError``; an error of a task is raised as it is, with its
-    traceback. Nothing is shared between tasks but what their arguments refer to.
+    A task whose worker dies is reported as ``UnavailableError``; an error of a task is raised as it
+    is, with its traceback. Nothing is shared between tasks but what their arguments refer to.
     """
 
     @abstractmethod

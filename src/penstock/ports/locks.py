@@ -14,7 +14,8 @@ __all__ = ["Locks"]
 class Locks(ABC):
     """Gives a named lock to one holder at a time.
 
-    Exclusive across threads and processes. A holder that dies, even by kill -9, loses its locks at once. Not reentrant.
+    Exclusive across threads and processes. A holder that dies, even by kill -9, loses its locks at
+    once. Not reentrant.
     """
 
     @abstractmethod

@@ -11,7 +11,6 @@ import msgspec
 from penstock.records import Record
 
 if TYPE_CHECKING:
-
     from penstock.records import AuditEntry
 
 __all__ = ["Audit", "Delete", "Metadata", "Put"]
@@ -58,10 +57,11 @@ class Metadata(ABC):
     """Keeps records by kind and key.
 
     Atomic: ``write`` stores all of its changes and its audit entry, or nothing. Durable: what
-    ``write`` acknowledged survives kill -9 of any process. Isolated: of two racing writers with the same
-    expectation one gets ``ConflictError``. Safe across threads and processes. A missing key reads as
-    None. A record with a greater schema number than this version knows raises ``StateError``; a
-    store that is locked too long or cannot be reached raises ``UnavailableError``.
+        ``write`` acknowledged survives kill -9 of any process. Isolated: of two racing writers with
+        the same expectation one gets ``ConflictError``. Safe across threads and processes. A
+        missing key reads as None. A record with a greater schema number than this version knows
+        raises ``StateError``; a store that is locked too long or cannot be reached raises
+        ``UnavailableError``.
     """
 
     @abstractmethod

@@ -14,10 +14,11 @@ __all__ = ["OnlineStore"]
 class OnlineStore(ABC):
     """Keeps one packed value per (space, entity key). A space is one version of one view.
 
-    Atomic: ``write`` stores all values and the space's progress together, or nothing; a reader
-    sees one or the other. Durable against kill -9 of any process (a power cut may lose the newest writes, never
-    their order; the progress tells where to go on). One process writes a space at a time (its lock is the
-    caller's matter); any number reads, in any thread. A missing key reads as None. A full or damaged store raises ``StateError``.
+    Atomic: ``write`` stores all values and the space's progress together, or nothing; a reader sees
+        one or the other. Durable against kill -9 of any process (a power cut may lose the newest
+        writes, never their order; the progress tells where to go on). One process writes a space at
+        a time (its lock is the caller's matter); any number reads, in any thread. A missing key
+        reads as None. A full or damaged store raises ``StateError``.
     """
 
     @abstractmethod

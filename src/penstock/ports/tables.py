@@ -18,11 +18,11 @@ class Tables(ABC):
 
     Atomic and durable: an append is wholly in one new version, or not at all. Exactly once: an
     append names its writer (``app``) and a number that grows with that writer's appends; a number
-    that is in already is not written again, however often and from wherever it comes. Versions are numbered from 0
-    and immutable: a pinned version reads the same for ever, until it is vacuumed. Rows come back in no
-    particular order; raw tables carry ``_batch`` and ``_row`` to sort by. Safe across threads and processes;
-    one ``app`` is written by one process at a time (its lock is the caller's matter). A table whose files are damaged raises
-    ``StateError``.
+    that is in already is not written again, however often and from wherever it comes. Versions are
+    numbered from 0 and immutable: a pinned version reads the same for ever, until it is vacuumed.
+    Rows come back in no particular order; raw tables carry ``_batch`` and ``_row`` to sort by. Safe
+    across threads and processes; one ``app`` is written by one process at a time (its lock is the
+    caller's matter). A table whose files are damaged raises ``StateError``.
     """
 
     @abstractmethod

@@ -13,7 +13,7 @@ __all__ = ["Pipeline", "RunInfo", "RunState", "StepFunction", "StepInfo", "StepS
 
 RunState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 StepFunction = Callable[[Mapping[str, object], Mapping[str, object]], Mapping[str, object]]
-"""(parameters of the run, outputs of the earlier steps by name) -> output, all plain JSON values."""
+"""(parameters of the run, outputs of the earlier steps by name) -> output; plain JSON values."""
 
 
 class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,11 +31,14 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
-    """Steps done one after the other. It travels in the run's arguments, so that new code strands no old run.
+    """Steps done one after the other.
+
+    It travels in the run's arguments, so that new code strands no old run.
 
     Attributes:
         name: ``ingest``, ``train``, ``score``, ``monitor``.
-        steps: The steps in order. A step whose output has ``"stop": true`` ends the run early, as succeeded.
+        steps: The steps in order. A step whose output has ``"stop": true`` ends the run early, as
+            succeeded.
     """
 
     name: str
@@ -84,10 +87,10 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Workflows(ABC):
     """Runs pipelines durably.
 
-    The output of a finished step is stored before the next begins; a run that is interrupted anywhere goes on from
-    its last finished step. A step in flight at a crash runs again, so steps are idempotent. A run submitted again with the
-    same id is the same run. Runs of an executor whose process is gone are taken over by ``recover``.
-    Safe across threads and processes.
+    The output of a finished step is stored before the next begins; a run that is interrupted
+    anywhere goes on from its last finished step. A step in flight at a crash runs again, so steps
+    are idempotent. A run submitted again with the same id is the same run. Runs of an executor
+    whose process is gone are taken over by ``recover``. Safe across threads and processes.
     """
 
     @abstractmethod

@@ -17,7 +17,8 @@ class ColumnBins(msgspec.Struct, frozen=True, kw_only=True):
     """How the training rows spread over one feature: the reference that drift is measured against.
 
     Attributes:
-        edges: Inner edges of the bins, growing; a value belongs to the first bin whose edge is >= it.
+        edges: Inner edges of the bins, growing; a value belongs to the first bin whose edge is >=
+            it.
         counts: Rows per bin, one more than edges, and last the rows without a value.
     """
 
@@ -51,8 +52,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest.json`` of a package.
 
     A package is a folder: ``manifest.json``; the native model ``model.skops`` or ``model.ubj``;
-    ``model.onnx`` where that engine was chosen; ``sample.parquet`` with up to 1,000 test rows (the features as
-    float64, the label, and ``prediction`` by the native model).
+    ``model.onnx`` where that engine was chosen; ``sample.parquet`` with up to 1,000 test rows (the
+    features as float64, the label, and ``prediction`` by the native model).
 
     Attributes:
         schema: Number of this layout.

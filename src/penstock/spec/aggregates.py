@@ -30,6 +30,7 @@ __all__ = [
 
 AggregateOp = Literal["count", "sum", "mean", "min", "max", "std", "last"]
 
+LONGEST_SLUG = 40  # a longer condition is named by its hash
 SLUG = re.compile(r"[^a-z0-9]+")
 WORDS = {
     ">=": "ge",
@@ -91,7 +92,7 @@ class Aggregate(Value, frozen=True, omit_defaults=True):
             for symbol, word in WORDS.items():
                 text = text.replace(symbol, f" {word} ")
             slug = SLUG.sub("_", text.lower()).strip("_")
-            if len(slug) > 40:
+            if len(slug) > LONGEST_SLUG:
                 slug = hashlib.sha256(slug.encode()).hexdigest()[:8]
             parts += ["where", slug]
         return "_".join(part for part in parts if part)
@@ -185,7 +186,7 @@ def last(
     return _aggregate("last", column, over, hop, where, name)
 
 
-def _aggregate(  # noqa: PLR0913 - the six things a feature is made of
+def _aggregate(  # noqa: PLR0913, PLR0917 - the six things a feature is made of
     op: AggregateOp, column: str, over: str, hop: str, where: object, name: str
 ) -> Aggregate:
     condition = None if where is None else as_expression(where)

@@ -1,4 +1,4 @@
-"""What every declared value shares: it is frozen, does no I/O and reports all its faults at once."""
+"""What every declared value shares: it is frozen, does no I/O and reports all its faults."""
 
 from __future__ import annotations
 

@@ -84,7 +84,8 @@ class TimeSplit(_Shares, frozen=True, tag="time"):
 class RandomSplit(_Shares, frozen=True, tag="random"):
     """Each row goes to a part by itself, by a hash of its entity, time and the seed.
 
-    A row keeps its part when others are added. The sizes are as close to the shares as chance has it.
+    A row keeps its part when others are added. The sizes are as close to the shares as chance has
+    it.
     """
 
     seed: int = 0

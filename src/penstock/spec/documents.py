@@ -1,7 +1,7 @@
 """Declarations as JSON documents, and back.
 
-In a document, a declaration that another refers to stands as ``{"ref": "source/candles"}``, so each is
-stored once and a change of one is a change of one document. The semantic fingerprint of a
+In a document, a declaration that another refers to stands as ``{"ref": "source/candles"}``, so each
+is stored once and a change of one is a change of one document. The semantic fingerprint of a
 declaration covers those it refers to and leaves out what is only shown (description, owner, tags).
 """
 

@@ -1,4 +1,4 @@
-"""Lengths of time as users write them (``"90s"``, ``"1h"``, ``"7d"``) and as the engine counts them.
+"""Lengths of time as users write them (``"90s"``, ``"7d"``) and as the engine counts them.
 
 The engine counts in whole microseconds since 1970-01-01 UTC, as signed 64-bit integers.
 """

@@ -1,7 +1,8 @@
 """Expressions over the columns of a record, kept as a small tree of data.
 
 A tree can be stored, hashed and compared, and means the same wherever it is evaluated: over a
-frame, over one record, at request time. What it means is written in ``penstock.algebra.expressions``.
+frame, over one record, at request time. What it means is written in
+``penstock.algebra.expressions``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,75 @@
+"""The machine's clock, and identifiers ordered by time."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.ports import Clock
+
+__all__ = ["SystemClock", "UlidIds"]
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# Two characters (10 bits) are encoded at a time: one lookup instead of two shifts and two lookups.
+_PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
+_RANDOM_BITS = 80
+_RANDOM_CHARACTERS = 16
+_TIME_CHARACTERS = 10
+
+
+class SystemClock:
+    """The clock of the machine, in UTC."""
+
+    def now(self) -> datetime:
+        """The current time, in UTC."""
+        return datetime.now(tz=UTC)
+
+    def now_us(self) -> int:
+        """The current time in microseconds since 1970 UTC."""
+        return time.time_ns() // 1000
+
+
+class UlidIds:
+    """Identifiers of 26 Crockford characters: 48 bits of milliseconds, then 80 random bits.
+
+    Identifiers of one object only grow, even when the clock stands still or is set back: within a
+    millisecond the random part is counted up. The random part is drawn anew in a forked child, so
+    that it does not repeat its parent's.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._process_id = os.getpid()
+        self._ms = -1
+        self._prefix = ""
+        self._random = 0
+
+    def new(self) -> str:
+        """A new identifier of 26 characters that no other process makes, ordered by time."""
+        now_ms = self._clock.now_us() // 1000
+        with self._lock:
+            if now_ms > self._ms or os.getpid() != self._process_id:
+                self._restart(max(now_ms, self._ms))
+            else:
+                self._random += 1
+                if self._random >> _RANDOM_BITS:
+                    self._restart(self._ms + 1)
+            return self._prefix + _crockford(self._random, _RANDOM_CHARACTERS)
+
+    def _restart(self, ms: int) -> None:
+        """Begin a millisecond with a fresh random part."""
+        self._ms = ms
+        self._process_id = os.getpid()
+        self._prefix = _crockford(ms, _TIME_CHARACTERS)
+        self._random = secrets.randbits(_RANDOM_BITS)
+
+
+def _crockford(value: int, characters: int) -> str:
+    """Encode the lowest ``5 * characters`` bits, greatest first; ``characters`` is even."""
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(5 * characters - 10, -1, -10)])

@@ -51,7 +51,7 @@ class Declared(Value, frozen=True, kw_only=True, omit_defaults=True):
         tags: Words to find and to protect it by.
     """
 
-    name: str = ""
+    name: str
     description: str = ""
     owner: str = ""
     tags: tuple[str, ...] = ()

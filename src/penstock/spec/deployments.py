@@ -148,6 +148,7 @@ class Trigger(_Retraining, frozen=True, kw_only=True, tag="trigger"):
     """
 
     on: tuple[Schedule, ...]
+    name: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:

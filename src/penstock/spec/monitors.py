@@ -126,6 +126,7 @@ class Monitor(_Watch, frozen=True, kw_only=True, tag="monitor"):
         on_breach: What a breach does, in order.
     """
 
+    name: str = ""
     drift: DriftBound | None = None
     accuracy: AccuracyBound | None = None
     latency: LatencyBound | None = None

@@ -1,0 +1,54 @@
+# Everything a contributor runs. `just` lists the recipes.
+
+_list:
+    @just --list
+
+# All gates: what must pass before a change lands
+check: lint types contracts test
+
+# Format the code and apply the safe fixes
+fmt:
+    ruff check --fix src tests bench examples
+    ruff format src tests bench examples
+
+# Style and layout, no changes made
+lint:
+    ruff check src tests bench examples
+    ruff format --check src tests bench examples
+
+# Both type checkers, strict
+types:
+    mypy
+    pyright
+
+# The architecture: who may import whom
+contracts:
+    lint-imports
+
+# The whole test suite
+test *ARGS:
+    pytest {{ARGS}}
+
+# The quick tests: no processes, no services
+quick:
+    pytest -m "not slow"
+
+# The conformance suites of one kind of adapter, such as `just ports lmdb`
+ports WORD:
+    pytest tests/ports -k {{WORD}}
+
+# The whole life of a model, with real processes
+flows:
+    pytest tests/flows tests/chaos
+
+# Measure: `just bench` lists, `just bench online --quick` runs
+bench *ARGS:
+    python -m bench {{ARGS}}
+
+# Build the documentation, strictly
+docs:
+    mkdocs build --strict
+
+# Refuse a lock file that does not fit pyproject.toml
+lock:
+    uv lock --check

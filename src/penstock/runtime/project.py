@@ -1,0 +1,114 @@
+"""The user's project: making a folder into one, and reading what it declares."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from penstock.errors import StateError
+from penstock.ports import Audit, Put
+from penstock.records import Identity
+
+from .services import LocalServices, local_user, open_services
+from .settings import SETTINGS_FILE, Settings, load_settings
+from .starter import STARTER_IGNORE, STARTER_PROJECT, STARTER_SETTINGS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["init_project"]
+
+ADMIN = "admin"
+TOKEN_BYTES = 32
+
+
+def init_project(home: Path) -> Path:
+    """Make a folder into a project folder; what is there already stays as it is.
+
+    Creates the state folder (mode 700), the administrator's token (mode 600) with its identity,
+    and, where they are missing, ``penstock.toml``, the project's module and an entry in
+    ``.gitignore``. May be killed and run again at any point.
+
+    Args:
+        home: The folder; created when it is not there.
+
+    Returns:
+        Path of the token file.
+
+    Raises:
+        SettingsError: A setting that is there already is wrong.
+        StateError: The folder cannot be written to.
+    """
+    home = home.absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        settings = load_settings(home)
+        layout = settings.layout(home)
+        layout.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        layout.state.chmod(0o700)
+        token = _token(layout.token)
+        _write_starters(home, settings)
+    except OSError as error:
+        raise StateError(
+            f"{home} cannot be made into a project folder: {error.strerror or error} "
+            f"({error.filename}). Expected a folder that {local_user()!r} may write to.",
+            home=str(home),
+        ) from error
+    with open_services(home, settings=settings) as services:
+        _remember(services, token)
+    return layout.token
+
+
+def _token(path: Path) -> str:
+    """The token in the file; a new one when there is none.
+
+    The file appears under its name only with its whole content, so a kill leaves none or a whole
+    one, and nobody else can read it at any moment.
+    """
+    if path.is_file() and (known := path.read_text(encoding="ascii").strip()):
+        path.chmod(0o600)
+        return known
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(f"{token}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    return token
+
+
+def _remember(services: LocalServices, token: str) -> None:
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    known = services.metadata.read(Identity, ADMIN)
+    if known is not None and known.token_sha256 == digest:
+        return
+    identity = Identity(
+        name=ADMIN, role="admin", token_sha256=digest, created_at=services.clock.now()
+    )
+    services.metadata.write(
+        Put(identity, known),
+        audit=Audit(
+            actor=services.actor,
+            action="init",
+            subject=f"identity/{ADMIN}",
+            difference={"token": "made" if known is None else "replaced"},
+        ),
+    )
+
+
+def _write_starters(home: Path, settings: Settings) -> None:
+    module = home.joinpath(*settings.project.split("."))
+    if not module.is_dir() and not module.with_suffix(".py").exists():
+        module.parent.mkdir(parents=True, exist_ok=True)
+        module.with_suffix(".py").write_text(STARTER_PROJECT, encoding="utf-8")
+    if not (home / SETTINGS_FILE).exists():
+        (home / SETTINGS_FILE).write_text(STARTER_SETTINGS, encoding="utf-8")
+    ignore = home / ".gitignore"
+    lines = ignore.read_text(encoding="utf-8") if ignore.exists() else ""
+    if STARTER_IGNORE.strip("/\n") not in {line.strip().strip("/") for line in lines.splitlines()}:
+        end = "\n" if lines and not lines.endswith("\n") else ""
+        ignore.write_text(f"{lines}{end}{STARTER_IGNORE}", encoding="utf-8")

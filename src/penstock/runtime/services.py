@@ -1,0 +1,319 @@
+"""The wiring: which adapter stands behind which port. The only importer of adapters.
+
+Each adapter is imported and opened when it is first asked for, so that a process loads only the
+drivers it works with and ``import penstock.runtime`` loads none.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import sys
+import threading
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from penstock.errors import NotReadyError, PenstockError, StateError
+
+from .settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from penstock.ports import (
+        Artifacts,
+        Clock,
+        EventLog,
+        Executor,
+        Ids,
+        Locks,
+        Metadata,
+        OnlineStore,
+        Tables,
+        Workflows,
+    )
+
+    from .layout import Layout
+
+__all__ = ["LocalServices", "open_services"]
+
+T = TypeVar("T")
+LEAST_FREE_BYTES = 32 * 1024 * 1024
+
+
+class LocalServices:
+    """The ports of one project on this machine; implements ``penstock.ports.Services``.
+
+    Safe across threads. A context manager: leaving it closes whatever was opened, newest first.
+
+    Args:
+        home: The project folder, absolute.
+        settings: Its settings.
+        kind: What kind of process this is.
+        actor: Who acts through it.
+    """
+
+    def __init__(self, home: Path, settings: Settings, *, kind: str, actor: str) -> None:
+        self.settings = settings
+        self.kind = kind
+        self._home = home
+        self._actor = actor
+        self._layout = settings.layout(home)
+        self._lock = threading.RLock()
+        self._opened: dict[str, object] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def layout(self) -> Layout:
+        """Where the state lies on disk."""
+        return self._layout
+
+    @property
+    def home(self) -> Path:
+        """The project folder."""
+        return self._home
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for files in the making; on the same disk as the artifacts."""
+        return self._folder(self._layout.scratch)
+
+    @property
+    def score_log(self) -> Path:
+        """The folder of the write-ahead files of scores."""
+        return self._folder(self._layout.scores)
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow tracks."""
+        return f"sqlite:///{self._layout.tracking}"
+
+    @property
+    def actor(self) -> str:
+        """Who acts through this object, for the audit table."""
+        return self._actor
+
+    @property
+    def executor_id(self) -> str:
+        """Name under which this object runs workflows; no other object has it."""
+        return self._once("executor_id", lambda: f"{self.kind}-{self.ids.new()}")
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self._once("clock", self._open_clock)
+
+    @property
+    def ids(self) -> Ids:
+        """New identifiers."""
+        return self._once("ids", self._open_ids)
+
+    @property
+    def metadata(self) -> Metadata:
+        """Records."""
+        return self._once("metadata", self._open_metadata)
+
+    @property
+    def tables(self) -> Tables:
+        """Tables."""
+        return self._once("tables", self._open_tables)
+
+    @property
+    def online(self) -> OnlineStore:
+        """Online feature state."""
+        return self._once("online", self._open_online)
+
+    @property
+    def log(self) -> EventLog:
+        """Topics."""
+        return self._once("log", self._open_log)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Immutable files."""
+        return self._once("artifacts", self._open_artifacts)
+
+    @property
+    def locks(self) -> Locks:
+        """Locks across processes."""
+        return self._once("locks", self._open_locks)
+
+    @property
+    def executor(self) -> Executor:
+        """Worker processes."""
+        return self._once("executor", self._open_executor)
+
+    @property
+    def workflows(self) -> Workflows:
+        """Durable runs."""
+        return self._once("workflows", self._open_workflows)
+
+    def close(self) -> None:
+        """Close everything that was opened, newest first; one that fails does not stop the rest.
+
+        Raises:
+            ExceptionGroup: What failed, after everything else was closed.
+        """
+        with self._lock:
+            opened = list(self._opened.values())
+            self._opened.clear()
+        failed: list[Exception] = []
+        for value in reversed(opened):
+            close = getattr(value, "close", None)
+            if close is None:
+                continue
+            try:
+                close()
+            except Exception as error:  # noqa: BLE001 - the others still have to be closed
+                failed.append(error)
+        if failed:
+            raise ExceptionGroup("Some adapters could not be closed", failed)
+
+    def _once(self, name: str, open_it: Callable[[], T]) -> T:
+        with self._lock:
+            if name not in self._opened:
+                try:
+                    self._opened[name] = open_it()
+                except OSError as error:
+                    raise _unusable(self._layout.state, error) from error
+            return cast("T", self._opened[name])
+
+    @staticmethod
+    def _folder(path: Path) -> Path:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(path, error) from error
+        return path
+
+    def _open_clock(self) -> Clock:
+        from penstock.adapters.system import SystemClock  # noqa: PLC0415 - loaded on first use
+
+        return SystemClock()
+
+    def _open_ids(self) -> Ids:
+        from penstock.adapters.system import UlidIds  # noqa: PLC0415 - loaded on first use
+
+        return UlidIds(self.clock)
+
+    def _open_metadata(self) -> Metadata:
+        from penstock.adapters.sqlite import SqliteMetadata  # noqa: PLC0415 - loaded on first use
+
+        return SqliteMetadata(self._layout.metadata, self.clock)
+
+    def _open_tables(self) -> Tables:
+        from penstock.adapters.delta import DeltaTables  # noqa: PLC0415 - loaded on first use
+
+        return DeltaTables(self._layout.tables)
+
+    def _open_online(self) -> OnlineStore:
+        from penstock.adapters.lmdb import LmdbOnlineStore  # noqa: PLC0415 - loaded on first use
+
+        return LmdbOnlineStore(self._layout.online)
+
+    def _open_log(self) -> EventLog:
+        from penstock.adapters.sqlite import SqliteEventLog  # noqa: PLC0415 - loaded on first use
+
+        return SqliteEventLog(self._layout.events, self.clock)
+
+    def _open_artifacts(self) -> Artifacts:
+        from penstock.adapters.files import FileArtifacts  # noqa: PLC0415 - loaded on first use
+
+        return FileArtifacts(self._layout.artifacts)
+
+    def _open_locks(self) -> Locks:
+        from penstock.adapters.files import FileLocks  # noqa: PLC0415 - loaded on first use
+
+        return FileLocks(self._layout.locks)
+
+    def _open_executor(self) -> Executor:
+        from penstock.adapters.processes import (  # noqa: PLC0415 - loaded on first use
+            ProcessExecutor,
+        )
+
+        return ProcessExecutor(self.settings.workers, [self._home])
+
+    def _open_workflows(self) -> Workflows:
+        from penstock.adapters.dbos import DbosWorkflows  # noqa: PLC0415 - loaded on first use
+
+        return DbosWorkflows(self._layout.workflows, self.executor_id)
+
+
+def open_services(
+    home: Path, *, kind: str = "cli", actor: str | None = None, settings: Settings | None = None
+) -> LocalServices:
+    """Open a project folder.
+
+    The folder also goes to the front of ``sys.path``, where the user's functions are found again
+    by their module and name.
+
+    Args:
+        home: The project folder.
+        kind: ``api``, ``worker``, ``stream``, ``serve``, ``up`` or ``cli``.
+        actor: Who acts through it; the user of this machine for ``cli``, else the kind.
+        settings: Settings that were read already; else they are read here.
+
+    Raises:
+        NotReadyError: The folder has not been initialised.
+        SettingsError: A setting is wrong.
+        StateError: The state folder cannot be written to, or the disk is full.
+    """
+    home = home.absolute()
+    chosen = settings or load_settings(home)
+    _check_state(home, chosen.layout(home).state)
+    if str(home) not in sys.path:
+        sys.path.insert(0, str(home))
+    who = actor or (local_user() if kind == "cli" else kind)
+    return LocalServices(home, chosen, kind=kind, actor=who)
+
+
+def local_user() -> str:
+    """Name of the user of this machine who runs this process."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid-{os.getuid()}"
+
+
+def _check_state(home: Path, state: Path) -> None:
+    if not state.is_dir():
+        raise NotReadyError(
+            f"{home} is no project folder yet: there is no {state}. "
+            "Run 'penstock init' there, or name another folder with --home.",
+            home=str(home),
+        )
+    if not os.access(state, os.R_OK | os.W_OK | os.X_OK):
+        raise StateError(
+            f"The state folder {state} cannot be written to by {local_user()!r}. Expected a "
+            "folder of one's own on a disk that is not read-only; check its owner and permissions.",
+            path=str(state),
+        )
+    free_bytes = shutil.disk_usage(state).free
+    if free_bytes < LEAST_FREE_BYTES:
+        raise StateError(
+            f"The disk of {state} is full: {free_bytes:,} bytes are free. Expected at least "
+            f"{LEAST_FREE_BYTES:,}; make room.",
+            path=str(state),
+            free_bytes=free_bytes,
+        )
+
+
+def _unusable(path: Path, error: OSError) -> PenstockError:
+    return StateError(
+        f"{error.filename or path} cannot be opened: {error.strerror or error}. Expected a folder "
+        "that can be written to and has room; check its permissions and the disk.",
+        path=str(error.filename or path),
+    )

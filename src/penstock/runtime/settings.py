@@ -1,0 +1,277 @@
+"""Settings: ``penstock.toml`` of the project folder, and environment variables over it.
+
+Top-level keys hold for every profile; ``[profiles.<name>]`` is laid over them when
+``PENSTOCK_PROFILE`` names it; ``PENSTOCK_<KEY>`` overrides both. A wrong setting stops the start
+with one error that says what was read, where, and what was expected.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from penstock.errors import NotSupportedError, SettingsError, nearest
+
+from .layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["SETTINGS_FILE", "Settings", "check_bind", "load_settings"]
+
+SETTINGS_FILE = "penstock.toml"
+PREFIX = "PENSTOCK_"
+PROFILE = "PENSTOCK_PROFILE"
+PROFILES = "profiles"
+BUILT: Mapping[str, str] = {
+    "metadata_url": "sqlite",
+    "tables_url": "delta",
+    "online_url": "lmdb",
+    "log_url": "sqlite",
+    "workflows_url": "sqlite",
+}
+NEAR = 0.8  # an environment variable this close to a setting is a slip of the hand
+
+
+class Settings(BaseSettings):
+    """Everything that may differ between two installations of the same project.
+
+    Attributes:
+        project: Module in the project folder that declares the project.
+        state: State folder, relative to the project folder.
+        workers: Processes that train and compute at the same time.
+        api_host: Address the control plane binds to.
+        api_port: Its port.
+        serve_host: Address online scoring binds to.
+        serve_port: Its port.
+        allow_insecure_bind: Allow an address other machines can reach without TLS.
+        tls_cert: Certificate file (PEM) for both servers, relative to the project folder.
+        tls_key: Its private key file (PEM).
+        log_level: Least severity that is logged.
+        stream_batch_rows: Records gathered into one micro-batch at most.
+        stream_wait_ms: Longest wait for a micro-batch to fill, in milliseconds.
+        score_flush_ms: Longest time a score waits before it is written to its file.
+        score_file_mb: Size at which a file of scores is closed and a new one begun.
+        metadata_url: Where records are kept; ``sqlite`` is built.
+        tables_url: Where tables are kept; ``delta`` is built.
+        online_url: Where online features are kept; ``lmdb`` is built.
+        log_url: Where the event log is kept; ``sqlite`` is built.
+        workflows_url: Where durable runs are kept; ``sqlite`` is built.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    project: str = Field(default="project", pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")
+    state: str = Field(default=".penstock", min_length=1)
+    workers: int = Field(default=2, ge=1, le=256)
+    api_host: str = Field(default="127.0.0.1", min_length=1)
+    api_port: int = Field(default=8000, ge=1, le=65535)
+    serve_host: str = Field(default="127.0.0.1", min_length=1)
+    serve_port: int = Field(default=8001, ge=1, le=65535)
+    allow_insecure_bind: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    stream_batch_rows: int = Field(default=5_000, ge=1, le=1_000_000)
+    stream_wait_ms: int = Field(default=200, ge=1, le=60_000)
+    score_flush_ms: int = Field(default=100, ge=1, le=60_000)
+    score_file_mb: int = Field(default=16, ge=1, le=4_096)
+    metadata_url: str = "sqlite"
+    tables_url: str = "delta"
+    online_url: str = "lmdb"
+    log_url: str = "sqlite"
+    workflows_url: str = "sqlite"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the names are pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then what the file said."""
+        return env_settings, init_settings
+
+    def layout(self, home: Path) -> Layout:
+        """Where the state of the project folder lies."""
+        return Layout(home / self.state)
+
+
+def load_settings(home: Path) -> Settings:
+    """Read the settings of a project folder.
+
+    Args:
+        home: The project folder; it need not have a settings file.
+
+    Raises:
+        SettingsError: One or more settings are wrong; names each, what was expected and where it
+            was read.
+        NotSupportedError: An adapter is chosen that is not built; names those that are.
+    """
+    values, origins = _from_file(home / SETTINGS_FILE)
+    origins.update(_from_environment())
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise _explain(error, origins) from None
+    _check_built(settings, origins)
+    _check_files(settings, home, origins)
+    for name in ("api_host", "serve_host"):
+        check_bind(settings, str(getattr(settings, name)), origin=origins.get(name, "the default"))
+    return settings
+
+
+def check_bind(settings: Settings, host: str, *, origin: str) -> None:
+    """Refuse an address that others can reach, unless it is protected or wanted.
+
+    Args:
+        settings: The settings in force.
+        host: The address to bind to.
+        origin: Where it was read, for the message.
+
+    Raises:
+        SettingsError: The address is not loopback, and there is neither TLS nor consent.
+    """
+    if _is_loopback(host) or settings.allow_insecure_bind or settings.tls_cert:
+        return
+    raise SettingsError(
+        f"Address {host!r} ({origin}) can be reached from other machines, and there is no TLS. "
+        "Expected a loopback address such as '127.0.0.1'. Set tls_cert and tls_key, or "
+        "allow_insecure_bind = true where a proxy in front does the encryption.",
+        host=host,
+        origin=origin,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _from_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of the file with the chosen profile over them, and where each was read."""
+    document = _parse(path)
+    profiles = document.pop(PROFILES, {})
+    if not isinstance(profiles, dict) or not all(isinstance(v, dict) for v in profiles.values()):
+        raise SettingsError(
+            f"'{PROFILES}' in {path} is no set of tables. Write each profile as [profiles.NAME]."
+        )
+    values = dict(document)
+    origins = {key: f"{path}, key '{key}'" for key in document}
+    chosen = os.environ.get(PROFILE, "")
+    if chosen and chosen not in profiles:
+        known = nearest(chosen, profiles) or f"{path} has no profiles."
+        raise SettingsError(
+            f"There is no profile {chosen!r} (environment variable {PROFILE}). {known}",
+            profile=chosen,
+        )
+    for name, table in profiles.items():
+        _check_keys(table, f"{path}, [{PROFILES}.{name}]")
+    if chosen:
+        values.update(profiles[chosen])
+        where = f"{path}, [{PROFILES}.{chosen}]"
+        origins.update({key: f"{where} key '{key}'" for key in profiles[chosen]})
+    _check_keys(document, str(path))
+    return values, origins
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{path} is no TOML: {error}. Expected lines such as 'serve_port = 8001'.",
+            path=str(path),
+        ) from None
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror}. Expected a readable file; "
+            "check its permissions.",
+            path=str(path),
+        ) from None
+
+
+def _check_keys(table: Mapping[str, object], where: str) -> None:
+    known = Settings.model_fields
+    wrong = [key for key in table if key not in known]
+    if wrong:
+        lines = "".join(f"\n  - '{key}' is no setting. {nearest(key, known)}" for key in wrong)
+        raise SettingsError(f"{where} has keys that mean nothing:{lines}", keys=wrong, origin=where)
+
+
+def _from_environment() -> dict[str, str]:
+    """Where each setting that the environment overrides was read.
+
+    A variable that is almost a setting's is refused: it would be ignored in silence.
+    """
+    names = {f"{PREFIX}{key.upper()}": key for key in Settings.model_fields}
+    origins: dict[str, str] = {}
+    for variable in os.environ:
+        if variable.upper() in names:
+            origins[names[variable.upper()]] = f"environment variable {variable}"
+        elif variable.startswith(PREFIX) and variable != PROFILE:
+            close = difflib.get_close_matches(variable, names, n=1, cutoff=NEAR)
+            if close:
+                raise SettingsError(
+                    f"Environment variable {variable} is no setting. Did you mean {close[0]}?",
+                    variable=variable,
+                )
+    return origins
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> SettingsError:
+    """One error out of everything pydantic found."""
+    lines: list[str] = []
+    names: list[str] = []
+    for fault in error.errors():
+        name = str(fault["loc"][0])
+        expected = fault["msg"].removeprefix("Input ")
+        where = origins.get(name, "the default")
+        names.append(name)
+        lines.append(f"{name} = {fault['input']!r} ({where}): it {expected}")
+    listed = "\n".join(f"  - {line}" for line in lines)
+    return SettingsError(f"The settings are wrong:\n{listed}", settings=names)
+
+
+def _check_built(settings: Settings, origins: Mapping[str, str]) -> None:
+    for name, built in BUILT.items():
+        value = str(getattr(settings, name))
+        if value != built:
+            raise NotSupportedError(
+                f"{name} = {value!r} ({origins.get(name, 'the default')}) is not built. "
+                f"Built is {built!r}, which keeps its files in the state folder.",
+                setting=name,
+                value=value,
+            )
+
+
+def _check_files(settings: Settings, home: Path, origins: Mapping[str, str]) -> None:
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        given, missing = ("tls_cert", "tls_key") if settings.tls_cert else ("tls_key", "tls_cert")
+        raise SettingsError(
+            f"{given} is set ({origins.get(given)}), {missing} is not. TLS takes both files.",
+            settings=[missing],
+        )
+    for name in ("tls_cert", "tls_key"):
+        value = str(getattr(settings, name))
+        if value and not (home / value).is_file():
+            raise SettingsError(
+                f"{name} = {value!r} ({origins.get(name)}): there is no such file. "
+                "Expected a PEM file, its path relative to the project folder.",
+                settings=[name],
+            )

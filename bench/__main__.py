@@ -1,0 +1,81 @@
+"""``python -m bench`` lists the benchmarks; ``python -m bench NAME`` runs one.
+
+Exits 1 where a budget does not hold, 2 for an unknown name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import platform
+import sys
+from pathlib import Path
+from typing import Protocol, cast
+
+import msgspec
+from rich.console import Console
+
+from penstock.errors import nearest
+
+from .figure import Figure, show
+
+BENCHMARKS = {
+    "startup": "import, the command line, and each process until it is ready",
+    "join": "point-in-time features: values as of a time, and windows at arbitrary points",
+    "online": "features of 1 and 100 entities from the embedded store",
+    "predict": "single predictions over HTTP at 1, 16 and 64 connections (needs wrk)",
+    "demo": "penstock demo psystock, from nothing to the last screen",
+}
+
+
+class Benchmark(Protocol):
+    """A module of this folder."""
+
+    def measure(self, *, quick: bool) -> list[Figure]:
+        """Take the figures; smaller sizes and fewer runs when quick."""
+        ...
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", nargs="?", help="the benchmark; left out to list them")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args(arguments)
+    console = Console(width=max(Console().width, 110))
+    if options.name is None:
+        for name, text in BENCHMARKS.items():
+            console.print(f"  [bold]{name:<10}[/]{text}", highlight=False)
+        return 0
+    if options.name not in BENCHMARKS:
+        Console(stderr=True).print(
+            f"There is no benchmark {options.name!r}. {nearest(options.name, BENCHMARKS)}"
+        )
+        return 2
+    module = cast("Benchmark", importlib.import_module(f"bench.{options.name}"))
+    figures = module.measure(quick=options.quick)
+    show(options.name, figures, console)
+    if options.json is not None:
+        options.json.write_bytes(
+            msgspec.json.format(msgspec.json.encode(_report(options, figures)))
+        )
+    return 1 if any(figure.holds is False for figure in figures) else 0
+
+
+def _report(options: argparse.Namespace, figures: list[Figure]) -> dict[str, object]:
+    rows = [
+        msgspec.to_builtins(figure) | {"ratio": figure.ratio, "holds": figure.holds}
+        for figure in figures
+    ]
+    return {
+        "benchmark": options.name,
+        "quick": options.quick,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "figures": rows,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

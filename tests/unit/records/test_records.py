@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from penstock.records import (
+    Aliases,
+    AppliedDeclaration,
+    AppliedProject,
+    Batch,
+    Check,
+    DatasetSnapshot,
+    Identity,
+    Incident,
+    ModelVersion,
+    MonitorReport,
+    Process,
+    Record,
+    ServingStatus,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+BREACH = Check(
+    name="drift", subject="v.f", value=0.4, bound=0.2, rows=500, breached=True, reason="0.4 > 0.2"
+)
+CALM = msgspec.structs.replace(BREACH, breached=False, value=None)
+RECORDS: dict[str, Record] = {
+    "source/candles": AppliedDeclaration(
+        declared_kind="source",
+        name="candles",
+        document={"name": "candles"},
+        fingerprint="f" * 64,
+        version=2,
+        position=1,
+        applied_at=NOW,
+        applied_by="ana",
+    ),
+    "project": AppliedProject(name="p", revision=1, applied_at=NOW, applied_by="ana"),
+    "candles/000000012": Batch(
+        source="candles",
+        number=12,
+        batch_id="candles-12-0123abcd",
+        origin="file:x.csv",
+        sha256="0",
+        state="stored",
+        arrived_at=NOW,
+        reasons={"positive(close)": 3},
+    ),
+    "d1": DatasetSnapshot(
+        dataset_id="d1",
+        dataset="direction",
+        fingerprint="f",
+        tables={"raw/candles": 3},
+        batches={"candles": 2},
+        rows=10,
+        unlabelled=1,
+        parts={"train": 7},
+        label_balance={"train": 0.5},
+        feature_names=("v.f",),
+        task="classification",
+        artifact="a",
+        created_at=NOW,
+    ),
+    "m/000003": ModelVersion(
+        model="m",
+        version=3,
+        candidate="c",
+        run_id="r",
+        dataset_id="d1",
+        params={"C": 1.0},
+        metrics={"test.roc_auc": 0.6},
+        created_at=NOW,
+        fingerprint="f",
+    ),
+    "m": Aliases(model="m", changed_at=NOW, champion=3, previous=2, revision=4),
+    "42": ServingStatus(
+        process_id=42,
+        address="http://127.0.0.1:8001",
+        versions={"btc/champion": "m@3"},
+        revision={"m": 4},
+        at=NOW,
+    ),
+    "r1": MonitorReport(
+        report_id="r1",
+        monitor="btc",
+        deployment="btc",
+        version="m@3",
+        from_us=1,
+        to_us=2,
+        checks=(BREACH, CALM),
+        created_at=NOW,
+    ),
+    "i1": Incident(
+        incident_id="i1",
+        monitor="btc",
+        deployment="btc",
+        version="m@3",
+        report_id="r1",
+        breaches=("drift",),
+        state="open",
+        opened_at=NOW,
+    ),
+    "ana": Identity(name="ana", role="admin", token_sha256="0", created_at=NOW),
+    "7": Process(process_id=7, kind="worker", started_at=NOW, seen_at=NOW),
+}
+
+
+@pytest.mark.parametrize("key", RECORDS)
+def test_a_record_knows_its_key_and_survives_storage(key: str) -> None:
+    record = RECORDS[key]
+
+    assert record.key == key
+    assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
+
+
+def test_kinds_are_told_apart() -> None:
+    kinds = [type(record).KIND for record in RECORDS.values()]
+
+    assert len(kinds) == len(set(kinds))
+
+
+def test_indexed_fields_are_texts_or_whole_numbers() -> None:
+    for record in RECORDS.values():
+        for name in type(record).INDEXED:
+            assert isinstance(getattr(record, name), (str, int))
+
+
+def test_what_a_record_adds_with_a_default_may_be_missing_in_storage() -> None:
+    stored = b'{"model":"m","changed_at":"2026-01-02T03:04:05Z"}'
+
+    assert msgspec.json.decode(stored, type=Aliases).champion == 0
+
+
+def test_a_record_without_a_key_of_its_own_is_none() -> None:
+    class Nothing(Record, frozen=True):
+        KIND = "nothing"
+
+    with pytest.raises(NotImplementedError):
+        _ = Nothing().key
+
+
+def test_versions_and_reports_read_as_people_write_them() -> None:
+    version, report = RECORDS["m/000003"], RECORDS["r1"]
+
+    assert isinstance(version, ModelVersion)
+    assert isinstance(report, MonitorReport)
+    assert version.label == "m@3"
+    assert report.breaches == (BREACH,)

@@ -102,7 +102,7 @@ RECORDS: dict[str, Record] = {
         state="open",
         opened_at=NOW,
     ),
-    "ana": Identity(name="ana", role="admin", token_sha256="0", created_at=NOW),
+    "ana": Identity(name="ana", role="admin", token_sha256="0", created_at=NOW),  # noqa: S106 - a hash
     "7": Process(process_id=7, kind="worker", started_at=NOW, seen_at=NOW),
 }
 

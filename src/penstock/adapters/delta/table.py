@@ -1,0 +1,252 @@
+"""One Delta table: a handle that is kept, commits that are made once, listings that are checked."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import msgspec
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction
+
+from penstock.errors import StateError, UnavailableError
+
+from .frames import checked_schema, conformed
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from deltalake.transaction import RemoveAction
+
+__all__ = ["Listing", "OneTable"]
+
+# Expired logs are kept: a pinned version reads the same until somebody vacuums.
+_CONFIGURATION = {
+    "delta.checkpointInterval": "25",
+    "delta.enableExpiredLogCleanup": "false",
+}
+# Appends never conflict in what they do, they only race for the next number.
+_COMMIT_RETRIES = 500
+_ATTEMPTS = 20
+_LISTINGS_KEPT = 16
+# What the library says when the writer's number was committed after the handle was read.
+_NUMBER_RACE = "Concurrent transaction failed"
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """The files of one version.
+
+    Attributes:
+        version: The version.
+        schema: Its columns.
+        files: Path and size in bytes of each file.
+    """
+
+    version: int
+    schema: pl.Schema
+    files: tuple[tuple[str, int], ...]
+
+
+class OneTable:
+    """A Delta table in a folder. Safe across threads and processes.
+
+    The handle is opened once and updated by what is new in the log. Data files are written by
+    Polars and committed by themselves: ``write_deltalake`` looks through all live files at each
+    append, and so slows down with their number.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._name = name
+        self._folder = folder
+        self._lock = threading.RLock()
+        self._opened: DeltaTable | None = None
+        self._listings: dict[int, Listing] = {}
+
+    def append(self, frame: pl.DataFrame, app: str, number: int) -> bool:
+        """Commit the frame with the writer's number; False when the number was in already."""
+        with self._lock, self._guarded():
+            handle = self._handle() or self._create(frame)
+            for _ in range(_ATTEMPTS):
+                if (handle.transaction_version(app) or 0) >= number:
+                    return False
+                fitting = conformed(self._name, frame, _schema_of(handle))
+                # The number was read and is committed with the same state of the handle: this is
+                # what makes a racing writer of the same number fail instead of writing it twice.
+                if self._commit(handle, fitting, Transaction(app, number)):
+                    self._refresh(handle)
+                    return True
+                self._refresh(handle)
+        message = (
+            f"The table {self._name!r} is being written too fast by another process as {app!r}. "
+            "One writer at a time takes that name; try again."
+        )
+        raise UnavailableError(message, table=self._name, app=app, number=number)
+
+    def applied(self, app: str) -> int:
+        """The writer's greatest number; 0 for none."""
+        with self._lock, self._guarded():
+            handle = self._handle()
+            return 0 if handle is None else handle.transaction_version(app) or 0
+
+    def version(self) -> int | None:
+        """The newest version, or None when there is no table."""
+        with self._lock, self._guarded():
+            handle = self._handle()
+            return None if handle is None else handle.version()
+
+    def listing(self, version: int) -> Listing:
+        """The files of a version, each seen to be there with its size.
+
+        Raises:
+            StateError: A file is missing or cut short, or the log cannot be read.
+        """
+        with self._lock, self._guarded():
+            listing = self._listings.get(version) or self._list(version)
+        for path, size_bytes in listing.files:
+            if _size_bytes(Path(path)) != size_bytes:
+                raise self._damaged(f"its file '{path}' is missing or cut short")
+        return listing
+
+    def compact(self) -> None:
+        """Merge small files as a new version; nothing happens when somebody else does it now."""
+        with self._lock, self._guarded():
+            handle = self._handle()
+            if handle is None or len(handle.file_uris()) < 2:  # noqa: PLR2004
+                return
+            try:
+                handle.optimize.compact(commit_properties=_properties())
+            except CommitFailedError:
+                self._opened = None
+
+    def _handle(self) -> DeltaTable | None:
+        """The kept handle at the newest version; None when there is no table."""
+        if self._opened is not None:
+            self._refresh(self._opened)
+        elif self._folder.is_dir():
+            self._opened = self._open()
+        return self._opened
+
+    def _open(self) -> DeltaTable | None:
+        try:
+            handle = DeltaTable(self._folder)
+        except TableNotFoundError:
+            # The log is written before the first data file, so data without a log has lost it.
+            if next(self._folder.glob("*.parquet"), None) is None:
+                return None
+            raise self._damaged("its log is gone") from None
+        self._check_newest(handle)
+        return handle
+
+    def _create(self, frame: pl.DataFrame) -> DeltaTable:
+        schema = checked_schema(self._name, frame)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            DeltaTable.create(self._folder, schema=schema, configuration=_CONFIGURATION)
+        except DeltaError:
+            # Another process may have created it in between; if not, opening says what is wrong.
+            self._opened = self._open()
+            if self._opened is None:
+                raise
+        self._opened = DeltaTable(self._folder)
+        return self._opened
+
+    def _refresh(self, handle: DeltaTable) -> None:
+        """Read what is new in the log; a look at the next log file's name tells whether it is."""
+        if self._log_file(handle.version() + 1).exists():
+            handle.update_incremental()
+            self._check_newest(handle)
+
+    def _check_newest(self, handle: DeltaTable) -> None:
+        """An empty log file would pass for a version without changes."""
+        path = self._log_file(handle.version())
+        if _size_bytes(path) == 0:
+            raise self._damaged(f"its log file '{path}' is empty")
+
+    def _log_file(self, version: int) -> Path:
+        return self._folder / "_delta_log" / f"{version:020}.json"
+
+    def _commit(self, handle: DeltaTable, frame: pl.DataFrame, number: Transaction) -> bool:
+        """Write the rows and commit them; False when the number may be in already."""
+        actions: list[AddAction | RemoveAction] = [self._write(frame)] if frame.height else []
+        try:
+            handle.create_write_transaction(
+                actions, "append", handle.schema(), commit_properties=_properties(number)
+            )
+        except CommitFailedError as error:
+            for action in actions:
+                (self._folder / action.path).unlink(missing_ok=True)
+            if _NUMBER_RACE not in str(error):
+                raise
+            return False
+        return True
+
+    def _write(self, frame: pl.DataFrame) -> AddAction:
+        path = self._folder / f"part-{uuid4()}.parquet"
+        frame.write_parquet(path, compression="zstd", compression_level=1)
+        stat = path.stat()
+        return AddAction(
+            path=path.name,
+            size=stat.st_size,
+            partition_values={},
+            modification_time=stat.st_mtime_ns // 1_000_000,
+            data_change=True,
+            stats=msgspec.json.encode({"numRecords": frame.height}).decode(),
+        )
+
+    def _list(self, version: int) -> Listing:
+        handle = self._handle()
+        if handle is None or handle.version() != version:
+            handle = DeltaTable(self._folder, version=version)
+        actions = pl.DataFrame(handle.get_add_actions().select(["path", "size_bytes"]))
+        files = tuple((f"{self._folder}/{path}", size) for path, size in actions.iter_rows())
+        if len(self._listings) >= _LISTINGS_KEPT:
+            self._listings.pop(next(iter(self._listings)))
+        listing = Listing(version, _schema_of(handle), files)
+        self._listings[version] = listing
+        return listing
+
+    @contextmanager
+    def _guarded(self) -> Generator[None]:
+        """Tell the library's and the disk's errors in our words."""
+        try:
+            yield
+        except DeltaError as error:
+            self._opened = None
+            raise self._damaged(str(error).partition("\n")[0]) from error
+        except OSError as error:
+            self._opened = None
+            message = (
+                f"The table {self._name!r} in '{self._folder}' cannot be read or written: "
+                f"{error.strerror or error}. See that the folder can be written to and the disk "
+                "has room, then try again."
+            )
+            raise StateError(message, table=self._name, path=str(self._folder)) from error
+
+    def _damaged(self, what: str) -> StateError:
+        message = (
+            f"The table {self._name!r} in '{self._folder}' is damaged: {what}. "
+            "Restore the folder from a backup; the rest of the project is not affected."
+        )
+        return StateError(message, table=self._name, path=str(self._folder))
+
+
+def _properties(*numbers: Transaction) -> CommitProperties:
+    return CommitProperties(
+        app_transactions=list(numbers) or None, max_commit_retries=_COMMIT_RETRIES
+    )
+
+
+def _size_bytes(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _schema_of(handle: DeltaTable) -> pl.Schema:
+    return pl.Schema(handle.schema().to_arrow())

@@ -1,0 +1,139 @@
+"""Tables as Delta Lake folders under one root."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from penstock.errors import InputError, NotFoundError
+from penstock.ports import Tables
+
+from .table import OneTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["DeltaTables"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_LOG_FOLDER = "_delta_log"
+
+
+class DeltaTables(Tables):
+    """Each table is the Delta Lake table in ``<root>/<name>``; any Delta reader can open it.
+
+    A lazy frame reads the files of its version when it is collected, so it goes on reading that
+    version while others append or compact.
+
+    Args:
+        root: The folder; made with the first table.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = Path(root)
+        self._lock = threading.Lock()
+        self._tables: dict[str, OneTable] = {}
+
+    def append(self, name: str, frame: pl.DataFrame, *, app: str, number: int) -> bool:
+        """Append a frame, creating the table from its schema when there is none.
+
+        Args:
+            name: The table.
+            frame: The rows; may be empty, and then only the number is recorded.
+            app: Who writes, such as ``"raw/candles"``.
+            number: The writer's number of this append, from 1, growing.
+
+        Returns:
+            Whether it was written now; False when the number was in already.
+
+        Raises:
+            InputError: The frame's columns or types are not the table's; nothing was written.
+            StateError: The table is damaged or cannot be written.
+            UnavailableError: Another process kept writing as the same ``app``.
+        """
+        if number < 1:
+            message = f"Number {number} of writer {app!r} is wrong: appends count from 1."
+            raise InputError(message, table=name, app=app, number=number)
+        return self._table(name).append(frame, app, number)
+
+    def applied(self, name: str, app: str) -> int:
+        """The greatest number that the writer has in the table; 0 for none or no table."""
+        return self._table(name).applied(app)
+
+    def version(self, name: str) -> int | None:
+        """The newest version, or None when there is no such table."""
+        return self._table(name).version()
+
+    def scan(
+        self, name: str, *, version: int | None = None, columns: Sequence[str] | None = None
+    ) -> pl.LazyFrame:
+        """The table as a lazy frame; filters on it are pushed down to the files.
+
+        Args:
+            name: The table.
+            version: The version to read; the newest when left out.
+            columns: Only these columns.
+
+        Raises:
+            NotFoundError: There is no such table, version or column.
+            StateError: The table is damaged.
+        """
+        table = self._table(name)
+        newest = table.version()
+        if newest is None:
+            raise NotFoundError.of("table", name, self.names())
+        if version is not None and not 0 <= version <= newest:
+            hint = f"The table {name!r} has versions 0 to {newest}."
+            raise NotFoundError.of("version", str(version), hint=hint)
+        listing = table.listing(newest if version is None else version)
+        for column in columns or ():
+            if column not in listing.schema:
+                raise NotFoundError.of(f"column in table {name!r}", column, listing.schema)
+        paths = [path for path, _ in listing.files]
+        frame = (
+            pl.scan_parquet(paths, schema=listing.schema, glob=False)
+            if paths
+            else pl.LazyFrame(schema=listing.schema)
+        )
+        return frame if columns is None else frame.select(columns)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of the tables that begin with the prefix, sorted."""
+        found: list[str] = []
+        for folder, inner, _ in os.walk(self._root):
+            if _LOG_FOLDER in inner:
+                inner.clear()
+                found.append(Path(folder).relative_to(self._root).as_posix())
+        return sorted(name for name in found if name.startswith(prefix))
+
+    def compact(self, name: str) -> None:
+        """Merge small files into large ones as a new version; readers of old ones go on.
+
+        Raises:
+            NotFoundError: There is no such table.
+        """
+        if self._table(name).version() is None:
+            raise NotFoundError.of("table", name, self.names())
+        self._table(name).compact()
+
+    def close(self) -> None:
+        """Let go of every table; the object is not used afterwards."""
+        with self._lock:
+            self._tables.clear()
+
+    def _table(self, name: str) -> OneTable:
+        with self._lock:
+            if name not in self._tables:
+                if _NAME.fullmatch(name) is None:
+                    message = (
+                        f"{name!r} is no name of a table: expected parts of letters, digits, '.', "
+                        "'_' and '-', joined by '/', such as 'raw/candles'."
+                    )
+                    raise InputError(message, table=name)
+                self._tables[name] = OneTable(name, self._root / name)
+            return self._tables[name]

@@ -1,0 +1,43 @@
+"""Model versions: packages, their numbers, and the aliases that say which of them answers."""
+
+from __future__ import annotations
+
+from .aliases import aliases, find_version, point, promote, rollback
+from .native import TRUSTED_TYPES, NativeModel, load_native, open_native, save_native
+from .packages import (
+    MANIFEST_FILE,
+    NATIVE_FILES,
+    SAMPLE_FILE,
+    check_file,
+    file_sha256,
+    read_manifest,
+    read_sample,
+    write_manifest,
+)
+from .register import Registration, register
+from .versions import get_version, versions
+
+__all__ = [
+    "MANIFEST_FILE",
+    "NATIVE_FILES",
+    "SAMPLE_FILE",
+    "TRUSTED_TYPES",
+    "NativeModel",
+    "Registration",
+    "aliases",
+    "check_file",
+    "file_sha256",
+    "find_version",
+    "get_version",
+    "load_native",
+    "open_native",
+    "point",
+    "promote",
+    "read_manifest",
+    "read_sample",
+    "register",
+    "rollback",
+    "save_native",
+    "versions",
+    "write_manifest",
+]

@@ -1,0 +1,217 @@
+"""Aliases: which version of a model answers. Changed by compare-and-set, audited, never silently.
+
+Every change reads the record, builds the next one and stores it on condition that the one it read
+is still there, together with the audit entry, in one transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock.errors import GateError, InputError, NotFoundError, NotReadyError
+from penstock.plan import Catalogue
+from penstock.ports import Audit, Put, announce
+from penstock.records import ALIASES, Aliases, Event
+from penstock.spec import Deployment
+
+from .versions import get_version
+
+if TYPE_CHECKING:
+    from penstock.ports import Metadata, Services
+    from penstock.records import ModelVersion
+
+__all__ = ["alias_put", "aliases", "find_version", "next_aliases", "point", "promote", "rollback"]
+
+
+def aliases(metadata: Metadata, model: str) -> Aliases:
+    """The aliases of a model; all 0 at revision 0 while there are none."""
+    found = metadata.read(Aliases, model)
+    return found or Aliases(model=model, changed_at=datetime.fromtimestamp(0, tz=UTC))
+
+
+def find_version(metadata: Metadata, label: str) -> ModelVersion:
+    """The version that a text such as ``btc@3`` or ``btc@champion`` means.
+
+    Raises:
+        InputError: The text has another form.
+        NotFoundError: There is no such version.
+        NotReadyError: The model has no version yet, or the alias points to none.
+    """
+    model, _, which = label.rpartition("@")
+    if not model or not which:
+        raise InputError(
+            f"{label!r} names no model version; write MODEL@3 or MODEL@champion.", label=label
+        )
+    if which.isdecimal():
+        return get_version(metadata, model, int(which))
+    if which not in ALIASES:
+        raise NotFoundError.of("alias", which, ALIASES)
+    number = int(getattr(aliases(metadata, model), which))
+    if not number:
+        raise NotReadyError(
+            f"No version of {model!r} is {which} yet. See 'penstock models show {model}'.",
+            model=model,
+            alias=which,
+        )
+    return get_version(metadata, model, number)
+
+
+def point(  # noqa: PLR0913 - the change, who made it, when, and against what
+    metadata: Metadata,
+    model: str,
+    *,
+    alias: str,
+    version: int,
+    actor: str,
+    now: datetime,
+    expected: Aliases | None = None,
+) -> Aliases:
+    """Point one alias to a version.
+
+    Args:
+        metadata: Where records are.
+        model: Name of the model.
+        alias: One of ``penstock.records.ALIASES``.
+        version: The version; 0 to point nowhere.
+        actor: Who does it.
+        now: When.
+        expected: The aliases as the caller knows them; as they are now when left out.
+
+    Returns:
+        The aliases after the change; unchanged when the alias pointed there already.
+
+    Raises:
+        NotFoundError: There is no such alias or version.
+        ConflictError: The aliases are not as expected any more.
+    """
+    if alias not in ALIASES:
+        raise NotFoundError.of("alias", alias, ALIASES)
+    if version:
+        get_version(metadata, model, version)
+    before = expected or aliases(metadata, model)
+    if expected is None and getattr(before, alias) == version:
+        return before
+    after = next_aliases(before, now, **{alias: version})
+    _store(metadata, before, after, actor=actor, action="point alias")
+    return after
+
+
+def promote(services: Services, model: str, version: int) -> Aliases:
+    """Make a version the champion; the champion before becomes ``previous``.
+
+    Announces ``deployment.changed`` for each deployment of the model. Promoting the champion
+    again changes nothing.
+
+    Args:
+        services: The project's ports.
+        model: Name of the model.
+        version: The version.
+
+    Raises:
+        NotFoundError: There is no such version.
+        GateError: It is not ready: a gate refused it, or it was not the best of its run.
+        ConflictError: Somebody else changed the aliases meanwhile.
+    """
+    found = get_version(services.metadata, model, version)
+    _require_ready(found)
+    with services.locks.hold(f"registry/{model}"):
+        before = aliases(services.metadata, model)
+        if before.champion != version:
+            challenger = 0 if before.challenger == version else before.challenger
+            after = next_aliases(
+                before,
+                services.clock.now(),
+                champion=version,
+                previous=before.champion,
+                challenger=challenger,
+            )
+            _store(services.metadata, before, after, actor=services.actor, action="promote")
+            before = after
+    _announce(services, before)
+    return before
+
+
+def rollback(services: Services, model: str) -> Aliases:
+    """Bring the previous champion back; the present one becomes ``previous``.
+
+    Announces ``deployment.changed`` for each deployment of the model.
+
+    Args:
+        services: The project's ports.
+        model: Name of the model.
+
+    Raises:
+        NotReadyError: There is no previous champion.
+        ConflictError: Somebody else changed the aliases meanwhile.
+    """
+    with services.locks.hold(f"registry/{model}"):
+        before = aliases(services.metadata, model)
+        if not before.previous:
+            raise NotReadyError(
+                f"The model {model!r} has no previous champion to go back to. "
+                f"See 'penstock models show {model}' for its versions.",
+                model=model,
+            )
+        after = next_aliases(
+            before, services.clock.now(), champion=before.previous, previous=before.champion
+        )
+        _store(services.metadata, before, after, actor=services.actor, action="rollback")
+    _announce(services, after)
+    return after
+
+
+def next_aliases(before: Aliases, now: datetime, **changes: int) -> Aliases:
+    """The next revision of the aliases, with some of them pointing elsewhere."""
+    return msgspec.structs.replace(before, changed_at=now, revision=before.revision + 1, **changes)
+
+
+def _store(metadata: Metadata, before: Aliases, after: Aliases, *, actor: str, action: str) -> None:
+    """Store aliases on condition that ``before`` still holds, with the audit entry.
+
+    Raises:
+        ConflictError: It does not hold any more.
+    """
+    change = alias_put(before, after)
+    difference = {
+        alias: [getattr(before, alias), getattr(after, alias)]
+        for alias in ALIASES
+        if getattr(before, alias) != getattr(after, alias)
+    }
+    audit = Audit(actor=actor, action=action, subject=f"model/{after.model}", difference=difference)
+    metadata.write(change, audit=audit)
+
+
+def alias_put(before: Aliases, after: Aliases) -> Put:
+    """The conditional write from one revision to the next; revision 0 is never stored."""
+    return Put(after, expected=before if before.revision else None)
+
+
+def _require_ready(version: ModelVersion) -> None:
+    if version.ready:
+        return
+    refused = [verdict.reason for verdict in version.verdicts if not verdict.passed]
+    why = "; ".join(refused) or "it was not the best of its training run"
+    raise GateError(
+        f"{version.label} cannot be promoted: {why}. Promote a version that is ready; "
+        f"'penstock models list {version.model}' shows them.",
+        version=version.label,
+        refused=refused,
+    )
+
+
+def _announce(services: Services, now: Aliases) -> None:
+    """Announce the change; the id is made of the revision, so that it is announced once."""
+    for deployment in Catalogue.load(services.metadata).all(Deployment):
+        if deployment.model.name != now.model:
+            continue
+        event = Event(
+            event_id=f"deployment.changed:{deployment.name}:{now.revision}",
+            kind="deployment.changed",
+            subject=deployment.name,
+            ids={"model": now.model, "version": str(now.champion)},
+            at_us=services.clock.now_us(),
+        )
+        announce(services.log, event)

@@ -1,0 +1,195 @@
+"""Native models: written and read in their library's own format, never as pickles.
+
+A skops file may name any class, so only those of ``TRUSTED_TYPES`` and what skops itself knows
+are built from it. The list is ours: the file has no say in it. An XGBoost file (UBJ) holds data
+only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+import numpy as np
+
+from penstock.errors import NotSupportedError, StateError
+
+from .packages import NATIVE_FILES, check_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from penstock.records import Manifest
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["TRUSTED_TYPES", "NativeModel", "load_native", "open_native", "save_native"]
+
+TRUSTED_TYPES: tuple[str, ...] = (
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.metrics._dist_metrics.ManhattanDistance64",
+    "sklearn.metrics._dist_metrics.MinkowskiDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+)
+"""What may be built from a model file beyond skops' own list: data holders of scikit-learn."""
+
+
+class NativeModel(Protocol):
+    """A trained model in its own library. Safe for one thread at a time."""
+
+    def predict(self, x: Floats) -> Floats:
+        """Predict rows.
+
+        Args:
+            x: float64 ``[n, features]`` in the manifest's order; NaN for none.
+
+        Returns:
+            float64 ``[n]``: the probability of true, or the value.
+        """
+        ...
+
+
+class _Estimator(Protocol):
+    """What is used of a fitted scikit-learn estimator."""
+
+    classes_: Sequence[object]
+
+    def predict(self, x: Floats) -> Floats: ...
+
+    def predict_proba(self, x: Floats) -> Floats: ...
+
+
+class _Booster(Protocol):
+    """What is used of an XGBoost booster."""
+
+    def inplace_predict(self, data: Floats) -> NDArray[np.float32]: ...
+
+
+class _SklearnModel:
+    """An estimator or pipeline of scikit-learn."""
+
+    def __init__(self, estimator: _Estimator, *, classifies: bool) -> None:
+        self._estimator = estimator
+        self._true = list(estimator.classes_).index(1) if classifies else None
+
+    def predict(self, x: Floats) -> Floats:
+        if self._true is None:
+            return np.asarray(self._estimator.predict(x), dtype=np.float64).reshape(len(x))
+        return np.asarray(self._estimator.predict_proba(x)[:, self._true], dtype=np.float64)
+
+
+class _BoosterModel:
+    """A booster of XGBoost."""
+
+    def __init__(self, booster: _Booster) -> None:
+        self._booster = booster
+
+    def predict(self, x: Floats) -> Floats:
+        return np.asarray(self._booster.inplace_predict(x), dtype=np.float64).reshape(len(x))
+
+
+def load_native(folder: Path, manifest: Manifest) -> NativeModel:
+    """Load the native model of a package.
+
+    Args:
+        folder: The package.
+        manifest: Its manifest.
+
+    Raises:
+        StateError: The file is missing, was altered or cannot be read.
+        NotSupportedError: It needs a library that is not installed, or holds a type that is not
+            trusted.
+    """
+    path = check_file(folder, manifest, NATIVE_FILES[manifest.native])
+    return open_native(path, manifest.native, classifies=manifest.task == "classification")
+
+
+def open_native(path: Path, native: Literal["skops", "ubj"], *, classifies: bool) -> NativeModel:
+    """Open a file that ``save_native`` wrote.
+
+    Args:
+        path: The file.
+        native: Its format.
+        classifies: Whether it answers with a probability.
+
+    Raises:
+        StateError: It cannot be read.
+        NotSupportedError: As for ``load_native``.
+    """
+    if native == "ubj":
+        return _BoosterModel(_read_booster(path))
+    return _SklearnModel(_read_skops(path), classifies=classifies)
+
+
+def save_native(estimator: object, path: Path, native: Literal["skops", "ubj"]) -> None:
+    """Write a fitted estimator in its own format.
+
+    Args:
+        estimator: Of scikit-learn for ``skops``, of XGBoost's scikit-learn interface for ``ubj``.
+        path: The file to write.
+        native: The format.
+
+    Raises:
+        NotSupportedError: It holds a type that would not be trusted when it is loaded.
+    """
+    if native == "ubj":
+        estimator.get_booster().save_model(path)  # type: ignore[attr-defined]  # XGBModel has it
+        return
+    import skops.io  # noqa: PLC0415 - loads scikit-learn, which most processes never need
+
+    skops.io.dump(estimator, path)
+    _refuse_untrusted(path, skops.io.get_untrusted_types(file=path))
+
+
+def _read_skops(path: Path) -> _Estimator:
+    import skops.io  # noqa: PLC0415 - loads scikit-learn, which most processes never need
+
+    try:
+        _refuse_untrusted(path, skops.io.get_untrusted_types(file=path))
+        loaded = skops.io.load(path, trusted=list(TRUSTED_TYPES))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise StateError(
+            f"{path} cannot be read as a skops model: {error}. It was written by another version "
+            "of scikit-learn, or damaged; train the model again.",
+            path=str(path),
+        ) from error
+    return cast("_Estimator", loaded)
+
+
+def _refuse_untrusted(path: Path, found: Sequence[str]) -> None:
+    unknown = sorted(set(found) - set(TRUSTED_TYPES))
+    if unknown:
+        raise NotSupportedError(
+            f"The model {path.name} holds {', '.join(unknown)}, which is not on the list of types "
+            "that may be built from a model file. Use estimators of scikit-learn or XGBoost.",
+            types=unknown,
+        )
+
+
+def _read_booster(path: Path) -> _Booster:
+    try:
+        import xgboost  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise NotSupportedError(
+            "This model needs XGBoost, which is not installed. "
+            "Install it with: pip install 'penstock[xgboost]'",
+            extra="xgboost",
+        ) from error
+    booster = xgboost.Booster({"nthread": 1})
+    try:
+        booster.load_model(path)
+    except xgboost.core.XGBoostError as error:
+        raise StateError(
+            f"{path} cannot be read as an XGBoost model: {str(error).splitlines()[-1]}. It is "
+            "damaged; train the model again.",
+            path=str(path),
+        ) from error
+    return cast("_Booster", booster)

@@ -229,7 +229,7 @@ def _plain_manifest(
         files={},
         bins=bins,
         created_at=services.clock.now(),
-        tags=model.tags,
+        tags=tuple(model.tags),
         owner=model.owner,
     )
 
@@ -237,20 +237,18 @@ def _plain_manifest(
 def _announce(services: Services, found: Sequence[ModelVersion]) -> None:
     """Announce the run and what is ready of it; the ids let each be announced once."""
     run = found[0]
-    events: list[tuple[EventKind, str, dict[str, str]]] = [
-        ("model.trained", run.run_id, {"run_id": run.run_id, "dataset_id": run.dataset_id})
-    ]
-    events += [
-        ("model.ready", version.label, {"run_id": run.run_id, "version": str(version.version)})
-        for version in found
-        if version.ready
-    ]
-    for kind, what, ids in events:
+
+    def say(kind: EventKind, what: str, **ids: str) -> None:
         event = Event(
             event_id=f"{kind}:{what}",
             kind=kind,
             subject=run.model,
-            ids=ids,
+            ids={"run_id": run.run_id, **ids},
             at_us=services.clock.now_us(),
         )
         announce(services.log, event)
+
+    say("model.trained", run.run_id, dataset_id=run.dataset_id)
+    for version in found:
+        if version.ready:
+            say("model.ready", version.label, version=str(version.version))

@@ -9,12 +9,14 @@ from penstock.errors import AccessError
 from penstock.records import Identity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from penstock.ports import Metadata
     from penstock.records import Role
 
 __all__ = ["bearer_token", "identify", "require_role", "token_hash"]
 
-RANK: dict[Role, int] = {"reader": 0, "writer": 1, "admin": 2}
+RANK: Mapping[Role, int] = {"reader": 0, "writer": 1, "admin": 2}
 SCHEME = "bearer "
 
 

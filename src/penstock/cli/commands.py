@@ -1,0 +1,182 @@
+"""Every command in the order of a model's life: where its function is, what it does, an example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+__all__ = ["COMMANDS", "Command", "Group"]
+
+
+class Command(msgspec.Struct, frozen=True):
+    """One command.
+
+    Attributes:
+        target: ``module:function`` inside ``penstock.cli``.
+        text: What it does, as help shows it.
+        example: A command line that works.
+    """
+
+    target: str
+    text: str
+    example: str
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Commands that share a first word.
+
+    Attributes:
+        text: What they are about.
+        commands: The commands by their second word.
+    """
+
+    text: str
+    commands: Mapping[str, Command]
+
+
+COMMANDS: Mapping[str, Command | Group] = {
+    "init": Command(
+        "project:init",
+        "Make the folder a project: settings, a starter project.py, the local admin token.",
+        "penstock init --home shop",
+    ),
+    "plan": Command(
+        "project:plan",
+        "Show what applying the declarations would create, change and remove, and what it makes "
+        "stale. Changes nothing.",
+        "penstock plan",
+    ),
+    "apply": Command(
+        "project:apply",
+        "Apply the project's declarations, in one transaction.",
+        "penstock apply",
+    ),
+    "ingest": Command(
+        "data:ingest",
+        "Read a source's files into its raw table. A file that was read before is not read twice.",
+        "penstock ingest candles",
+    ),
+    "features": Group(
+        "Build features for online use, and look them up.",
+        {
+            "build": Command(
+                "data:features_build",
+                "Fold new raw batches into the online store.",
+                "penstock features build momentum",
+            ),
+            "get": Command(
+                "data:features_get",
+                "Show an entity's features: online, or as they were at a time.",
+                "penstock features get momentum --keys BTCUSDT --at 2024-03-01T12:00:00Z",
+            ),
+        },
+    ),
+    "train": Command(
+        "training:train",
+        "Train a model's candidates, evaluate them and let the gates decide.",
+        "penstock train btc-direction",
+    ),
+    "models": Group(
+        "Model versions and the aliases that point to them.",
+        {
+            "list": Command(
+                "models:list_versions", "List models and their versions.", "penstock models list"
+            ),
+            "show": Command(
+                "models:show",
+                "Show one version: parameters, metrics, gates, engine.",
+                "penstock models show btc-direction@3",
+            ),
+            "promote": Command(
+                "models:promote",
+                "Make a version the champion; the champion becomes previous.",
+                "penstock models promote btc-direction@3",
+            ),
+        },
+    ),
+    "deploy": Command(
+        "serving:deploy",
+        "Put a model version behind a deployment, with no failed request.",
+        "penstock deploy btc --version 3",
+    ),
+    "rollback": Command(
+        "serving:rollback", "Bring a deployment's previous version back.", "penstock rollback btc"
+    ),
+    "predict": Command(
+        "predicting:predict",
+        "Ask a deployment for one prediction, by entity key or by features.",
+        "penstock predict btc --key BTCUSDT",
+    ),
+    "score": Command(
+        "serving:score",
+        "Score every new row of a deployment's spine into its scores table.",
+        "penstock score btc",
+    ),
+    "observe": Command(
+        "watching:observe",
+        "Report the true outcome of predictions.",
+        "penstock observe btc --id 01JD3Z... --value 1",
+    ),
+    "monitor": Command(
+        "watching:monitor",
+        "Look at a deployment now: drift, accuracy, latency, and what a breach does.",
+        "penstock monitor btc",
+    ),
+    "runs": Group(
+        "Durable runs: ingestion, training, scoring, monitoring.",
+        {
+            "list": Command(
+                "runs:list_runs", "List runs, newest first.", "penstock runs list --state failed"
+            ),
+            "show": Command(
+                "runs:show", "Show a run with its steps.", "penstock runs show train-01JD3Z..."
+            ),
+            "retry": Command(
+                "runs:retry",
+                "Let a failed or interrupted run go on from its last finished step.",
+                "penstock runs retry train-01JD3Z...",
+            ),
+        },
+    ),
+    "lineage": Command(
+        "origins:lineage",
+        "Show where something comes from: a prediction, model@version, dataset, batch or file.",
+        "penstock lineage btc-direction@3",
+    ),
+    "replay": Command(
+        "origins:replay",
+        "Compute a prediction again and say what differs, if anything.",
+        "penstock replay 01JD3Z...",
+    ),
+    "status": Command(
+        "state:status",
+        "Show the project at a glance: data, models, deployments, incidents, processes.",
+        "penstock status",
+    ),
+    "doctor": Command(
+        "state:doctor",
+        "Check settings, state, tables, audit chain, disk, ports and processes.",
+        "penstock doctor",
+    ),
+    "up": Command(
+        "processes:up",
+        "Start and supervise all processes on this machine.",
+        "penstock up",
+    ),
+    "api": Command("processes:api", "Run the control-plane API.", "penstock api --port 8000"),
+    "worker": Command(
+        "processes:worker", "Run workflows, schedules and triggers.", "penstock worker"
+    ),
+    "stream": Command(
+        "processes:stream",
+        "Take events from the log to raw tables and online features.",
+        "penstock stream",
+    ),
+    "serve": Command("processes:serve", "Run online scoring.", "penstock serve --port 8001"),
+    "demo": Command(
+        "demo:run",
+        "Run the whole loop unattended on six symbols of hourly candles.",
+        "penstock demo psystock --home /tmp/psystock-demo",
+    ),
+}

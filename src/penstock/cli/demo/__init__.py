@@ -1,0 +1,1 @@
+"""The demonstration: the whole loop, unattended, with the real processes."""

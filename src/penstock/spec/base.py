@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,7 +21,8 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A frozen, keyword-only value that checks itself when it is built.
 
     Subclasses yield what is wrong with them from ``_faults``; building raises one
-    ``DeclarationError`` with all of it. Lists are taken as tuples.
+    ``DeclarationError`` with all of it. Lists are kept as tuples, so that a declaration
+    never changes after it was checked.
     """
 
     def __post_init__(self) -> None:
@@ -54,7 +56,7 @@ class Declared(Value, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     description: str = ""
     owner: str = ""
-    tags: tuple[str, ...] = ()
+    tags: Sequence[str] = ()
 
     def _subject(self) -> str:
         return f"{type(self).__name__}({self.name!r})"

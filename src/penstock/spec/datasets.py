@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from penstock.errors import nearest
@@ -117,7 +118,7 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
     """
 
     spine: Source
-    features: tuple[FeatureView, ...]
+    features: Sequence[FeatureView]
     label: Label | None = None
     split: Split = TimeSplit()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -120,7 +121,7 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
     """
 
     model: Model
-    routes: tuple[Route, ...] = (Route(role="champion", alias="champion"),)
+    routes: Sequence[Route] = (Route(role="champion", alias="champion"),)
     fallback: Fallback | None = None
     batch: BatchScoring | None = None
 
@@ -147,7 +148,7 @@ class Trigger(_Retraining, frozen=True, kw_only=True, tag="trigger"):
         on: The occasions.
     """
 
-    on: tuple[Schedule, ...]
+    on: Sequence[Schedule]
     name: str = ""
 
     def __post_init__(self) -> None:

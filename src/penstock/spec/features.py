@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,7 +34,7 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
 
     source: Source
     derive: Mapping[str, Expression] = msgspec.field(default_factory=dict)
-    features: tuple[Aggregate, ...] = ()
+    features: Sequence[Aggregate] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

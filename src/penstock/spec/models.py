@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -197,10 +197,10 @@ class Model(Named, frozen=True, kw_only=True, tag="model"):
     """
 
     dataset: Dataset
-    candidates: tuple[Trainer, ...]
+    candidates: Sequence[Trainer]
     search: Search = Search()
     select: Objective = Objective(metric="roc_auc")
-    gates: tuple[Gate, ...] = ()
+    gates: Sequence[Gate] = ()
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()

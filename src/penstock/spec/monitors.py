@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -131,7 +132,7 @@ class Monitor(_Watch, frozen=True, kw_only=True, tag="monitor"):
     accuracy: AccuracyBound | None = None
     latency: LatencyBound | None = None
     every: str = "1m"
-    on_breach: tuple[Action, ...] = ()
+    on_breach: Sequence[Action] = ()
 
     def __post_init__(self) -> None:
         if not self.name:

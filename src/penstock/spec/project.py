@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .base import Named, unique_faults
@@ -30,7 +31,7 @@ class Project(Named, frozen=True, kw_only=True, tag="project"):
         declarations: The declarations, in any order.
     """
 
-    declarations: tuple[Declaration, ...] = ()
+    declarations: Sequence[Declaration] = ()
 
     @property
     def everything(self) -> tuple[Declaration, ...]:

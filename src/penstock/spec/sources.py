@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -81,8 +81,8 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
     entity: Entity
     timestamp: str
     schema: Mapping[str, DType]
-    nullable: tuple[str, ...] = ()
-    expect: tuple[Expectation, ...] = ()
+    nullable: Sequence[str] = ()
+    expect: Sequence[Expectation] = ()
     known_after: str = ""
     batch: Files | None = None
     stream: Topic | None = None

@@ -59,7 +59,7 @@ def momentum(source: Source) -> ps.FeatureView:
         "momentum",
         source=source,
         derive={"ret": ps.col("close") / ps.col("open") - 1},
-        features=[  # type: ignore[arg-type]  # a list is taken as a tuple
+        features=[
             ps.last("close"),
             ps.mean("ret", over="6h"),
             ps.max("high", over="7d"),

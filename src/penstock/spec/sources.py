@@ -118,12 +118,23 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
         for rule in self.expect:
             for name in sorted(rule.reads - set(columns)):
                 yield f"{rule.name} reads {name!r}, which is no column. {nearest(name, columns)}"
+            yield from self._rule_faults(rule)
         if [rule.rule for rule in self.expect].count("unique") > 1:
             yield "unique is declared twice; a record has one identity"
         try:
             duration_us(self.known_after or "0s")
         except ValueError as error:
             yield f"known_after: {error}"
+
+    def _rule_faults(self, rule: Expectation) -> Iterator[str]:
+        numeric = rule.rule in {"positive", "between"}
+        if not numeric and rule.rule not in {"one_of", "matches"}:
+            return
+        for name in sorted(rule.reads & set(self.schema)):
+            dtype = self.schema[name]
+            if not (dtype.is_number if numeric else dtype is DType.STRING):
+                takes = "numbers" if numeric else "text"
+                yield f"{rule.name} takes {takes}, but {name!r} is {dtype.value}"
 
     def _key_faults(self, columns: list[str]) -> Iterator[str]:
         key, stamp = self.entity.name, self.timestamp

@@ -31,6 +31,7 @@ class Batch(Record, frozen=True):
         arrived_at: When the platform took it in; the raw table's ``_arrived_at``.
         min_at_us: Earliest known time of its stored records, in microseconds since 1970 UTC.
         max_at_us: Latest.
+        fingerprint: Of the source's declaration that its records were judged by.
     """
 
     KIND: ClassVar[str] = "batch"
@@ -50,6 +51,7 @@ class Batch(Record, frozen=True):
     reasons: Mapping[str, int] = {}
     min_at_us: int | None = None
     max_at_us: int | None = None
+    fingerprint: str = ""
 
     @property
     def key(self) -> str:

@@ -1,0 +1,152 @@
+"""The two ways in: files, and the event log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
+from penstock.errors import InputError
+from penstock.records import Batch
+from penstock.spec import fingerprint
+
+from .files import find_files, open_file
+from .intake import FILE_GONE, take_in
+from .messages import GROUP, messages_intake
+from .recovery import file_intake, finish_started
+
+if TYPE_CHECKING:
+    from penstock.ports import Services
+    from penstock.spec import Source
+
+__all__ = ["Progress", "ingest_files", "ingest_log"]
+
+Progress: TypeAlias = Callable[[str, float], None]
+"""Called with what is being done, and the share of the work that is behind, from 0 to 1."""
+
+LOCK_WAIT_S = 300.0
+
+
+def ingest_files(
+    services: Services,
+    source: Source,
+    *,
+    paths: Sequence[Path | str] | None = None,
+    progress: Progress | None = None,
+) -> list[Batch]:
+    """Take files into a source's raw table, each as one batch.
+
+    A file is recognised by the hash of its bytes: one that was taken in already, under the same
+    declaration of the source, is answered with its batch, in which every record is a duplicate, and
+    nothing is written. Batches that a killed ingestion left are finished first. See
+    ``penstock.ingest.intake`` for what holds at a crash.
+
+    Args:
+        services: The ports.
+        source: The source, as applied.
+        paths: The files; relative ones start in the project folder. Those of the source's pattern
+            when left out.
+        progress: Told of each file.
+
+    Returns:
+        One batch per file, in their order.
+
+    Raises:
+        InputError: A file cannot be taken in. All others have been; the message and ``batches``
+            among the facts say which.
+        UnavailableError: Another process ingests the source and does not end.
+    """
+    files = _files(services.home, source, paths)
+    batches: list[Batch] = []
+    faults: list[InputError] = []
+    for place, path in enumerate(files):
+        if progress is not None:
+            progress(f"ingest {path.name}", place / len(files))
+        try:
+            batches.append(_ingest_file(services, source, path))
+        except InputError as error:
+            faults.append(error)
+    if progress is not None:
+        progress("ingested", 1.0)
+    if faults:
+        raise _refused(faults, batches)
+    return batches
+
+
+def ingest_log(services: Services, source: Source, *, limit: int = 5000) -> Batch | None:
+    """Take the next messages of a source's topic into its raw table, as one batch.
+
+    Args:
+        services: The ports.
+        source: The source, as applied.
+        limit: At most so many messages.
+
+    Returns:
+        The batch; one that a killed process left, when it was finished now and nothing else waits;
+        None when there was nothing to do.
+
+    Raises:
+        UnavailableError: Another process ingests the source and does not end.
+    """
+    topic, log = source.topic, services.log
+    with services.locks.hold(f"ingest/{source.name}"):
+        finished = finish_started(services, source)
+        after = log.committed(topic, GROUP)
+        waiting = log.read(topic, after=after, limit=limit)
+        if not waiting:
+            return finished[-1] if finished else None
+        intake = messages_intake(log, source, topic, waiting[0].offset, waiting[-1].offset)
+        return take_in(services, source, intake)
+
+
+def _files(home: Path, source: Source, paths: Sequence[Path | str] | None) -> list[Path]:
+    """The files to take in.
+
+    Raises:
+        InputError: There are none, or the source says not where they are.
+    """
+    if paths is not None:
+        return [Path(path) for path in paths]
+    if source.batch is None:
+        raise InputError(
+            f"Source {source.name!r} declares no files. Name files in the command, or declare "
+            "batch=ps.Files('data/*.csv').",
+            source=source.name,
+        )
+    return find_files(home, source.batch)
+
+
+def _ingest_file(services: Services, source: Source, path: Path) -> Batch:
+    with services.locks.hold(f"ingest/{source.name}", wait_s=LOCK_WAIT_S):
+        finish_started(services, source)
+        content = open_file(services.home, path)
+        origin = f"file:{content.shown}"
+        known = _same_batch(services, source, content.sha256)
+        if known is not None:
+            return msgspec.structs.replace(
+                known, origin=origin, stored=0, quarantined=0, duplicates=known.read, reasons={}
+            )
+        return take_in(services, source, file_intake(source, content))
+
+
+def _same_batch(services: Services, source: Source, sha256: str) -> Batch | None:
+    """The batch that holds these very bytes, read under this very declaration."""
+    found = services.metadata.find(Batch, where={"source": source.name, "sha256": sha256})
+    meaning = fingerprint(source)
+    whole = [b for b in found if b.fingerprint == meaning and FILE_GONE not in b.reasons]
+    return whole[-1] if whole else None
+
+
+def _refused(faults: Sequence[InputError], batches: Sequence[Batch]) -> InputError:
+    done = [batch.batch_id for batch in batches]
+    if len(faults) == 1 and not done:
+        return InputError(faults[0].message, **dict(faults[0].facts))
+    lines = "\n".join(f"  - {fault.message}" for fault in faults)
+    rest = f"The other {len(done)} were taken in." if done else "None was taken in."
+    return InputError(
+        f"{len(faults)} of {len(faults) + len(done)} files could not be taken in:\n{lines}\n{rest}",
+        faults=[fault.message for fault in faults],
+        batches=done,
+    )

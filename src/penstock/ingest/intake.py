@@ -1,0 +1,210 @@
+"""The protocol by which a batch gets into the tables exactly once.
+
+Under the lock ``ingest/<source>``, so that one process at a time numbers a source's batches:
+
+1. Batches left ``started`` by a killed process are finished first, in their order.
+2. The records are read and sorted; nothing is written yet, so an error leaves nothing behind.
+3. The batch gets the next number ``n`` and its record is written as ``started``, with its origin
+   and what will become of its records.
+4. The raw rows are appended under (``raw/<source>``, n), the quarantined ones under
+   (``quarantine/<source>``, n). A table takes a number once, whoever brings it again.
+5. For records of a topic, the offset is committed.
+6. The record becomes ``stored``, with an audit entry; then ``raw.ingested`` is announced.
+
+Killed before 3, nothing happened. Killed between 3 and 6, the record is ``started``, and the next
+ingestion reads the same records from the same origin (a file of the same hash, the same offsets of
+the log), sorts them against what earlier batches stored, comes to the same result, and repeats
+steps 4 to 6, of which those done already change nothing. Killed between the two halves of 6, the
+event is missing; every ingestion announces the source's last batch again, and the log knows the
+event's id.
+
+The one thing that cannot be done again is to read a file that is gone. Then the batch is closed
+with what its tables hold, and the reason ``file_gone`` says how many records they lack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+import polars as pl
+
+from penstock.ports import Audit, Put, Services, announce
+from penstock.records import Batch, Event
+from penstock.spec import Source, fingerprint
+
+from .parsed import Parsed
+from .sifting import Sifted, sift
+
+if TYPE_CHECKING:
+    from penstock.ports import Tables
+
+__all__ = ["FILE_GONE", "Intake", "announce_batch", "close_without_file", "take_in"]
+
+FILE_GONE = "file_gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Records that wait to become a batch.
+
+    Attributes:
+        origin: Where they come from; see ``Batch.origin``.
+        sha256: Hash of their bytes.
+        parse: Reads them, given when the batch arrived.
+        commit: Called when they are in the tables.
+    """
+
+    origin: str
+    sha256: str
+    parse: Callable[[datetime], Parsed]
+    commit: Callable[[], None]
+
+
+def take_in(
+    services: Services, source: Source, intake: Intake, *, started: Batch | None = None
+) -> Batch:
+    """Make records a stored batch; the caller holds the lock ``ingest/<source>``.
+
+    Args:
+        services: The ports.
+        source: The source.
+        intake: The records.
+        started: The record of the killed ingestion that is being finished.
+
+    Returns:
+        The batch, ``stored``.
+
+    Raises:
+        InputError: The records are no records of this source; nothing was written.
+    """
+    number = started.number if started else _last_number(services, source) + 1
+    arrived_at = started.arrived_at if started else services.clock.now()
+    sifted = sift(services.tables, source, intake.parse(arrived_at), number=number)
+    if started is None:
+        started = _started(source, intake, sifted, number=number, arrived_at=arrived_at)
+        services.metadata.write(Put(started, expected=None))
+    _append(services.tables, source, started, sifted)
+    intake.commit()
+    return _store(services, started, _with_counts(started, source, sifted))
+
+
+def close_without_file(services: Services, started: Batch) -> Batch:
+    """Close a killed batch whose file is gone, with what its tables hold of it."""
+    stored = _rows_of(services.tables, f"raw/{started.source}", started.number)
+    quarantined = _rows_of(services.tables, f"quarantine/{started.source}", started.number)
+    reached = services.tables.applied(f"raw/{started.source}", f"raw/{started.source}")
+    duplicates = started.duplicates if reached >= started.number else 0
+    read = stored + quarantined + duplicates
+    reasons = dict(started.reasons) if quarantined else {}
+    if started.read > read:
+        reasons[FILE_GONE] = started.read - read
+    closed = msgspec.structs.replace(
+        started,
+        read=read,
+        stored=stored,
+        quarantined=quarantined,
+        duplicates=duplicates,
+        reasons=reasons,
+        min_at_us=started.min_at_us if stored else None,
+        max_at_us=started.max_at_us if stored else None,
+    )
+    return _store(services, started, closed)
+
+
+def announce_batch(services: Services, batch: Batch) -> None:
+    """Say that a batch has been stored; said once, however often it is called.
+
+    A batch that stored nothing is not announced: there is no new data.
+    """
+    if batch.state != "stored" or not batch.stored:
+        return
+    event = Event(
+        event_id=f"raw.ingested:{batch.batch_id}",
+        kind="raw.ingested",
+        subject=batch.source,
+        ids={"batch_id": batch.batch_id},
+        at_us=services.clock.now_us(),
+    )
+    announce(services.log, event)
+
+
+def _last_number(services: Services, source: Source) -> int:
+    newest = services.metadata.find(
+        Batch, where={"source": source.name}, newest_first=True, limit=1
+    )
+    return newest[0].number if newest else 0
+
+
+def _started(
+    source: Source, intake: Intake, sifted: Sifted, *, number: int, arrived_at: datetime
+) -> Batch:
+    bare = Batch(
+        source=source.name,
+        number=number,
+        batch_id=f"{source.name}-{number}-{intake.sha256[:8]}",
+        origin=intake.origin,
+        sha256=intake.sha256,
+        state="started",
+        arrived_at=arrived_at,
+        fingerprint=fingerprint(source),
+    )
+    return _with_counts(bare, source, sifted)
+
+
+def _with_counts(batch: Batch, source: Source, sifted: Sifted) -> Batch:
+    times = sifted.stored.get_column(source.timestamp).to_physical()
+    shift = source.known_after_us
+    first, last = times.min(), times.max()
+    return msgspec.structs.replace(
+        batch,
+        read=sifted.read,
+        stored=sifted.stored.height,
+        quarantined=sifted.quarantined.height,
+        duplicates=sifted.duplicates,
+        reasons=dict(sifted.reasons),
+        min_at_us=first + shift if isinstance(first, int) else None,
+        max_at_us=last + shift if isinstance(last, int) else None,
+    )
+
+
+def _append(tables: Tables, source: Source, batch: Batch, sifted: Sifted) -> None:
+    labels = [
+        pl.lit(batch.number, dtype=pl.Int64).alias("_batch"),
+        pl.lit(batch.batch_id).alias("_batch_id"),
+    ]
+    tail = ("_batch", "_row", "_batch_id", "_arrived_at")
+    raw, quarantine = f"raw/{source.name}", f"quarantine/{source.name}"
+    rows = sifted.stored.with_columns(labels).select(*source.schema, *tail)
+    tables.append(raw, rows, app=raw, number=batch.number)
+    if sifted.quarantined.height:
+        bad = sifted.quarantined.with_columns(labels).select("_record", "_reasons", *tail)
+        tables.append(quarantine, bad, app=quarantine, number=batch.number)
+
+
+def _store(services: Services, started: Batch, counted: Batch) -> Batch:
+    stored = msgspec.structs.replace(counted, state="stored")
+    difference = {
+        "batch_id": stored.batch_id,
+        "origin": stored.origin,
+        "read": stored.read,
+        "stored": stored.stored,
+        "quarantined": stored.quarantined,
+        "duplicates": stored.duplicates,
+    }
+    audit = Audit(
+        actor=services.actor, action="ingest", subject=stored.source, difference=difference
+    )
+    services.metadata.write(Put(stored, expected=started), audit=audit)
+    announce_batch(services, stored)
+    return stored
+
+
+def _rows_of(tables: Tables, name: str, number: int) -> int:
+    if tables.version(name) is None:
+        return 0
+    rows = tables.scan(name, columns=["_batch"]).filter(pl.col("_batch") == number)
+    return int(rows.select(pl.len()).collect().item())

@@ -1,0 +1,65 @@
+"""Finishing what a killed ingestion began."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.errors import InputError
+from penstock.records import Batch
+
+from .files import open_file, parse_file
+from .intake import Intake, announce_batch, close_without_file, take_in
+from .messages import messages_intake
+
+if TYPE_CHECKING:
+    from penstock.ports import Services
+    from penstock.spec import Source
+
+    from .files import FileContent
+
+__all__ = ["file_intake", "finish_started"]
+
+
+def finish_started(services: Services, source: Source) -> list[Batch]:
+    """Finish the source's batches that are ``started``; the caller holds ``ingest/<source>``.
+
+    Returns:
+        The batches that were finished, in their order.
+    """
+    last = services.metadata.find(Batch, where={"source": source.name}, newest_first=True, limit=1)
+    for batch in last:
+        announce_batch(services, batch)
+    started = services.metadata.find(Batch, where={"source": source.name, "state": "started"})
+    return [_finish(services, source, batch) for batch in started]
+
+
+def file_intake(source: Source, content: FileContent) -> Intake:
+    """A file as an intake."""
+    return Intake(
+        origin=f"file:{content.shown}",
+        sha256=content.sha256,
+        parse=lambda arrived_at: parse_file(source, content, arrived_at),
+        commit=lambda: None,
+    )
+
+
+def _finish(services: Services, source: Source, started: Batch) -> Batch:
+    kind, _, rest = started.origin.partition(":")
+    if kind == "log":
+        topic, _, offsets = rest.rpartition(":")
+        first, _, last = offsets.partition("-")
+        intake = messages_intake(services.log, source, topic, int(first), int(last))
+        return take_in(services, source, intake, started=started)
+    content = _same_file(services.home, rest, started.sha256)
+    if content is None:
+        return close_without_file(services, started)
+    return take_in(services, source, file_intake(source, content), started=started)
+
+
+def _same_file(home: Path, shown: str, sha256: str) -> FileContent | None:
+    try:
+        content = open_file(home, Path(shown))
+    except InputError:
+        return None
+    return content if content.sha256 == sha256 else None

@@ -1,0 +1,99 @@
+"""Records that come again: unchanged ones are duplicates, changed ones break ``unique``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from penstock.errors import InputError
+
+from .columns import POLARS_TYPES
+
+if TYPE_CHECKING:
+    from penstock.ports import Tables
+    from penstock.spec import Source
+
+__all__ = ["Repeats", "part_repeats"]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Good records, parted by whether they are new.
+
+    Attributes:
+        new: Records whose identity is neither stored nor earlier in the batch.
+        duplicates: How many are equal to one stored, or to one earlier in the batch.
+        conflicts: Places (``_row``) of those with a known identity and other values.
+    """
+
+    new: pl.DataFrame
+    duplicates: int
+    conflicts: pl.Series
+
+
+def part_repeats(tables: Tables, source: Source, good: pl.DataFrame, *, number: int) -> Repeats:
+    """Part new records from those that come again.
+
+    Args:
+        tables: Where the source's raw table is.
+        source: The source.
+        good: Records that keep the contract.
+        number: The batch they belong to; what the raw table has of it already is not looked at,
+            so that finishing a killed batch comes to the same result.
+    """
+    by_stored = _against(source, good, _stored(tables, source, good, number))
+    rest = good.join(by_stored.select("_row"), on="_row", how="anti", maintain_order="left")
+    first = rest.unique(subset=list(source.identity), keep="first", maintain_order=True)
+    if first.height == rest.height:
+        again = by_stored
+    else:
+        later = rest.join(first.select("_row"), on="_row", how="anti", maintain_order="left")
+        again = pl.concat([by_stored, _against(source, later, first)])
+    conflicts = again.filter(~pl.col("same")).get_column("_row")
+    return Repeats(first, again.height - conflicts.len(), conflicts)
+
+
+def _against(source: Source, records: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """For each record whose identity is known: ``_row``, and whether it is the ``same``."""
+    identity = list(source.identity)
+    others = [name for name in source.schema if name not in identity]
+    known = known.select(*identity, *(pl.col(name).alias(f"known {name}") for name in others))
+    same = [pl.col(name).eq_missing(pl.col(f"known {name}")) for name in others]
+    joined = records.join(known, on=identity, how="inner", nulls_equal=True)
+    verdict = pl.all_horizontal(pl.lit(value=True), *same).alias("same")
+    return joined.select("_row", verdict).group_by("_row").agg(pl.col("same").any())
+
+
+def _stored(tables: Tables, source: Source, good: pl.DataFrame, number: int) -> pl.DataFrame:
+    """Stored records with an identity among the good ones.
+
+    Where the timestamp is part of the identity, only the files of those times are read.
+
+    Raises:
+        InputError: The raw table was made by another declaration of the source.
+    """
+    name, identity = f"raw/{source.name}", list(source.identity)
+    if tables.version(name) is None or good.is_empty():
+        return good.clear()
+    stored = tables.scan(name)
+    _check_layout(source, stored.collect_schema())
+    stored = stored.select(*source.schema, "_batch").filter(pl.col("_batch") != number)
+    if source.timestamp in identity:
+        times = good.get_column(source.timestamp)
+        stored = stored.filter(pl.col(source.timestamp).is_between(times.min(), times.max()))
+    wanted = good.lazy().select(identity).unique()
+    return stored.join(wanted, on=identity, how="semi", nulls_equal=True).collect()
+
+
+def _check_layout(source: Source, found: pl.Schema) -> None:
+    declared = {name: POLARS_TYPES[dtype] for name, dtype in source.schema.items()}
+    stored = {name: kind for name, kind in found.items() if not name.startswith("_")}
+    if declared != stored:
+        columns = ", ".join(f"{name} {kind}" for name, kind in stored.items())
+        raise InputError(
+            f"Source {source.name!r} has raw data with the columns {columns}; they never change. "
+            "Declare the new columns as a source of another name.",
+            source=source.name,
+        )

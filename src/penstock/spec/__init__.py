@@ -15,6 +15,7 @@ from .aggregates import (
     total,
 )
 from .base import Declared, Named, Value
+from .cron import CronTimes, cron_times
 from .datasets import (
     Dataset,
     Label,
@@ -128,6 +129,7 @@ __all__ = [
     "Column",
     "Constant",
     "Cron",
+    "CronTimes",
     "DType",
     "Dataset",
     "Declaration",
@@ -180,6 +182,7 @@ __all__ = [
     "columns_of",
     "count",
     "cron",
+    "cron_times",
     "declarations_in",
     "default_hop_us",
     "duration_text",

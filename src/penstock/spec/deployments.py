@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from .base import Declared, Named, Value, unique_faults
+from .cron import cron_times
 from .durations import duration_us
 from .models import Model
 from .sources import Source
@@ -31,8 +32,6 @@ __all__ = [
     "shadow",
 ]
 
-CRON_FIELDS = 5
-
 
 class NewData(Value, frozen=True, tag="new_data"):
     """Whenever a batch of the source has been stored."""
@@ -46,11 +45,10 @@ class Cron(Value, frozen=True, tag="cron"):
     expression: str
 
     def _faults(self) -> Iterator[str]:
-        if len(self.expression.split()) != CRON_FIELDS:
-            yield (
-                f"{self.expression!r} has {len(self.expression.split())} fields; "
-                "cron takes five: minute, hour, day, month, weekday"
-            )
+        try:
+            cron_times(self.expression)
+        except ValueError as error:
+            yield str(error)
 
 
 Schedule = NewData | Cron

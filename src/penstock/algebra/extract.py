@@ -1,0 +1,86 @@
+"""From a source's records to arrays of event times and values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from .arrays import FloatArray, IntArray
+from .expressions import tidy, to_polars
+
+if TYPE_CHECKING:
+    from .program import Input, Program
+
+__all__ = ["Events", "extract", "in_order"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """Events as arrays of one length.
+
+    Attributes:
+        codes: The entity of each, as a whole number >= 0.
+        times: When each is known, int64 microseconds.
+        values: One float64 array per input of the program, NaN for null.
+    """
+
+    codes: IntArray
+    times: IntArray
+    values: tuple[FloatArray, ...]
+
+
+def extract(program: Program, records: pl.DataFrame, codes: IntArray) -> Events:
+    """Compute what a program aggregates from records.
+
+    Args:
+        program: The compiled view.
+        records: Records in the order of arrival, with the source's timestamp
+            (``Datetime("us", "UTC")``) and the program's ``columns``.
+        codes: The entity of each record, int64.
+
+    Returns:
+        The events in the order of the records.
+
+    Raises:
+        UserCodeError: A function of the user failed.
+        DeclarationError: A function of the user cannot be found again.
+    """
+    view = program.view
+    stamp = pl.col(view.source.timestamp).cast(pl.Int64)
+    times = records.select(stamp).to_series().to_numpy() + view.source.known_after_us
+    frame = tidy(records.select(view.source.timestamp, view.source.entity.name, *program.columns))
+    for name in program.derived:
+        frame = frame.with_columns(to_polars(view.derive[name]).alias(name))
+    names = [f"_{index}" for index in range(len(program.inputs))]
+    frame = frame.with_columns(
+        _value(each).alias(name) for each, name in zip(program.inputs, names, strict=True)
+    )
+    values = tuple(frame[name].fill_null(np.nan).to_numpy() for name in names)
+    return Events(codes=codes, times=times, values=values)
+
+
+def _value(each: Input) -> pl.Expr:
+    if not each.column:
+        value = pl.lit(1.0)
+    elif each.is_numeric:
+        value = pl.col(each.column).cast(pl.Float64)
+    else:
+        value = pl.when(pl.col(each.column).is_not_null()).then(1.0)
+    return value if each.where is None else pl.when(to_polars(each.where)).then(value)
+
+
+def in_order(events: Events) -> Events:
+    """Sort events by entity and time; those of one time stay in the order given."""
+    codes, times = events.codes, events.times
+    same = codes[1:] == codes[:-1]
+    if ((codes[1:] > codes[:-1]) | (same & (times[1:] >= times[:-1]))).all():
+        return events
+    order = np.lexsort((times, codes))
+    return Events(
+        codes=codes[order],
+        times=times[order],
+        values=tuple(value[order] for value in events.values),
+    )

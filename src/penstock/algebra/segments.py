@@ -1,0 +1,94 @@
+"""Merging runs of states: ``ufunc.reduceat`` for short runs, pre-merged blocks for long ones.
+
+Never by the difference of two running sums: one large value would destroy every later window.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .arrays import FloatArray, IntArray, Words
+
+__all__ = ["BLOCK", "Merge", "Pyramid", "reduce_runs"]
+
+BLOCK = 64
+"""States per block; a run shorter than two blocks is merged state by state."""
+
+
+class Merge(Protocol):
+    """Merges states kept in arrays that end with one state that no run includes."""
+
+    def runs(self, words: Words, low: IntArray, high: IntArray) -> Words:
+        """Merge the states ``[low, high)`` of each run; the zero state for an empty one."""
+        ...
+
+    def pairs(self, earlier: Words, later: Words) -> Words:
+        """Merge states one by one."""
+        ...
+
+
+def reduce_runs(
+    ufunc: np.ufunc, padded: FloatArray, low: IntArray, high: IntArray, zero: float
+) -> FloatArray:
+    """Reduce each run ``[low, high)`` of an array.
+
+    Work is the length of the runs plus the gaps between them, so runs in ascending order cost
+    least.
+
+    Args:
+        ufunc: The reduction, such as ``np.add``.
+        padded: The values, and one more that no run includes.
+        low: Start of each run.
+        high: End of each run, not in it itself; not below its start.
+        zero: The result for an empty run.
+    """
+    if not len(low):
+        return np.empty(0)
+    bounds = np.empty(2 * len(low), dtype=np.int64)
+    bounds[0::2], bounds[1::2] = low, high
+    result = ufunc.reduceat(padded[: int(high.max()) + 1], bounds)[0::2]
+    return np.where(high > low, result, zero)
+
+
+class Pyramid:
+    """States in order, with blocks of 64 merged beforehand, and blocks of blocks, when needed.
+
+    A run of n states costs at most 128 states per level and log64(n) levels.
+
+    Args:
+        merge: How states merge.
+        words: The states in order, with one more at the end that no run includes.
+    """
+
+    def __init__(self, merge: Merge, words: Words) -> None:
+        self._merge = merge
+        self._words = words
+        self._upper: Pyramid | None = None
+
+    def runs(self, low: IntArray, high: IntArray) -> Words:
+        """Merge the states ``[low, high)`` of each run.
+
+        Args:
+            low: Start of each run; best in ascending order.
+            high: End of each run, not in it itself; not below its start.
+        """
+        long = high - low >= 2 * BLOCK
+        if not long.any():
+            return self._merge.runs(self._words, low, high)
+        first = -(-low // BLOCK)
+        past = np.where(long, high // BLOCK, first)
+        head = self._merge.runs(self._words, low, np.where(long, first * BLOCK, high))
+        body = self._blocks().runs(first, past)
+        tail = self._merge.runs(self._words, np.where(long, past * BLOCK, high), high)
+        return self._merge.pairs(self._merge.pairs(head, body), tail)
+
+    def _blocks(self) -> Pyramid:
+        if self._upper is None:
+            size = len(self._words[0]) - 1
+            low = np.arange(0, size, BLOCK, dtype=np.int64)
+            merged = self._merge.runs(self._words, low, np.minimum(low + BLOCK, size))
+            self._upper = Pyramid(self._merge, tuple(np.append(word, 0.0) for word in merged))
+        return self._upper

@@ -1,0 +1,50 @@
+"""What windows, aggregates and expressions mean: one law for batch, stream and request time. Pure.
+
+- ``windows``: when an event counts, what a window holds, which of two events is the newer.
+- ``states``: the aggregates' states and how exactly every way to a value agrees.
+- ``expressions``: what an expression means, over frames (``to_polars``) and rows (``compile_row``).
+- ``program``: a feature view compiled once; ``compute_points`` is the batch engine over it,
+  ``fold`` the stream engine, ``ValueReader`` the reader of what the stream engine keeps.
+- ``drift``: how far a feature has moved from the rows a model learned from.
+- ``metrics``: how far predictions agree with what came true.
+"""
+
+from __future__ import annotations
+
+from .drift import PSI_FLOOR, count_bins, psi, reference_bins
+from .expressions import tidy, to_polars
+from .extract import Events, extract
+from .fold import fold
+from .kernel import compute_points
+from .metrics import compute_metric, compute_metrics
+from .operators import dtype_of
+from .program import Program, compile_view
+from .read import ValueReader, as_of
+from .rows import RowFunction, Scalar, compile_row
+from .windows import first_tile, tile_of, window_start
+
+__all__ = [
+    "PSI_FLOOR",
+    "Events",
+    "Program",
+    "RowFunction",
+    "Scalar",
+    "ValueReader",
+    "as_of",
+    "compile_row",
+    "compile_view",
+    "compute_metric",
+    "compute_metrics",
+    "compute_points",
+    "count_bins",
+    "dtype_of",
+    "extract",
+    "first_tile",
+    "fold",
+    "psi",
+    "reference_bins",
+    "tidy",
+    "tile_of",
+    "to_polars",
+    "window_start",
+]

@@ -1,0 +1,116 @@
+"""The stream engine: folds events into packed values, for many entities at once.
+
+Folding the same events in any batches, in the order of arrival, gives the same features; a late
+event changes its tile as if it had come in time, unless no query can reach the tile any more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .extract import in_order
+from .layout import Stored, Tiles, pack, unpack
+from .states import NEVER_US
+from .windows import first_tile, tile_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .arrays import IntArray, Words
+    from .extract import Events
+    from .program import Group, Program
+    from .states import Reducer
+
+__all__ = ["fold"]
+
+
+def fold(program: Program, values: Sequence[bytes | None], events: Events) -> list[bytes]:
+    """Fold events into the packed values of their entities.
+
+    Args:
+        program: The compiled view.
+        values: The present value of each entity, None for a new one.
+        events: The events in the order of arrival; ``codes`` are places in ``values``. Every
+            entity without a value has at least one.
+
+    Returns:
+        The new value of each entity.
+
+    Raises:
+        StateError: A value is not one of this program.
+    """
+    if not len(events.codes):
+        return [value for value in values if value is not None]
+    events = in_order(events)
+    known = np.array([i for i, value in enumerate(values) if value is not None], dtype=np.int64)
+    stored = unpack(program, [value for value in values if value is not None])
+    newest = np.full(len(values), NEVER_US)
+    newest[known] = stored.newest_us
+    np.maximum.at(newest, events.codes, events.times)
+    groups: list[Tiles] = []
+    made: dict[tuple[int, str], Reducer] = {}
+    with np.errstate(all="ignore"):
+        for group, old in zip(program.groups, stored.groups, strict=True):
+            moved = Tiles(codes=known[old.codes], index=old.index, words=old.words)
+            fresh = _tiles(group, events, made)
+            oldest = first_tile(newest, group.reach_us, group.hop_us)
+            groups.append(_merge(group, _reached(moved, oldest), _reached(fresh, oldest)))
+    return pack(program, Stored(newest_us=newest, groups=tuple(groups)))
+
+
+def _tiles(group: Group, events: Events, made: dict[tuple[int, str], Reducer]) -> Tiles:
+    """The tiles of a group that the events alone would make."""
+    codes, index = events.codes, tile_of(events.times, group.hop_us)
+    change = (codes[1:] != codes[:-1]) | (index[1:] != index[:-1])
+    edges = np.flatnonzero(np.concatenate([[True], change, [True]]))
+    low, high = edges[:-1], edges[1:]
+    words: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
+    for slot in group.slots:
+        key = (slot.source, slot.name)
+        if key not in made:
+            lifted = slot.state.lift(events.values[slot.source], events.times)
+            made[key] = slot.state.reducer(lifted)
+        words += made[key](low, high)
+    return Tiles(codes=codes[low], index=index[low], words=tuple(words))
+
+
+def _reached(tiles: Tiles, oldest: IntArray) -> Tiles:
+    """Only the tiles that a query can still reach; ``oldest`` is each entity's first."""
+    return _taken(tiles, np.flatnonzero(tiles.index >= oldest[tiles.codes]))
+
+
+def _taken(tiles: Tiles, places: IntArray) -> Tiles:
+    return Tiles(
+        codes=tiles.codes[places],
+        index=tiles.index[places],
+        words=tuple(word[places] for word in tiles.words),
+    )
+
+
+def _merge(group: Group, old: Tiles, new: Tiles) -> Tiles:
+    """Merge two sets of tiles, each without repetitions."""
+    both = Tiles(
+        codes=np.concatenate([old.codes, new.codes]),
+        index=np.concatenate([old.index, new.index]),
+        words=tuple(map(_joined, old.words, new.words)),
+    )
+    both = _taken(both, np.lexsort((both.index, both.codes)))
+    same = (both.codes[1:] == both.codes[:-1]) & (both.index[1:] == both.index[:-1])
+    first = np.flatnonzero(same)
+    for slot in group.slots:
+        rows = slice(slot.row, slot.row + slot.state.width)
+        words = both.words[rows]
+        earlier: Words = tuple(word[first] for word in words)
+        later: Words = tuple(word[first + 1] for word in words)
+        for word, merged in zip(words, slot.state.pairs(earlier, later), strict=True):
+            word[first] = merged
+    return _taken(both, np.flatnonzero(~np.concatenate([[False], same])))
+
+
+def _joined(
+    old: np.ndarray[tuple[int], np.dtype[np.float64]],
+    new: np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.concatenate([old, new])

@@ -1,0 +1,193 @@
+"""The packed online value: everything of one view and entity in one string of bytes.
+
+    word 0              b"PNSK", format as two bytes, two zero bytes
+    word 1              the program's fingerprint
+    word 2              time of the entity's newest event, int64 microseconds
+    words 3 .. 3+G-1    number of tiles of each group, int64
+    then for each group:
+        one row         the tiles' indices, int64, ascending
+        a row per word  of the states, float64
+
+All words are 8 bytes, little-endian; a row has one word per tile. Tiles without events are not
+there.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from penstock.errors import StateError
+
+from .arrays import IntArray, Words, concatenate_ranges
+from .program import FORMAT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .program import Group, Program
+
+__all__ = ["COUNTS_AT", "Stored", "Tiles", "check", "header_of", "newest_of", "pack", "unpack"]
+
+COUNTS_AT = 3
+"""The word where the numbers of tiles begin."""
+
+WORD_BYTES = 8
+MAGIC = b"PNSK"
+NEWEST = struct.Struct("<q")
+NEWEST_AT_BYTES = 2 * WORD_BYTES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """The tiles of one group for many entities, by entity and index.
+
+    Attributes:
+        codes: The entity of each.
+        index: Its index, as ``windows.tile_of`` counts.
+        words: Its states, one array per word.
+    """
+
+    codes: IntArray
+    index: IntArray
+    words: Words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What packed values hold.
+
+    Attributes:
+        newest_us: Time of the newest event of each entity.
+        groups: The tiles of each group of the program.
+    """
+
+    newest_us: IntArray
+    groups: tuple[Tiles, ...]
+
+
+def header_of(program: Program) -> bytes:
+    """The first two words of every value of a program."""
+    return MAGIC + struct.pack("<HH", FORMAT, 0) + program.fingerprint
+
+
+def newest_of(value: bytes) -> int:
+    """Time of the newest event in a value, int64 microseconds."""
+    if len(value) < COUNTS_AT * WORD_BYTES:
+        raise _refusal("it is too short")
+    return int(NEWEST.unpack_from(value, NEWEST_AT_BYTES)[0])
+
+
+def check(program: Program, value: bytes, header: bytes) -> tuple[int, ...]:
+    """Refuse a value that is not one of this program.
+
+    Args:
+        program: The compiled view.
+        value: The bytes.
+        header: What ``header_of`` gives for the program.
+
+    Returns:
+        The number of tiles of each group.
+
+    Raises:
+        StateError: It is no packed value, one of another program, or incomplete.
+    """
+    groups = len(program.groups)
+    if len(value) < (COUNTS_AT + groups) * WORD_BYTES:
+        raise _refusal("it is too short")
+    if value[:16] != header:
+        raise _refusal(
+            "it begins with another format or belongs to another version of the feature view"
+        )
+    counts = struct.unpack_from(f"<{groups}q", value, COUNTS_AT * WORD_BYTES)
+    words = COUNTS_AT + groups
+    for group, tiles in zip(program.groups, counts, strict=True):
+        words += tiles * (1 + group.width)
+    if min(counts) < 0 or words * WORD_BYTES != len(value):
+        raise _refusal("its length does not fit what it says it holds")
+    return counts
+
+
+def _refusal(why: str) -> StateError:
+    return StateError(
+        f"A value of the online store cannot be read: {why}. Nothing is lost, since the raw tables "
+        "hold every record: delete the online store and run 'penstock features build'.",
+        reason=why,
+    )
+
+
+def unpack(program: Program, values: Sequence[bytes]) -> Stored:
+    """Read many values at once.
+
+    Args:
+        program: The compiled view.
+        values: One value per entity; the entities get the codes 0, 1, ...
+
+    Raises:
+        StateError: One of them is not a value of this program.
+    """
+    header = header_of(program)
+    counts = np.array([check(program, value, header) for value in values], dtype=np.int64)
+    counts = counts.reshape(len(values), len(program.groups))
+    joined = b"".join(values)
+    ints, floats = np.frombuffer(joined, "<i8"), np.frombuffer(joined, "<f8")
+    ends = np.cumsum([len(value) // WORD_BYTES for value in values], dtype=np.int64)
+    starts = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1]])
+    place = starts + COUNTS_AT + len(program.groups)
+    groups: list[Tiles] = []
+    for number, group in enumerate(program.groups):
+        tiles = counts[:, number]
+        row = np.repeat(place, tiles) + concatenate_ranges(tiles)
+        step = np.repeat(tiles, tiles)
+        words = tuple(floats[row + step * (1 + word)] for word in range(group.width))
+        codes = np.repeat(np.arange(len(values)), tiles)
+        groups.append(Tiles(codes=codes, index=ints[row], words=words))
+        place = place + tiles * (1 + group.width)
+    return Stored(newest_us=ints[starts + 2], groups=tuple(groups))
+
+
+def pack(program: Program, stored: Stored) -> list[bytes]:
+    """Write many values at once; the reverse of ``unpack``.
+
+    Args:
+        program: The compiled view.
+        stored: What to write; the codes 0, 1, ... are the places in the result.
+    """
+    size = len(stored.newest_us)
+    counts = np.stack([np.bincount(tiles.codes, minlength=size) for tiles in stored.groups], axis=1)
+    heads = COUNTS_AT + len(program.groups)
+    widths = np.array([1 + group.width for group in program.groups])
+    ends = np.cumsum(heads + counts @ widths)
+    starts = np.concatenate([np.zeros(min(1, size), np.int64), ends[:-1]])
+    ints = np.empty(int(ends[-1]) if size else 0, dtype="<i8")
+    ints[starts], ints[starts + 1] = np.frombuffer(header_of(program), "<i8")
+    ints[starts + 2] = stored.newest_us
+    for number in range(len(program.groups)):
+        ints[starts + COUNTS_AT + number] = counts[:, number]
+    _write_rows(program.groups, stored.groups, counts, starts + heads, ints)
+    whole = ints.tobytes()
+    cuts = (np.concatenate([starts, ends[-1:]]) * WORD_BYTES).tolist()
+    return [whole[low:high] for low, high in pairwise(cuts)]
+
+
+def _write_rows(
+    groups: Sequence[Group],
+    stored: Sequence[Tiles],
+    counts: IntArray,
+    place: IntArray,
+    ints: IntArray,
+) -> None:
+    """Write each group's rows at ``place`` and after, per entity."""
+    floats = ints.view("<f8")
+    for number, (group, tiles) in enumerate(zip(groups, stored, strict=True)):
+        count = counts[:, number]
+        row = np.repeat(place, count) + concatenate_ranges(count)
+        step = np.repeat(count, count)
+        ints[row] = tiles.index
+        for word in range(group.width):
+            floats[row + step * (1 + word)] = tiles.words[word]
+        place = place + count * (1 + group.width)

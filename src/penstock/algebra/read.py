@@ -1,0 +1,219 @@
+"""Reading packed values: one entity in plain Python, many in numpy, with the same result."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from math import isfinite, nan, sqrt
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .finish import finish
+from .layout import COUNTS_AT, check, header_of, newest_of, unpack
+from .states import NEVER_US
+from .windows import first_tile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from penstock.spec import AggregateOp
+
+    from .arrays import FloatArray, IntArray, Words
+    from .layout import Tiles
+    from .program import Group, Program, Window
+    from .states import StateName
+
+__all__ = ["FEW", "ValueReader", "as_of"]
+
+FEW = 8
+"""Up to this many values are read one by one: numpy costs more per call than it saves."""
+
+NULL = nan
+
+
+def as_of(values: Sequence[bytes | None], at_us: IntArray) -> IntArray:
+    """The times at which packed values can be read exactly.
+
+    Args:
+        values: One value per entity, None for one without events.
+        at_us: The time asked for, int64 microseconds per entity.
+
+    Returns:
+        The time asked for, or that of the entity's newest event where that is later.
+
+    Raises:
+        StateError: A value is too short to be one.
+    """
+    newest = [NEVER_US if value is None else newest_of(value) for value in values]
+    return np.maximum(at_us, np.array(newest, dtype=np.int64))
+
+
+class ValueReader:
+    """Reads the features of one compiled view from packed values.
+
+    Args:
+        program: The compiled view.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._header = header_of(program)
+        self._empty = [
+            0.0 if feature.op in {"count", "sum"} else NULL for feature in program.view.features
+        ]
+
+    def read(self, values: Sequence[bytes | None], as_of_us: IntArray) -> FloatArray:
+        """Read many entities.
+
+        Args:
+            values: One value per entity, None for one without events.
+            as_of_us: The time of each, not before its newest event (see ``as_of``).
+
+        Returns:
+            float64 of shape (entities, features), NaN for null.
+
+        Raises:
+            StateError: A value is not one of this program.
+        """
+        if len(values) <= FEW:
+            times = as_of_us.tolist()
+            rows = [self.read_one(v, t) for v, t in zip(values, times, strict=True)]
+            return np.array(rows, dtype=np.float64).reshape(len(values), self._program.width)
+        result = np.tile(np.array(self._empty), (len(values), 1))
+        known = np.array([i for i, value in enumerate(values) if value is not None], dtype=np.int64)
+        stored = unpack(self._program, [value for value in values if value is not None])
+        with np.errstate(all="ignore"):
+            for group, tiles in zip(self._program.groups, stored.groups, strict=True):
+                _read_group(group, tiles, known, as_of_us[known], result)
+        return result
+
+    def read_one(self, value: bytes | None, as_of_us: int) -> list[float]:
+        """Read one entity.
+
+        Args:
+            value: Its value, None if it has no events.
+            as_of_us: The time, not before its newest event.
+
+        Returns:
+            One float per feature, NaN for null.
+
+        Raises:
+            StateError: The value is not one of this program.
+        """
+        result = list(self._empty)
+        if value is None:
+            return result
+        counts = check(self._program, value, self._header)
+        view = memoryview(value)
+        ints, floats = view.cast("q"), view.cast("d")
+        place = COUNTS_AT + len(counts)
+        for group, tiles in zip(self._program.groups, counts, strict=True):
+            past = place + tiles
+            for window in group.windows:
+                wanted = first_tile(as_of_us, window.over_us, group.hop_us)
+                low = bisect_left(ints, wanted, place, past)
+                if low < past:
+                    run = _Run(ints, floats, low, past - low, tiles)
+                    _read_window(group, window, run, result)
+            place = past + group.width * tiles
+        return result
+
+
+class _Run(NamedTuple):
+    """A window's run of tiles in a value.
+
+    Attributes:
+        ints: The value's words as int64.
+        floats: The value's words as float64.
+        low: The word with the index of the first tile.
+        size: Number of tiles in the run.
+        step: Words from one row to the next.
+    """
+
+    ints: memoryview[int]
+    floats: memoryview[float]
+    low: int
+    size: int
+    step: int
+
+    def row(self, number: int) -> Sequence[float]:
+        """The run's part of a row of states."""
+        start = self.low + (1 + number) * self.step
+        return self.floats[start : start + self.size].tolist()
+
+
+def _read_window(group: Group, window: Window, run: _Run, result: list[float]) -> None:
+    slots = group.slots
+    totals = {index: _TOTALS[slots[index].name](run, slots[index].row) for index in window.slots}
+    for reading in window.readings:
+        value = _VALUES[reading.op](*[totals[index] for index in reading.slots])
+        result[reading.feature] = value if isfinite(value) else NULL
+
+
+def _sum(run: _Run, row: int) -> float:
+    return sum(run.row(row))
+
+
+def _min(run: _Run, row: int) -> float:
+    return min(run.row(row))
+
+
+def _max(run: _Run, row: int) -> float:
+    return max(run.row(row))
+
+
+def _last(run: _Run, row: int) -> float:
+    start = run.low + (1 + row) * run.step
+    times = run.ints[start : start + run.size].tolist()
+    newest = max(times)
+    return run.floats[start + run.step + times.index(newest)] if newest > NEVER_US else NULL
+
+
+def _std(run: _Run, row: int) -> float:
+    count, mean, squares = (np.array(run.row(row + word)) for word in range(3))
+    total = float(count.sum())
+    if total < 2:  # noqa: PLR2004 - no deviation of a single value
+        return NULL
+    with np.errstate(all="ignore"):
+        away = mean - float(count @ mean) / total
+        spread = float(squares.sum()) + float(count @ (away * away))
+    return sqrt(spread / (total - 1))
+
+
+def _itself(total: float) -> float:
+    return total
+
+
+def _mean(count: float, total: float) -> float:
+    return total / count if count else NULL
+
+
+_TOTALS: Mapping[StateName, Callable[[_Run, int], float]] = {
+    "count": _sum, "sum": _sum, "min": _min, "max": _max, "last": _last, "spread": _std,
+}  # fmt: skip
+_VALUES: Mapping[AggregateOp, Callable[..., float]] = {
+    "count": _itself, "sum": _itself, "min": _itself, "max": _itself,
+    "mean": _mean, "std": _itself, "last": _itself,
+}  # fmt: skip
+
+
+def _read_group(
+    group: Group, tiles: Tiles, known: IntArray, as_of_us: IntArray, result: FloatArray
+) -> None:
+    """Read a group's features of many entities; ``known`` says the result's row of each."""
+    entities = np.arange(len(known))
+    past = np.searchsorted(tiles.codes, entities, side="right")
+    for window in group.windows:
+        oldest = first_tile(as_of_us, window.over_us, group.hop_us)
+        outside = (tiles.index < oldest[tiles.codes]).astype(np.int64)
+        low = np.searchsorted(tiles.codes, entities) + np.bincount(
+            tiles.codes, weights=outside, minlength=len(known)
+        ).astype(np.int64)
+        merged: dict[int, Words] = {}
+        for index in window.slots:
+            slot = group.slots[index]
+            words = tiles.words[slot.row : slot.row + slot.state.width]
+            merged[index] = slot.state.reducer(words)(low, past)
+        for reading in window.readings:
+            states = [merged[index] for index in reading.slots]
+            result[known, reading.feature] = finish(reading.op, states)

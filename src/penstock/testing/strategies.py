@@ -1,0 +1,196 @@
+"""Hypothesis strategies: one vocabulary of data for every property test.
+
+Histories hold late, repeated, tied and boundary times, nulls, infinities and outliers; views hold
+every operator, with and without windows, derived columns and conditions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from hypothesis import strategies as st
+
+from penstock.spec import (
+    Aggregate,
+    AggregateOp,
+    Call,
+    DType,
+    Entity,
+    Expression,
+    FeatureView,
+    Operator,
+    Source,
+    col,
+    lit,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "MINUTE_US",
+    "SCHEMA",
+    "aggregates",
+    "conditions",
+    "feature_views",
+    "histories",
+    "numbers",
+    "records",
+    "source",
+    "times",
+]
+
+MINUTE_US = 60_000_000
+STEP_US = 5 * MINUTE_US
+
+SCHEMA: Mapping[str, DType] = {
+    "key": DType.STRING,
+    "ts": DType.TIMESTAMP,
+    "x": DType.FLOAT64,
+    "y": DType.FLOAT64,
+    "n": DType.INT64,
+    "flag": DType.BOOLEAN,
+    "word": DType.STRING,
+}
+"""The columns of ``source``: all but the key and the timestamp may be null."""
+
+
+def source(known_after: str = "") -> Source:
+    """A source with a column of each type.
+
+    Args:
+        known_after: How long after its timestamp a record is known.
+    """
+    return Source(
+        name="readings",
+        entity=Entity(name="key"),
+        timestamp="ts",
+        schema=SCHEMA,
+        nullable=("x", "y", "n", "flag", "word"),
+        known_after=known_after,
+    )
+
+
+def floats() -> st.SearchStrategy[float | None]:
+    """Values of a float column: small and huge, round and crooked, null, NaN and infinite."""
+    return st.one_of(
+        st.sampled_from([0.0, 1.0, -1.0, 0.1, 0.3, 100.0, 1e15, -1e15, 1e-9]),
+        st.floats(-1e3, 1e3),
+        st.sampled_from([None, None, float("nan"), float("inf"), float("-inf")]),
+    )
+
+
+def times() -> st.SearchStrategy[int]:
+    """Times around the edges of tiles, before and after 1970, some of them often."""
+    return st.builds(
+        lambda tile, offset: tile * STEP_US + offset,
+        st.integers(-30, 330),
+        st.sampled_from([0, 0, 0, 1, -1, 17, MINUTE_US]),
+    )
+
+
+def records() -> st.SearchStrategy[dict[str, object]]:
+    """One record of ``source``, with its timestamp in microseconds."""
+    return st.fixed_dictionaries(
+        {
+            "key": st.sampled_from(["a", "b", "c"]),
+            "ts": times(),
+            "x": floats(),
+            "y": floats(),
+            "n": st.one_of(st.none(), st.integers(-5, 5), st.just(2**40 + 1)),
+            "flag": st.sampled_from([None, True, False]),
+            "word": st.sampled_from([None, "", "u", "v"]),
+        }
+    )
+
+
+def histories(max_size: int = 40) -> st.SearchStrategy[list[dict[str, object]]]:
+    """Records of three entities in the order of arrival, which is not that of their times."""
+    return st.lists(records(), max_size=max_size)
+
+
+def numbers(depth: int = 3) -> st.SearchStrategy[Expression]:
+    """Expressions that give a number."""
+    leaves: st.SearchStrategy[Expression] = st.one_of(
+        st.sampled_from([col("x"), col("y"), col("n"), col("flag")]),
+        st.builds(lit, st.one_of(st.sampled_from([0.0, 1, 2.5, 1e308]), st.floats(-5, 5))),
+    )
+    if not depth:
+        return leaves
+    inner = numbers(depth - 1)
+    return st.one_of(
+        leaves,
+        _calls(["add", "sub", "mul", "div", "coalesce"], inner, inner),
+        _calls(["neg", "abs", "log", "exp", "sqrt"], inner),
+    )
+
+
+def conditions(depth: int = 2) -> st.SearchStrategy[Expression]:
+    """Expressions that answer yes or no."""
+    compare: list[Operator] = ["gt", "ge", "lt", "le", "eq", "ne"]
+    words: st.SearchStrategy[Expression] = st.one_of(
+        st.just(col("word")), st.builds(lit, st.sampled_from(["", "u", None]))
+    )
+    leaves = st.one_of(
+        _calls(compare, numbers(1), numbers(1)),
+        _calls(compare, st.just(col("word")), words),
+        _calls(["is_null"], st.one_of(numbers(1), words)),
+    )
+    if not depth:
+        return leaves
+    facts: list[Expression] = [col("flag"), lit(None), lit(value=True)]
+    inner = st.one_of(conditions(depth - 1), st.sampled_from(facts))
+    return st.one_of(leaves, _calls(["and", "or"], inner, inner), _calls(["not"], inner))
+
+
+def feature_views() -> st.SearchStrategy[FeatureView]:
+    """Views over ``source`` with one to six features."""
+    return st.builds(
+        lambda known_after, features: FeatureView(
+            name="view",
+            source=source(known_after),
+            derive=DERIVED,
+            features=tuple(
+                msgspec.structs.replace(feature, name=f"f{place}")
+                for place, feature in enumerate(features)
+            ),
+        ),
+        st.sampled_from(["", "1h"]),
+        st.lists(aggregates(), min_size=1, max_size=6),
+    )
+
+
+def aggregates() -> st.SearchStrategy[Aggregate]:
+    """Features of every operator, with and without window and condition."""
+    wheres = st.one_of(st.none(), st.sampled_from(WHERES))
+    windows = st.sampled_from(
+        [("", ""), ("5m", ""), ("1h", ""), ("6h", ""), ("6h", "1h"), ("90m", "7m"), ("13h", "")]
+    )
+    columns = st.sampled_from(["x", "y", "n", "flag", "ratio", "up"])
+    counted = st.sampled_from(["", "word", "ts", "key", "x", "up"])
+    ops: list[AggregateOp] = ["sum", "mean", "min", "max", "std", "last"]
+    return st.one_of(
+        st.builds(_aggregate, st.sampled_from(ops), columns, windows, wheres),
+        st.builds(_aggregate, st.just("count"), counted, windows, wheres),
+    )
+
+
+def _aggregate(
+    op: AggregateOp, column: str, window: tuple[str, str], where: Expression | None
+) -> Aggregate:
+    return Aggregate(op=op, column=column, over=window[0], hop=window[1], where=where)
+
+
+DERIVED: Mapping[str, Expression] = {
+    "ratio": col("x") / col("y"),
+    "up": col("ratio") > 0,
+    "unused": col("y") + 1,
+}
+WHERES: list[Expression] = [col("x") > 0, col("flag") | (col("word").eq("u")), ~col("up")]
+
+
+def _calls(
+    ops: Sequence[Operator], *args: st.SearchStrategy[Expression]
+) -> st.SearchStrategy[Expression]:
+    return st.builds(lambda op, *given: Call(op, given), st.sampled_from(ops), *args)

@@ -1,0 +1,262 @@
+"""Laws 3 and 4: batch = stream = naive, for every history, batching and time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.algebra import (
+    Events,
+    ValueReader,
+    as_of,
+    compile_view,
+    compute_points,
+    extract,
+    fold,
+)
+from penstock.spec import Aggregate, AggregateOp, DType, FeatureView, default_hop_us
+from penstock.testing.oracle import naive_feature, naive_tolerance
+from penstock.testing.strategies import SCHEMA, feature_views, histories, source, times
+
+if TYPE_CHECKING:
+    from penstock.algebra import Program
+    from penstock.algebra.arrays import FloatArray
+
+Record = dict[str, object]
+
+KEYS = ["a", "b", "c"]
+OPS: tuple[AggregateOp, ...] = ("count", "sum", "mean", "min", "max", "std", "last")
+EMPTY: Record = {**dict.fromkeys(SCHEMA)}
+POLARS: dict[DType, type[pl.DataType] | pl.DataType] = {
+    DType.STRING: pl.String,
+    DType.FLOAT64: pl.Float64,
+    DType.INT64: pl.Int64,
+    DType.BOOLEAN: pl.Boolean,
+    DType.TIMESTAMP: pl.Datetime("us", "UTC"),
+}
+
+
+def events_of(program: Program, records: list[Record]) -> Events:
+    frame = pl.DataFrame(
+        {name: [record[name] for record in records] for name in SCHEMA},
+        schema={name: POLARS[dtype] for name, dtype in SCHEMA.items()},
+        strict=False,
+    )
+    codes = np.array([KEYS.index(str(record["key"])) for record in records], dtype=np.int64)
+    return extract(program, frame, codes)
+
+
+def assert_naive(
+    view: FeatureView, records: list[Record], points: list[tuple[str, int]], values: FloatArray
+) -> None:
+    assert values.shape == (len(points), len(view.features))
+    for (key, at_us), row in zip(points, values.tolist(), strict=True):
+        own = [record for record in records if record["key"] == key]
+        for feature, value in zip(view.features, row, strict=True):
+            naive = naive_feature(view, feature, own, at_us)
+            about = f"{feature} for {key} at {at_us}"
+            if naive is None:
+                assert math.isnan(value), about
+            else:
+                room = naive_tolerance(view, feature, own, at_us)
+                assert abs(value - naive) <= room, f"{about}: {value} is not {naive}"
+
+
+def batch(program: Program, records: list[Record], points: list[tuple[str, int]]) -> FloatArray:
+    codes = np.array([KEYS.index(key) for key, _ in points], dtype=np.int64)
+    at_us = np.array([at for _, at in points], dtype=np.int64)
+    return compute_points(program, events_of(program, records), codes, at_us)
+
+
+spines = st.lists(st.tuples(st.sampled_from(KEYS), times()), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(feature_views(), histories(), spines)
+def test_batch_is_naive(
+    view: FeatureView, records: list[Record], points: list[tuple[str, int]]
+) -> None:
+    assert_naive(view, records, points, batch(compile_view(view), records, points))
+
+
+def folded(program: Program, records: list[Record], cuts: list[int]) -> dict[str, bytes]:
+    """Fold records in batches of the sizes given, the last one with the rest."""
+    values: dict[str, bytes] = {}
+    start = 0
+    for size in [*cuts, len(records)]:
+        part = records[start : start + size]
+        start += size
+        keys = sorted({str(record["key"]) for record in part})
+        events = events_of(program, part)
+        places = np.array([keys.index(KEYS[code]) for code in events.codes], dtype=np.int64)
+        events = Events(codes=places, times=events.times, values=events.values)
+        new = fold(program, [values.get(key) for key in keys], events)
+        values |= dict(zip(keys, new, strict=True))
+    return values
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    feature_views(),
+    histories(),
+    st.lists(st.integers(0, 15), max_size=6),
+    st.lists(st.tuples(st.sampled_from(KEYS), times()), min_size=3, max_size=3),
+)
+def test_stream_is_naive_for_every_batching(
+    view: FeatureView, records: list[Record], cuts: list[int], points: list[tuple[str, int]]
+) -> None:
+    program = compile_view(view)
+    stored = folded(program, records, cuts)
+    values = [stored.get(key) for key, _ in points]
+    exact = as_of(values, np.array([at for _, at in points], dtype=np.int64))
+    asked = [(key, at) for (key, _), at in zip(points, exact.tolist(), strict=True)]
+    few = ValueReader(program).read(values, exact)
+    assert_naive(view, records, asked, few)
+    # The other way to read, for many at once, says the same.
+    many = ValueReader(program).read(values * 4, np.tile(exact, 4))
+    assert_naive(view, records, asked * 4, many)
+    assert_naive(view, records, asked, batch(program, records, asked))
+
+
+def test_reads_are_exact_at_the_newest_event_or_later() -> None:
+    view = FeatureView(name="v", source=source("1h"), features=(Aggregate(op="count", over="1h"),))
+    program = compile_view(view)
+    record: Record = EMPTY | {"key": "a", "ts": 0}
+    stored = folded(program, [record], [])
+    hour_us = 3_600_000_000
+    asked = np.array([0, hour_us, 2 * hour_us, 2 * hour_us + 299_999_999, 3 * hour_us])
+    exact = as_of([stored["a"]] * 5, asked)
+    assert exact.tolist() == [hour_us, hour_us, *asked[2:].tolist()]
+    # Known at 01:00, so in the hour that began before it, and gone with the whole hop at 02:00.
+    assert ValueReader(program).read([stored["a"]] * 5, exact)[:, 0].tolist() == [1, 1, 0, 0, 0]
+    assert as_of([None], np.array([5])).tolist() == [5]
+
+
+def test_tiles_nobody_can_reach_are_dropped_and_late_events_for_them_change_nothing() -> None:
+    view = FeatureView(
+        name="v",
+        source=source(),
+        features=(Aggregate(op="sum", column="x", over="1h"), Aggregate(op="count")),
+    )
+    program = compile_view(view)
+    hour_us = 3_600_000_000
+    records = [EMPTY | {"key": "a", "ts": hour * hour_us, "x": 1.0} for hour in range(1000)]
+    short = folded(program, records[-1:], [])["a"]
+    long = folded(program, records, [1] * 100)["a"]
+    assert len(long) <= len(short) + 2 * 16
+    late = folded(program, [*records, records[3]], [1000])["a"]
+    at = np.array([999 * hour_us])
+    assert ValueReader(program).read([long], at).tolist() == [[1.0, 1000.0]]
+    assert ValueReader(program).read([late], at).tolist() == [[1.0, 1001.0]]
+
+
+@pytest.mark.parametrize("over", ["", "6h", "300d"])
+@pytest.mark.parametrize("span", [10_000_000_000, 2**61])
+def test_long_windows_take_the_way_over_blocks(over: str, span: int) -> None:
+    view = FeatureView(
+        name="v",
+        source=source(),
+        features=(
+            *(Aggregate(op=op, column="x", over=over) for op in OPS),
+            Aggregate(op="sum", column="x", over="301d"),
+        ),
+    )
+    rng = np.random.default_rng(7)
+    size = 20_000
+    when = np.sort(rng.integers(0, 10_000_000_000, size))
+    when[0], when[-1] = min(0, 10_000_000_000 - span), 10_000_000_000
+    x = rng.lognormal(3, 2, size)
+    x[rng.integers(0, size, 50)] = np.nan
+    x[77] = 1e15
+    codes = rng.integers(0, 2, size)
+    order = np.lexsort((when, codes))
+    codes = codes[order]
+    events = Events(codes=codes, times=when[order], values=(x,))
+    at = np.sort(rng.integers(1_000_000_000, 10_000_000_000, 20))
+    got = compute_points(compile_view(view), events, np.tile([0, 1], 10), at)
+    for row, code, time in zip(got, np.tile([0, 1], 10), at, strict=True):
+        keep = (codes == code) & (events.times <= time) & ~np.isnan(x)
+        if over:
+            feature = view.features[0]
+            hop = default_hop_us(feature.over_us)
+            keep &= events.times > (time - feature.over_us) // hop * hop
+        own = x[keep]
+        deviation = float(np.std(own.astype(np.longdouble), ddof=1))
+        rms = math.sqrt(float((own * own).mean()))
+        assert row[0] == len(own)
+        assert abs(row[1] - math.fsum(own)) <= 1e-9 * math.fsum(own)
+        assert abs(row[2] - math.fsum(own) / len(own)) <= 1e-9 * math.fsum(own)
+        assert row[3:5].tolist() == [own.min(), own.max()]
+        assert abs(row[5] - deviation) <= 1e-9 * rms
+        assert row[6] == own[-1]
+
+
+def test_an_outlier_leaves_the_windows_after_it_alone() -> None:
+    view = FeatureView(
+        name="v",
+        source=source(),
+        features=(
+            Aggregate(op="sum", column="x", over="5m"), Aggregate(op="std", column="x", over="5m"),
+        ),
+    )  # fmt: skip
+    values = np.full(1000, 0.1)
+    values[3] = 1e15
+    step = 60_000_000
+    when = np.arange(1000) * step
+    events = Events(codes=np.zeros(1000, np.int64), times=when, values=(values,))
+    got = compute_points(compile_view(view), events, np.zeros(900, np.int64), when[100:])
+    assert (np.abs(got[:, 0] - 0.1 * np.round(got[:, 0] * 10)) < 1e-12).all()
+    assert (got[:, 1] < 1e-12).all()
+
+
+def test_unknown_entities_and_empty_sets_have_empty_windows() -> None:
+    view = FeatureView(
+        name="v",
+        source=source(),
+        features=(Aggregate(op="count"), Aggregate(op="sum", column="x", over="1h"),
+                  Aggregate(op="last", column="x")),
+    )  # fmt: skip
+    program = compile_view(view)
+    record: Record = EMPTY | {"key": "a", "ts": 0, "x": 1.0}
+    for records in ([], [record]):
+        events = events_of(program, records)
+        got = compute_points(program, events, np.array([-1]), np.array([5]))
+        assert got[0, :2].tolist() == [0, 0]
+        assert math.isnan(got[0, 2])
+        none = compute_points(program, events, np.empty(0, np.int64), np.empty(0, np.int64))
+        assert none.shape == (0, 3)
+    assert fold(program, [], events_of(program, [])) == []
+    assert ValueReader(program).read([], np.empty(0, np.int64)).shape == (0, 3)
+    many = ValueReader(program).read([None] * 20, np.zeros(20, np.int64))
+    assert many[:, :2].tolist() == [[0, 0]] * 20
+    assert np.isnan(many[:, 2]).all()
+
+
+@pytest.mark.parametrize("copies", [1, 20])
+@pytest.mark.parametrize("over", ["", "1h"])
+def test_records_without_values_give_what_nothing_gives(over: str, copies: int) -> None:
+    view = FeatureView(
+        name="v",
+        source=source(),
+        features=tuple(Aggregate(op=op, column="x", over=over) for op in OPS),
+    )
+    program = compile_view(view)
+    nothing = [0.0, 0.0, *[math.nan] * 5]
+    for values, expected in (
+        ([None, None], nothing),
+        ([None, 2.0], [1.0, 2.0, 2.0, 2.0, 2.0, math.nan, 2.0]),
+        ([1.0, 3.0], [2.0, 4.0, 2.0, 1.0, 3.0, math.sqrt(2), 3.0]),
+        ([3.0, 1e308, 1e308], [3.0, math.nan, math.nan, 3.0, 1e308, math.nan, 1e308]),
+    ):
+        records = [EMPTY | {"key": "a", "ts": 0, "x": value} for value in values]
+        stored = folded(program, records, [])["a"]
+        at_us = np.zeros(copies, np.int64)
+        got = ValueReader(program).read([stored] * copies, at_us)
+        np.testing.assert_array_equal(got, [expected] * copies)
+        np.testing.assert_array_equal(batch(program, records, [("a", 0)]), [expected])

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from penstock.algebra import compile_view
+from penstock.errors import DeclarationError
+from penstock.spec import Aggregate, FeatureView, col
+from penstock.testing.strategies import source
+
+
+def view_of(*features: Aggregate, **others: object) -> FeatureView:
+    return FeatureView(name="v", source=source(), features=features, **others)  # type: ignore[arg-type]
+
+
+def test_features_share_inputs_states_and_tiles() -> None:
+    program = compile_view(
+        view_of(
+            Aggregate(op="mean", column="x", over="6h"),
+            Aggregate(op="sum", column="x", over="1h"),
+            Aggregate(op="count", column="x", over="6h"),
+            Aggregate(op="count", column="x", over="6h", where=col("y") > 0),
+            Aggregate(op="max", column="x", over="7d"),
+            Aggregate(op="last", column="x"),
+        )
+    )
+    assert len(program.inputs) == 2
+    assert [group.hop_us // 60_000_000 for group in program.groups] == [0, 5, 60]
+    assert [slot.name for slot in program.groups[1].slots] == ["count", "sum", "count"]
+    assert [window.over_us // 3_600_000_000 for window in program.groups[1].windows] == [1, 6]
+    assert [group.width for group in program.groups] == [2, 3, 1]
+    assert program.columns == ("x", "y")
+
+
+def test_only_what_is_needed_is_read_and_hashed() -> None:
+    derive = {"a": col("x") + 1, "b": col("a") * col("y"), "c": col("n") + 1}
+    needed = compile_view(view_of(Aggregate(op="sum", column="b"), derive=derive))
+    assert needed.columns == ("x", "y")
+    assert needed.derived == ("a", "b")
+    del derive["c"]
+    assert (
+        needed.fingerprint
+        == compile_view(view_of(Aggregate(op="sum", column="b"), derive=derive)).fingerprint
+    )
+
+
+def test_the_fingerprint_follows_the_meaning_and_not_the_names() -> None:
+    view = view_of(Aggregate(op="mean", column="x", over="1h"))
+    same = msgspec.structs.replace(
+        view,
+        name="other",
+        description="words",
+        features=(Aggregate(op="mean", column="x", over="60m", hop="5m", name="renamed"),),
+    )
+    fingerprint = compile_view(view).fingerprint
+    assert len(fingerprint) == 8
+    assert compile_view(same).fingerprint == fingerprint
+    others = [
+        view_of(Aggregate(op="sum", column="x", over="1h")),
+        view_of(Aggregate(op="mean", column="y", over="1h")),
+        view_of(Aggregate(op="mean", column="x", over="2h")),
+        view_of(Aggregate(op="mean", column="x", over="1h", hop="1m")),
+        view_of(Aggregate(op="mean", column="x", over="1h", where=col("y") > 0)),
+        msgspec.structs.replace(view, source=source("1h")),
+    ]
+    assert len({compile_view(other).fingerprint for other in others} | {fingerprint}) == 7
+
+
+def test_all_faults_of_types_are_reported_together() -> None:
+    view = view_of(
+        Aggregate(op="sum", column="bad"),
+        Aggregate(op="count", where=col("word") > 1),
+        derive={"bad": col("word") + 1},
+    )
+    with pytest.raises(DeclarationError) as caught:
+        compile_view(view)
+    assert len(caught.value.faults) == 2
+    assert "derive 'bad'" in caught.value.faults[0]
+    assert "where" in caught.value.faults[1]

@@ -6,6 +6,7 @@ drivers it works with and ``import penstock.runtime`` loads none.
 
 from __future__ import annotations
 
+import copy
 import os
 import pwd
 import shutil
@@ -160,6 +161,15 @@ class LocalServices:
     def workflows(self) -> Workflows:
         """Durable runs."""
         return self._once("workflows", self._open_workflows)
+
+    def acting(self, actor: str) -> LocalServices:
+        """The same ports for somebody else, whom the audit table then names.
+
+        What it opens belongs to this object too, which closes it.
+        """
+        other = copy.copy(self)
+        other._actor = actor  # noqa: SLF001 - of the same class
+        return other
 
     def close(self) -> None:
         """Close everything that was opened, newest first; one that fails does not stop the rest.

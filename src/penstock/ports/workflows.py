@@ -106,7 +106,7 @@ class Workflows(ABC):
     ) -> str:
         """Submit a run; returns its id. A known id changes nothing.
 
-        A launched object runs it itself; otherwise it is queued for any process that has launched.
+        It is queued for any process that has launched; this one too when it has.
         """
 
     @abstractmethod

@@ -1,0 +1,87 @@
+"""DBOS's rows as the port's values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from penstock.ports import Pipeline, RunInfo, RunState, StepInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dbos import StepInfo as DbosStep
+    from dbos import WorkflowStatus
+
+__all__ = ["DBOS_STATES", "TERMINAL", "run_of", "steps_of"]
+
+DBOS_STATES: Mapping[str, RunState] = {
+    "DELAYED": "queued",
+    "ENQUEUED": "queued",
+    "PENDING": "running",
+    "SUCCESS": "succeeded",
+    "ERROR": "failed",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
+    "CANCELLED": "cancelled",
+}
+TERMINAL = frozenset({"SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED"})
+
+
+def run_of(status: WorkflowStatus, steps: Sequence[StepInfo] = ()) -> RunInfo:
+    """The run that a row of DBOS describes."""
+    pipeline, parameters, subject = _arguments(status)
+    return RunInfo(
+        run_id=status.workflow_id,
+        pipeline=pipeline.name,
+        subject=subject,
+        state=DBOS_STATES[status.status],
+        parameters=parameters,
+        created_at=_time(status.created_at) or datetime.fromtimestamp(0, tz=UTC),
+        steps=tuple(steps),
+        error=_error(status.error) or next((step.error for step in steps if step.error), ""),
+        ended_at=_time(status.completed_at),
+        executor_id=status.executor_id or "",
+    )
+
+
+def steps_of(status: WorkflowStatus, rows: Sequence[DbosStep]) -> list[StepInfo]:
+    """The run's steps as far as it has come; the one it is at has no times yet."""
+    steps = [
+        StepInfo(
+            name=row["function_name"],
+            state="succeeded" if row["error"] is None else "failed",
+            output=row["output"],
+            error=_error(row["error"]),
+            started_at=_time(row["started_at_epoch_ms"]),
+            ended_at=_time(row["completed_at_epoch_ms"]),
+        )
+        for row in rows
+    ]
+    pipeline = _arguments(status)[0]
+    if status.status == "PENDING" and len(steps) < len(pipeline.steps):
+        steps.append(StepInfo(name=pipeline.steps[len(steps)].name, state="running"))
+    return steps
+
+
+def _arguments(status: WorkflowStatus) -> tuple[Pipeline, dict[str, object], str]:
+    stored: Any = status.input  # plain JSON, checked by the conversion below
+    pipeline, parameters, subject = stored["args"]
+    return (
+        msgspec.convert(pipeline, Pipeline),
+        msgspec.convert(parameters, dict[str, object]),
+        str(subject),
+    )
+
+
+def _error(error: object) -> str:
+    """An error as one text: DBOS keeps its name and its message."""
+    if error is None:
+        return ""
+    name = getattr(error, "name", type(error).__name__)
+    return f"{name}: {error}"
+
+
+def _time(epoch_ms: int | None) -> datetime | None:
+    return None if epoch_ms is None else datetime.fromtimestamp(epoch_ms / 1000, tz=UTC)

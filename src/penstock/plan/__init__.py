@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+from .applying import apply, preview
 from .catalogue import DECLARED_CLASSES, Catalogue
+from .difference import difference
+from .steps import Change, Create, FieldChange, Plan, Remove, Stale, Step
 
-__all__ = ["DECLARED_CLASSES", "Catalogue"]
+__all__ = [
+    "DECLARED_CLASSES",
+    "Catalogue",
+    "Change",
+    "Create",
+    "FieldChange",
+    "Plan",
+    "Remove",
+    "Stale",
+    "Step",
+    "apply",
+    "difference",
+    "preview",
+]

@@ -1,0 +1,152 @@
+"""The steps of a plan: small values that can be shown, compared and stored."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+__all__ = ["Change", "Create", "FieldChange", "Plan", "Remove", "Stale", "Step"]
+
+StaleAction: TypeAlias = Literal["backfill", "rebuild", "retrain", "keep"]
+
+CONSEQUENCES: dict[StaleAction, str] = {
+    "backfill": "its online features have to be computed again",
+    "rebuild": "it will be built anew, under another id",
+    "retrain": "its versions learned from the old meaning; train it again",
+    "keep": "it keeps serving the version it has until a new one is promoted",
+}
+VALUE_WIDTH = 60
+
+
+class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One field of a document that differs.
+
+    Attributes:
+        path: Where, such as ``search.trials`` or ``features[mean_ret_6h].over``.
+        before: What was applied; None where there was nothing.
+        after: What is declared; None where there is nothing.
+    """
+
+    path: str
+    before: object
+    after: object
+
+
+class Create(msgspec.Struct, frozen=True, kw_only=True, tag="create", tag_field="step"):
+    """A declaration that is new.
+
+    Attributes:
+        key: Its key, such as ``source/candles``.
+    """
+
+    key: str
+
+    @property
+    def detail(self) -> str:
+        """Nothing more to say."""
+        return ""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, tag="change", tag_field="step"):
+    """A declaration whose document differs from the one applied.
+
+    Attributes:
+        key: Its key.
+        fields: What differs.
+        meaning: Whether what it means changed; False where only what is shown did.
+    """
+
+    key: str
+    fields: tuple[FieldChange, ...]
+    meaning: bool
+
+    @property
+    def detail(self) -> str:
+        """The fields, each with its value before and after."""
+        return "; ".join(
+            f"{field.path}: {_short(field.before)} -> {_short(field.after)}"
+            for field in self.fields
+        )
+
+
+class Remove(msgspec.Struct, frozen=True, kw_only=True, tag="remove", tag_field="step"):
+    """A declaration that is declared no more. What was made from it stays.
+
+    Attributes:
+        key: Its key.
+    """
+
+    key: str
+
+    @property
+    def detail(self) -> str:
+        """What happens to the data."""
+        return "its data and versions stay"
+
+
+class Stale(msgspec.Struct, frozen=True, kw_only=True, tag="stale", tag_field="step"):
+    """Something made under the old meaning of what changed.
+
+    Attributes:
+        key: The declaration whose products are stale.
+        action: ``backfill`` online features, ``rebuild`` a dataset, ``retrain`` a model; a
+            deployment will ``keep`` serving the old.
+        because: The keys of the changed declarations that it depends on.
+    """
+
+    key: str
+    action: StaleAction
+    because: tuple[str, ...]
+
+    @property
+    def detail(self) -> str:
+        """The consequence and its cause, in words."""
+        return f"{CONSEQUENCES[self.action]} ({', '.join(self.because)} changed)"
+
+
+Step = Create | Change | Remove | Stale
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What applying a project does, and what follows from it.
+
+    Attributes:
+        project: The project's name.
+        steps: What is created, changed and removed, then what that makes stale.
+    """
+
+    project: str
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to apply."""
+        return not self.steps
+
+    @property
+    def stale(self) -> tuple[Stale, ...]:
+        """What the changes make stale."""
+        return tuple(step for step in self.steps if isinstance(step, Stale))
+
+    def as_rows(self) -> list[dict[str, str]]:
+        """One row per step for a table: ``step``, ``kind``, ``name`` and ``detail``."""
+        return [_row(step) for step in self.steps]
+
+    def as_document(self) -> dict[str, object]:
+        """The plan as plain JSON values."""
+        steps = msgspec.to_builtins(self.steps)
+        return {"project": self.project, "empty": self.is_empty, "steps": steps}
+
+
+def _row(step: Step) -> dict[str, str]:
+    kind, _, name = step.key.partition("/")
+    word = str(type(step).__struct_config__.tag)
+    return {"step": word, "kind": kind, "name": name, "detail": step.detail}
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= VALUE_WIDTH else text[: VALUE_WIDTH - 1] + "…"

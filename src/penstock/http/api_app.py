@@ -1,0 +1,150 @@
+"""The control plane as an application: routes, errors, metrics, description."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
+from starlette.exceptions import HTTPException
+
+from penstock.errors import PenstockError
+from penstock.plan import Catalogue
+
+from .api_answers import BROKEN, answer, failure, refusal
+from .api_data import data_routes
+from .api_guard import Reader, services_of
+from .api_models import model_routes
+from .api_watch import watch_routes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from penstock.runtime import LocalServices
+
+__all__ = ["build_app"]
+
+ABOUT = "The control plane of Penstock: data in, models, deployments, runs, origins."
+LOG = "penstock.api"
+
+
+def build_app(services: LocalServices) -> FastAPI:
+    """Make the application.
+
+    Args:
+        services: The ports of the process; closing them is the caller's matter.
+    """
+    app = FastAPI(
+        title="Penstock", description=ABOUT, openapi_url=None, docs_url=None, redoc_url=None
+    )
+    registry = CollectorRegistry()
+    app.state.services = services
+    for routes in (_health(), _about(registry), data_routes(), model_routes(), watch_routes()):
+        app.include_router(routes)
+    _measure(app, registry)
+    _errors(app)
+    return app
+
+
+def _health() -> APIRouter:
+    """The only routes without a token."""
+    router = APIRouter(tags=["health"])
+    router.get("/healthz")(live)
+    router.get("/v2/health/live")(live)
+    router.get("/v2/health/ready")(ready)
+    return router
+
+
+def _about(registry: CollectorRegistry) -> APIRouter:
+    router = APIRouter(tags=["about"])
+
+    def metrics(acting: Reader) -> Response:
+        """Counters in the text format of Prometheus."""
+        del acting
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    router.get("/openapi.json", include_in_schema=False)(openapi)
+    router.get("/metrics")(metrics)
+    router.get("/v1/declarations")(declarations)
+    return router
+
+
+def live() -> Response:
+    """Whether the process answers."""
+    return answer({"live": True})
+
+
+def ready(request: Request) -> Response:
+    """Whether the project's records can be read."""
+    return answer({"ready": True, "revision": services_of(request).metadata.revision()})
+
+
+def openapi(request: Request, acting: Reader) -> Response:
+    """This description."""
+    del acting
+    return answer(request.app.openapi())
+
+
+def declarations(acting: Reader) -> Response:
+    """The keys of everything that has been applied."""
+    return answer(sorted(Catalogue.load(acting.metadata).declarations))
+
+
+def _measure(app: FastAPI, registry: CollectorRegistry) -> None:
+    """Count requests and their time by route; a path that matches none counts as one route."""
+    labels = ("method", "route", "status")
+    requests = Counter("penstock_api_requests", "Requests answered.", labels, registry=registry)
+    seconds = Histogram(
+        "penstock_api_request_seconds", "Time to answer.", ("route",), registry=registry
+    )
+
+    @app.middleware("http")
+    async def measure(
+        request: Request, go_on: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        began = time.perf_counter()
+        response = await go_on(request)
+        route = getattr(request.scope.get("route"), "path", "unmatched")
+        requests.labels(request.method, route, response.status_code).inc()
+        seconds.labels(route).observe(time.perf_counter() - began)
+        return response
+
+
+def _errors(app: FastAPI) -> None:
+    log = structlog.get_logger(LOG)
+
+    async def expected(request: Request, error: Exception) -> Response:
+        if isinstance(error, PenstockError):
+            return failure(error)
+        return await unexpected(request, error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        del request
+        faults = error.errors() if isinstance(error, RequestValidationError) else []
+        lines = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in faults)
+        return refusal("input", f"The request does not fit: {lines}. See /openapi.json.", 422)
+
+    async def unmatched(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else BROKEN
+        kind = "not_found" if status == 404 else "input"  # noqa: PLR2004 - the well-known number
+        message = f"There is no {request.method} {request.url.path}. See /openapi.json."
+        return refusal(kind, message, status)
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("request failed", path=request.url.path, exc_info=error)
+        message = f"{type(error).__name__}; the traceback is in the log of this process."
+        return refusal("unexpected", message, BROKEN)
+
+    app.add_exception_handler(PenstockError, expected)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, unmatched)
+    app.add_exception_handler(Exception, unexpected)

@@ -1,0 +1,157 @@
+"""Routes of data: sources, events in, observations in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from penstock.errors import InputError
+from penstock.ingest import accept_events
+from penstock.monitoring import observe
+from penstock.plan import Catalogue
+from penstock.records import Batch, Observation
+from penstock.spec import Source, to_document
+
+from .api_answers import answer, failure
+from .api_guard import Reader, Writer  # noqa: TC001 - FastAPI reads the annotations
+
+if TYPE_CHECKING:
+    from penstock.ports import Metadata, Services
+
+__all__ = ["BODY_LIMIT_BYTES", "Observations", "Observed", "data_routes"]
+
+BODY_LIMIT_BYTES = 16 * 1024 * 1024
+NEWEST = 20
+ACCEPTED, MALFORMED, TOO_LARGE = 202, 400, 413
+COUNTS = ("read", "stored", "quarantined", "duplicates")
+
+
+class Observed(BaseModel):
+    """The true outcome of one prediction."""
+
+    model_config = ConfigDict(extra="forbid")
+    prediction_id: str = Field(min_length=1)
+    value: float = Field(description="0 or 1 for a classification, else the number")
+    observed_at: AwareDatetime | None = Field(None, description="Now when left out")
+
+
+class Observations(BaseModel):
+    """True outcomes of one deployment's predictions."""
+
+    model_config = ConfigDict(extra="forbid")
+    deployment: str
+    observations: list[Observed] = Field(min_length=1, max_length=100_000)
+
+
+def data_routes() -> APIRouter:
+    """The routes of data."""
+    router = APIRouter(prefix="/v1", tags=["data"])
+    router.get("/sources")(list_sources)
+    router.get("/sources/{name}")(show_source)
+    events = {"requestBody": _events_body()}
+    router.post("/sources/{name}/events", status_code=ACCEPTED, openapi_extra=events)(take_events)
+    router.post("/observations", status_code=ACCEPTED)(take_observations)
+    return router
+
+
+def list_sources(acting: Reader) -> Response:
+    """Every source with its counts."""
+    sources = Catalogue.load(acting.metadata).all(Source)
+    return answer([_overview(acting.metadata, source) for source in sources])
+
+
+def show_source(name: str, acting: Reader) -> Response:
+    """A source with its newest batches."""
+    source = Catalogue.load(acting.metadata).source(name)
+    shown = _overview(acting.metadata, source) | {"declaration": to_document(source)}
+    batches = _batches(acting.metadata, name, limit=NEWEST)
+    return answer(shown | {"batches": batches})
+
+
+async def take_events(name: str, request: Request, acting: Writer) -> Response:
+    """Take in events: a JSON object, a JSON array, or NDJSON; durable when answered.
+
+    Whether they keep the source's contract shows later: those that do not end in quarantine.
+    """
+    body = await _limited(request)
+    if body is None:
+        return failure(_too_large(), TOO_LARGE)
+    kind = request.headers.get("content-type", "")
+    return await run_in_threadpool(_take, acting, name, body, kind)
+
+
+def take_observations(body: Observations, acting: Writer) -> Response:
+    """Take in true outcomes; durable when answered."""
+    deployment = Catalogue.load(acting.metadata).deployment(body.deployment)
+    now_us = acting.clock.now_us()
+    count = observe(acting, deployment, [_observation(o, now_us) for o in body.observations])
+    return answer({"count": count}, ACCEPTED)
+
+
+def _take(services: Services, name: str, body: bytes, kind: str) -> Response:
+    source = Catalogue.load(services.metadata).source(name)
+    try:
+        accepted = accept_events(services, source, body, kind)
+    except InputError as error:
+        return failure(error, MALFORMED)
+    return answer({"count": accepted.count, "offset": accepted.last_offset}, ACCEPTED)
+
+
+async def _limited(request: Request) -> bytes | None:
+    """The body, or None as soon as it is seen to be too large."""
+    if int(request.headers.get("content-length", 0) or 0) > BODY_LIMIT_BYTES:
+        return None
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_LIMIT_BYTES:
+            return None
+    return bytes(body)
+
+
+def _too_large() -> InputError:
+    return InputError(
+        f"The body is larger than {BODY_LIMIT_BYTES:,} bytes; nothing was taken in. "
+        "Send the events in several requests.",
+        limit_bytes=BODY_LIMIT_BYTES,
+    )
+
+
+def _observation(observed: Observed, now_us: int) -> Observation:
+    at = observed.observed_at
+    return Observation(
+        prediction_id=observed.prediction_id,
+        value=observed.value,
+        observed_at_us=now_us if at is None else round(at.timestamp() * 1e6),
+    )
+
+
+def _batches(metadata: Metadata, source: str, limit: int | None = None) -> list[Batch]:
+    return metadata.find(Batch, where={"source": source}, newest_first=True, limit=limit)
+
+
+def _overview(metadata: Metadata, source: Source) -> dict[str, object]:
+    batches = _batches(metadata, source.name)
+    counts = {name: sum(getattr(batch, name) for batch in batches) for name in COUNTS}
+    return {
+        "name": source.name,
+        "topic": source.topic,
+        "batches": len(batches),
+        **counts,
+        "last_arrival": batches[0].arrived_at if batches else None,
+    }
+
+
+def _events_body() -> dict[str, object]:
+    record = {"type": "object", "description": "One record of the source"}
+    either = {"oneOf": [record, {"type": "array", "items": record}]}
+    return {
+        "required": True,
+        "content": {
+            "application/json": {"schema": either},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    }

@@ -1,0 +1,128 @@
+"""Routes of models and deployments: look, train, deploy, roll back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from penstock.control import train_pipeline
+from penstock.deployment import deploy, rollback
+from penstock.plan import Catalogue
+from penstock.ports import Audit
+from penstock.records import ServingStatus
+from penstock.registry import aliases, versions
+from penstock.spec import Deployment, Model, to_document
+
+from .api_answers import answer
+from .api_guard import Admin, Reader  # noqa: TC001 - FastAPI reads the annotations
+
+if TYPE_CHECKING:
+    from penstock.ports import Services
+
+__all__ = ["Wanted", "model_routes"]
+
+ACCEPTED = 202
+
+
+class Wanted(BaseModel):
+    """Which version to deploy."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: int | None = Field(None, ge=1, description="The candidate when left out")
+
+
+def model_routes() -> APIRouter:
+    """The routes of models and deployments."""
+    router = APIRouter(prefix="/v1")
+    router.get("/models", tags=["models"])(list_models)
+    router.get("/models/{name}", tags=["models"])(show_model)
+    router.post("/models/{name}/train", tags=["models"], status_code=ACCEPTED)(train)
+    router.get("/deployments", tags=["deployments"])(list_deployments)
+    router.get("/deployments/{name}", tags=["deployments"])(show_deployment)
+    router.post("/deployments/{name}/deploy", tags=["deployments"])(deploy_version)
+    router.post("/deployments/{name}/rollback", tags=["deployments"])(roll_back)
+    return router
+
+
+def list_models(acting: Reader) -> Response:
+    """Every model with its aliases."""
+    models = Catalogue.load(acting.metadata).all(Model)
+    return answer([_overview(acting, model) for model in models])
+
+
+def show_model(name: str, acting: Reader) -> Response:
+    """A model with all its versions, newest first."""
+    model = Catalogue.load(acting.metadata).model(name)
+    found = versions(acting.metadata, name)
+    shown = {"declaration": to_document(model), "all_versions": found[::-1]}
+    return answer(_overview(acting, model) | shown)
+
+
+def train(name: str, acting: Admin) -> Response:
+    """Start a training; a worker runs it. Follow it at ``/v1/runs/{run_id}``."""
+    model = Catalogue.load(acting.metadata).model(name)
+    run_id = f"train-{acting.ids.new()}"
+    entry = Audit(
+        actor=acting.actor, action="train", subject=f"model/{name}", difference={"run_id": run_id}
+    )
+    acting.metadata.write(audit=entry)
+    parameters = {"model": model.name}
+    acting.workflows.submit(train_pipeline(), parameters, run_id=run_id, subject=model.name)
+    return answer({"run_id": run_id}, ACCEPTED)
+
+
+def list_deployments(acting: Reader) -> Response:
+    """Every deployment and who answers."""
+    found = Catalogue.load(acting.metadata).all(Deployment)
+    return answer([_deployment(acting, deployment) for deployment in found])
+
+
+def show_deployment(name: str, acting: Reader) -> Response:
+    """A deployment with its declaration."""
+    found = Catalogue.load(acting.metadata).deployment(name)
+    return answer(_deployment(acting, found) | {"declaration": to_document(found)})
+
+
+def deploy_version(name: str, acting: Admin, wanted: Wanted | None = None) -> Response:
+    """Put a version behind the deployment; answered when every serving process has it."""
+    return answer(deploy(acting, name, version=wanted.version if wanted else None))
+
+
+def roll_back(name: str, acting: Admin) -> Response:
+    """Bring the version before the champion back."""
+    return answer(rollback(acting, name))
+
+
+def _overview(services: Services, model: Model) -> dict[str, object]:
+    return {
+        "name": model.name,
+        "owner": model.owner,
+        "versions": len(versions(services.metadata, model.name)),
+        "aliases": aliases(services.metadata, model.name),
+    }
+
+
+def _deployment(services: Services, deployment: Deployment) -> dict[str, object]:
+    pointers = aliases(services.metadata, deployment.model.name)
+    return {
+        "name": deployment.name,
+        "model": deployment.model.name,
+        "champion": pointers.champion,
+        "previous": pointers.previous,
+        "serving": [
+            {"address": status.address, "versions": _routes(deployment, status)}
+            for status in services.metadata.find(ServingStatus)
+        ],
+    }
+
+
+def _routes(deployment: Deployment, status: ServingStatus) -> dict[str, str]:
+    """Role to version, of this deployment only."""
+    mine = f"{deployment.name}/"
+    return {
+        route.removeprefix(mine): label
+        for route, label in status.versions.items()
+        if route.startswith(mine)
+    }

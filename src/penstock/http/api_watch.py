@@ -1,0 +1,90 @@
+"""Routes of what happened: runs, incidents, reports, audit, lineage, replay."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from penstock.control import lineage, replay
+from penstock.errors import NotFoundError
+from penstock.ports import Audit
+from penstock.records import Incident, MonitorReport
+
+from .api_answers import answer
+from .api_guard import Admin, Reader  # noqa: TC001 - FastAPI reads the annotations
+
+__all__ = ["watch_routes"]
+
+ACCEPTED = 202
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+RunState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+def watch_routes() -> APIRouter:
+    """The routes of what happened."""
+    router = APIRouter(prefix="/v1")
+    get = router.get
+    get("/runs", tags=["runs"])(list_runs)
+    get("/runs/{run_id}", tags=["runs"])(show_run)
+    router.post("/runs/{run_id}/retry", tags=["runs"], status_code=ACCEPTED)(retry_run)
+    get("/incidents", tags=["monitoring"])(list_incidents)
+    get("/reports", tags=["monitoring"])(list_reports)
+    get("/audit", tags=["audit"])(list_audit)
+    get("/lineage/{identifier:path}", tags=["origins"])(show_lineage)
+    get("/replay/{prediction_id}", tags=["origins"])(show_replay)
+    return router
+
+
+def list_runs(
+    acting: Reader, pipeline: str = "", state: RunState | None = None, limit: Limit = 50
+) -> Response:
+    """Durable runs, newest first, without their steps."""
+    return answer(acting.workflows.runs(pipeline=pipeline, state=state, limit=limit))
+
+
+def show_run(run_id: str, acting: Reader) -> Response:
+    """A run with its steps."""
+    run = acting.workflows.get(run_id)
+    if run is None:
+        raise NotFoundError.of("run", run_id, [run.run_id for run in acting.workflows.runs()])
+    return answer(run)
+
+
+def retry_run(run_id: str, acting: Admin) -> Response:
+    """Let a failed or cancelled run go on from its last finished step."""
+    acting.workflows.retry(run_id)
+    entry = Audit(actor=acting.actor, action="retry", subject=f"run/{run_id}")
+    acting.metadata.write(audit=entry)
+    return answer({"run_id": run_id}, ACCEPTED)
+
+
+def list_incidents(
+    acting: Reader, state: Literal["open", "closed"] | None = None, limit: Limit = 50
+) -> Response:
+    """Incidents and what was done about them, newest first."""
+    where = {"state": state} if state else {}
+    return answer(acting.metadata.find(Incident, where=where, newest_first=True, limit=limit))
+
+
+def list_reports(acting: Reader, monitor: str = "", limit: Limit = 50) -> Response:
+    """Looks of the monitors, newest first."""
+    where = {"monitor": monitor} if monitor else {}
+    return answer(acting.metadata.find(MonitorReport, where=where, newest_first=True, limit=limit))
+
+
+def list_audit(
+    acting: Reader, after: Annotated[int, Query(ge=0)] = 0, limit: Limit = 50
+) -> Response:
+    """Who changed what, oldest first; ask again with the last sequence number as ``after``."""
+    return answer(acting.metadata.audit(after=after, limit=limit))
+
+
+def show_lineage(identifier: str, acting: Reader) -> Response:
+    """Where a prediction, model version, dataset, batch, run or file comes from and leads to."""
+    return answer(lineage(acting, identifier))
+
+
+def show_replay(prediction_id: str, acting: Reader) -> Response:
+    """Compute a prediction again and say what differs."""
+    return answer(replay(acting, prediction_id))

@@ -16,6 +16,7 @@ import msgspec
 import polars as pl
 
 from penstock.errors import InputError
+from penstock.plan import Catalogue
 from penstock.ports import announce
 from penstock.records import Event, Observation
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from penstock.ports import LogEntry, Services
-    from penstock.spec import Deployment
 
 __all__ = ["OBSERVATIONS_TOPIC", "REJECTED_TOPIC", "drain_observations", "observe"]
 
@@ -57,23 +57,25 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     observed_at_us: int
 
 
-def observe(services: Services, deployment: Deployment, observations: Sequence[Observation]) -> int:
+def observe(services: Services, deployment: str, observations: Sequence[Observation]) -> int:
     """Take in true outcomes. They are durable when this returns.
 
     The same observation sent again is kept once. A later one of the same prediction replaces it.
 
     Args:
-        services: The ports; uses the event log.
-        deployment: The deployment that made the predictions.
+        services: The ports.
+        deployment: Name of the deployment that made the predictions.
         observations: The outcomes.
 
     Returns:
         How many were accepted: all of them.
 
     Raises:
+        NotFoundError: There is no such deployment.
         InputError: Some are wrong; says which and why, and none was taken.
     """
-    classifies = deployment.model.dataset.task == "classification"
+    declared = Catalogue.load(services.metadata).deployment(deployment)
+    classifies = declared.model.dataset.task == "classification"
     faults = [
         f"{place}: {fault}"
         for place, observation in enumerate(observations)
@@ -83,11 +85,11 @@ def observe(services: Services, deployment: Deployment, observations: Sequence[O
         lines = "\n".join(f"  - {fault}" for fault in faults)
         raise InputError(
             f"{len(faults)} faults in {len(observations)} observations of deployment "
-            f"{deployment.name!r}; none was taken. Correct these and send all again:\n{lines}",
-            deployment=deployment.name,
+            f"{deployment!r}; none was taken. Correct these and send all again:\n{lines}",
+            deployment=deployment,
             faults=faults,
         )
-    messages = [_message(deployment.name, observation) for observation in observations]
+    messages = [_message(deployment, observation) for observation in observations]
     if messages:
         services.log.publish(
             OBSERVATIONS_TOPIC,

@@ -1,0 +1,181 @@
+"""Deploying and rolling back: the champion's alias moves, and every serving process follows.
+
+The registry moves the alias in one transaction with its audit entry. Serving processes see it,
+load the version beside the one that answers, check and warm it, and only then swap; so no request
+fails.
+Killed before the transaction nothing has changed; killed after it the deployment is done, and
+running the command again announces it once and waits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock.errors import NotReadyError, StateError, UnavailableError
+from penstock.plan import Catalogue
+from penstock.records import ServingStatus
+from penstock.registry import aliases, get_version, promote
+from penstock.registry import rollback as roll_back_aliases
+
+from .checks import check_gates, check_version
+from .package import package
+
+if TYPE_CHECKING:
+    from penstock.ports import Services
+    from penstock.records import Aliases, ModelVersion
+    from penstock.spec import Deployment
+
+__all__ = ["Deployed", "deploy", "rollback"]
+
+POLL_S = 0.05
+
+
+class Deployed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deployment or a rollback led to.
+
+    Attributes:
+        deployment: Name of the deployment.
+        model: Name of the model.
+        version: Version that answers now.
+        previous: Version that a rollback would bring back; 0 for none.
+        engine: ``onnx`` or ``native``.
+        engine_reason: Why.
+        changed: Whether the champion is another one than before.
+        processes: Serving processes that have taken it in.
+    """
+
+    deployment: str
+    model: str
+    version: int
+    previous: int
+    engine: str
+    engine_reason: str
+    changed: bool
+    processes: int
+
+
+def deploy(
+    services: Services, deployment: str, *, version: int | None = None, wait_s: float = 30.0
+) -> Deployed:
+    """Make a version the champion of a deployment's model.
+
+    Args:
+        services: The project's ports.
+        deployment: Name of the deployment.
+        version: The version; the alias ``candidate`` when left out, else ``champion``.
+        wait_s: How long to wait for the serving processes.
+
+    Raises:
+        NotFoundError: There is no such deployment or version.
+        NotReadyError: No version is ready yet.
+        GateError: The version was refused by its gates.
+        ConflictError: The declarations changed since the version was trained.
+        StateError: The version's files are damaged, or a serving process could not load it.
+        UnavailableError: A serving process has not taken it in in time.
+    """
+    catalogue = Catalogue.load(services.metadata)
+    declared = catalogue.deployment(deployment)
+    model = declared.model
+    before = aliases(services.metadata, model.name)
+    record = get_version(services.metadata, model.name, version or _default(before, model.name))
+    check_gates(record)
+    record = package(services, record)
+    check_version(services.artifacts, catalogue, model, record)
+    changed = before.champion != record.version
+    after = promote(services, model.name, record.version)
+    processes = _wait(services, declared, after, record.label, wait_s)
+    return _deployed(declared, after, record, changed=changed, processes=processes)
+
+
+def rollback(services: Services, deployment: str, *, wait_s: float = 30.0) -> Deployed:
+    """Bring the version before the champion back; the champion becomes the previous one.
+
+    Args:
+        services: The project's ports.
+        deployment: Name of the deployment.
+        wait_s: How long to wait for the serving processes.
+
+    Raises:
+        NotFoundError: There is no such deployment.
+        NotReadyError: There is no previous version.
+        StateError: A serving process could not load it.
+        UnavailableError: A serving process has not taken it in in time.
+    """
+    declared = Catalogue.load(services.metadata).deployment(deployment)
+    after = roll_back_aliases(services, declared.model.name)
+    record = get_version(services.metadata, declared.model.name, after.champion)
+    processes = _wait(services, declared, after, record.label, wait_s)
+    return _deployed(declared, after, record, changed=True, processes=processes)
+
+
+def _default(current: Aliases, model: str) -> int:
+    found = current.candidate or current.champion
+    if not found:
+        raise NotReadyError(
+            f"No version of {model!r} is ready to be deployed. Run 'penstock train {model}'; "
+            f"'penstock models list {model}' says what the gates decided.",
+            model=model,
+        )
+    return found
+
+
+def _deployed(
+    declared: Deployment, after: Aliases, record: ModelVersion, *, changed: bool, processes: int
+) -> Deployed:
+    return Deployed(
+        deployment=declared.name,
+        model=record.model,
+        version=record.version,
+        previous=after.previous,
+        engine=record.engine,
+        engine_reason=record.engine_reason,
+        changed=changed,
+        processes=processes,
+    )
+
+
+def _wait(
+    services: Services, declared: Deployment, after: Aliases, label: str, wait_s: float
+) -> int:
+    """Wait until every living serving process answers with the version; returns how many do."""
+    role = f"{declared.name}/champion"
+    end_us = services.clock.now_us() + int(wait_s * 1e6)
+    while True:
+        living = [
+            status for status in services.metadata.find(ServingStatus) if _lives(status.process_id)
+        ]
+        behind = [status for status in living if status.versions.get(role) != label]
+        if not behind:
+            return len(living)
+        for status in behind:
+            if status.revision.get(after.model, 0) >= after.revision and role in status.errors:
+                raise StateError(
+                    f"The serving process {status.process_id} at {status.address} could not load "
+                    f"{label}: {status.errors[role]} It goes on answering with "
+                    f"{status.versions.get(role, 'nothing')}. Run 'penstock rollback "
+                    f"{declared.name}', or mend what it says.",
+                    process_id=status.process_id,
+                )
+        if services.clock.now_us() >= end_us:
+            raise UnavailableError(
+                f"{label} is the champion, but {len(behind)} serving processes have not taken it "
+                f"in within {wait_s:g} s, the first being {behind[0].process_id} at "
+                f"{behind[0].address}. They go on answering with the version before; look at "
+                "'penstock status' and their log.",
+                behind=[status.process_id for status in behind],
+            )
+        time.sleep(POLL_S)
+
+
+def _lives(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,44 @@
+"""Scoring: online routes in batches that wait for nothing, batch runs, and the log of scores."""
+
+from __future__ import annotations
+
+from penstock.deployment import Engine, load_engine
+
+from .ask import Ask, Writer
+from .batch import BatchScored, score_batch
+from .circuit import Circuit
+from .drain import drain_scores, find_score
+from .endpoint import Counters, Endpoint
+from .fleet import Fleet, Target, build_fleet, read_target
+from .frames import SCORE_SCHEMA, score_frame, scores_in
+from .lane import Lane
+from .routes import RouteTable, share_of
+from .score_log import ScoreLog
+from .served import ServedVersion, load_served
+
+__all__ = [
+    "SCORE_SCHEMA",
+    "Ask",
+    "BatchScored",
+    "Circuit",
+    "Counters",
+    "Endpoint",
+    "Engine",
+    "Fleet",
+    "Lane",
+    "RouteTable",
+    "ScoreLog",
+    "ServedVersion",
+    "Target",
+    "Writer",
+    "build_fleet",
+    "drain_scores",
+    "find_score",
+    "load_engine",
+    "load_served",
+    "read_target",
+    "score_batch",
+    "score_frame",
+    "scores_in",
+    "share_of",
+]

@@ -1,0 +1,225 @@
+"""Batch scoring: every new row of the spine, into the scores table, exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from penstock.deployment import load_engine, views_of
+from penstock.errors import NotReadyError
+from penstock.features import point_in_time
+from penstock.plan import Catalogue
+from penstock.ports import announce
+from penstock.records import Event
+from penstock.registry import aliases, get_version, read_manifest
+
+from .frames import SCORE_SCHEMA, table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.deployment import Engine
+    from penstock.ports import Services, Tables
+    from penstock.records import Manifest
+    from penstock.spec import Deployment, FeatureView, Source
+
+    Progress = Callable[[str, float], None]
+
+__all__ = ["BatchScored", "score_batch"]
+
+CHUNK_ROWS = 200_000
+
+
+class BatchScored(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch run did.
+
+    Attributes:
+        deployment: Name of the deployment.
+        version: ``model@version`` that scored; empty when there was nothing to score.
+        number: Last raw batch of the spine that has been scored.
+        rows: Rows scored by this run.
+    """
+
+    deployment: str
+    version: str
+    number: int
+    rows: int
+
+
+class _Pinned(msgspec.Struct, frozen=True):
+    """The data of a run: table versions, and the last raw batch in each."""
+
+    versions: Mapping[str, int]
+    batches: Mapping[str, int]
+
+
+def score_batch(
+    services: Services, deployment: str, *, progress: Progress | None = None
+) -> BatchScored:
+    """Score the spine's rows that have arrived since the last run, with the champion.
+
+    Every table is pinned first. The rows are appended to ``scores/<deployment>`` in one commit
+    whose number is the last raw batch of the spine: killed anywhere and run again, each row is
+    scored exactly once. The first run scores every row there is.
+
+    Args:
+        services: The project's ports.
+        deployment: Name of the deployment.
+        progress: Told what is being done, and how much of it is.
+
+    Raises:
+        NotFoundError: There is no such deployment.
+        NotReadyError: Nothing is deployed, or nothing has been ingested.
+    """
+    declared = Catalogue.load(services.metadata).deployment(deployment)
+    champion = aliases(services.metadata, declared.model.name).champion
+    if not champion:
+        raise NotReadyError(
+            f"Nothing has been deployed on {deployment!r} yet. Run 'penstock train "
+            f"{declared.model.name}', then 'penstock deploy {deployment}'.",
+            deployment=deployment,
+        )
+    record = get_version(services.metadata, declared.model.name, champion)
+    folder = services.artifacts.path(record.package)
+    manifest = read_manifest(folder)
+    app = f"batch/{deployment}"
+    with services.locks.hold(f"batch/{deployment}"):
+        job = _Job(services, declared, manifest, load_engine(folder, manifest))
+        done = services.tables.applied(table_of(deployment), app)
+        scored = job.run(done, app, progress or _quiet)
+    if scored.number:
+        _announce(services, scored)
+    return scored
+
+
+class _Job:
+    """One run of one deployment."""
+
+    def __init__(
+        self, services: Services, declared: Deployment, manifest: Manifest, engine: Engine
+    ) -> None:
+        self._services = services
+        self._declared = declared
+        self._manifest = manifest
+        self._engine = engine
+        self._views = views_of(manifest)
+        self._spine = declared.model.dataset.spine
+
+    def run(self, done: int, app: str, progress: Progress) -> BatchScored:
+        start_us = self._services.clock.now_us()
+        pinned = _pin(self._services.tables, self._views, self._spine)
+        number = pinned.batches[self._spine.name]
+        name = self._declared.name
+        if number <= done:
+            return BatchScored(deployment=name, version="", number=done, rows=0)
+        spine = _new_rows(self._services.tables, self._spine, pinned, done)
+        parts = [
+            self._score(spine[start : start + CHUNK_ROWS], pinned, start_us, progress, len(spine))
+            for start in range(0, len(spine), CHUNK_ROWS)
+        ]
+        frame = pl.concat(parts) if parts else pl.DataFrame(schema=SCORE_SCHEMA)
+        progress("storing", 1.0)
+        table = table_of(name)
+        written = self._services.tables.append(table, frame, app=app, number=number)
+        label = f"{self._manifest.model}@{self._manifest.version}"
+        rows = len(frame) if written else 0
+        return BatchScored(deployment=name, version=label, number=number, rows=rows)
+
+    def _score(
+        self,
+        spine: pl.DataFrame,
+        pinned: _Pinned,
+        start_us: int,
+        progress: Progress,
+        total: int,
+    ) -> pl.DataFrame:
+        views = {view.name: pinned.batches[view.source.name] for view in self._views}
+        features = point_in_time(
+            self._services.tables,
+            self._views,
+            spine,
+            versions=pinned.versions,
+            batches=views,
+        ).select(pl.col(name).cast(pl.Float64) for name in self._manifest.features)
+        x = features.fill_null(float("nan")).to_numpy()
+        predictions = self._engine.predict(np.ascontiguousarray(x))
+        progress("scoring", min(1.0, len(spine) / max(total, 1)))
+        ids = self._services.ids
+        now_us = self._services.clock.now_us()
+        constants = {
+            "deployment": self._declared.name,
+            "model": self._manifest.model,
+            "version": self._manifest.version,
+            "route": "batch",
+            "engine": self._engine.name,
+            "scored_at_us": now_us,
+            "duration_us": now_us - start_us,
+            "progress": msgspec.json.encode(views).decode(),
+            "origin": "batch",
+            "reason": "",
+            "request_id": "",
+        }
+        frame = pl.DataFrame(
+            {
+                "prediction_id": [ids.new() for _ in range(len(spine))],
+                "entity": spine[self._spine.entity.name].cast(pl.String),
+                "at_us": spine["at"].dt.epoch("us"),
+                "prediction": predictions,
+            }
+        ).with_columns(
+            features.select(pl.concat_list(pl.all())).to_series().alias("features"),
+            *(pl.lit(value).alias(name) for name, value in constants.items()),
+        )
+        return frame.select(pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items())
+
+
+def _pin(tables: Tables, views: tuple[FeatureView, ...], spine: Source) -> _Pinned:
+    """The newest version of every raw table that is read, and the last batch in it."""
+    versions: dict[str, int] = {}
+    batches: dict[str, int] = {}
+    for source in {view.source.name: view.source for view in views} | {spine.name: spine}:
+        name = f"raw/{source}"
+        # The number first, the version after it: so the version holds every batch up to it.
+        batches[source] = tables.applied(name, name)
+        version = tables.version(name)
+        if version is None:
+            raise NotReadyError(
+                f"Nothing of {source!r} has been ingested yet. Run 'penstock ingest {source}'.",
+                source=source,
+            )
+        versions[name] = version
+    return _Pinned(versions, batches)
+
+
+def _new_rows(tables: Tables, source: Source, pinned: _Pinned, done: int) -> pl.DataFrame:
+    """The entity and the known time of each record after a batch, oldest first."""
+    name = f"raw/{source.name}"
+    known = pl.col(source.timestamp) + pl.duration(microseconds=source.known_after_us)
+    return (
+        tables.scan(name, version=pinned.versions[name])
+        .filter((pl.col("_batch") > done) & (pl.col("_batch") <= pinned.batches[source.name]))
+        .select(source.entity.name, known.alias("at"))
+        .sort("at", source.entity.name)
+        .collect()
+    )
+
+
+def _announce(services: Services, scored: BatchScored) -> None:
+    announce(
+        services.log,
+        Event(
+            event_id=f"scores.ready:{scored.deployment}:{scored.number}",
+            kind="scores.ready",
+            subject=scored.deployment,
+            ids={"number": str(scored.number), "version": scored.version},
+            at_us=services.clock.now_us(),
+        ),
+    )
+
+
+def _quiet(what: str, share: float) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,283 @@
+"""A deployment as it is served: its routes, its fallback, its shadows."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from penstock.errors import InputError, NotReadyError, PenstockError, UnavailableError
+from penstock.records import Score
+
+from .circuit import Circuit
+from .routes import RouteTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.spec import Deployment
+
+    from .ask import Ask, Writer
+    from .lane import Lane
+    from .served import ServedVersion
+
+__all__ = ["PREVIOUS", "Counters", "Endpoint"]
+
+PREVIOUS = "previous"
+LONGEST_WAIT_US = 10_000_000
+
+
+class Counters:
+    """What an endpoint has done, as plain integers: read by ``/metrics``, written by one thread.
+
+    Attributes:
+        answered: Answers by ``(route, version)``.
+        fallbacks: Answers by a fallback, by why.
+        failed: Requests without an answer, by kind of error.
+        shadows_dropped: Shadow rows that were not scored.
+        buckets: Answers by duration: how many took at most ``BOUNDS_US`` each, and the rest.
+        total_us: Sum of the durations.
+    """
+
+    BOUNDS_US = (250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000)
+
+    def __init__(self) -> None:
+        self.answered: dict[tuple[str, int], int] = {}
+        self.fallbacks: dict[str, int] = {}
+        self.failed: dict[str, int] = {}
+        self.shadows_dropped = 0
+        self.buckets = [0] * (len(self.BOUNDS_US) + 1)
+        self.total_us = 0
+
+    def answer(self, score: Score) -> None:
+        """Count an answer."""
+        key = (score.route, score.version)
+        self.answered[key] = self.answered.get(key, 0) + 1
+        self.total_us += score.duration_us
+        for place, bound_us in enumerate(self.BOUNDS_US):
+            if score.duration_us <= bound_us:
+                self.buckets[place] += 1
+                return
+        self.buckets[-1] += 1
+
+    def fall_back(self, why: str) -> None:
+        """Count an answer by a fallback."""
+        self.fallbacks[why] = self.fallbacks.get(why, 0) + 1
+
+    def fail(self, kind: str) -> None:
+        """Count a request without an answer."""
+        self.failed[kind] = self.failed.get(kind, 0) + 1
+
+
+class Endpoint:
+    """Answers for one deployment. Used from one event loop.
+
+    Args:
+        declared: The deployment.
+        lanes: The lanes by role: ``champion``, challengers, shadows, ``previous``.
+        writer: Where scores go.
+        counters: What it has done so far; carried over when versions change.
+        circuits: State of each lane's circuit, by the version's label; carried over likewise.
+        reason: Why there is no champion, where there is none.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a deployment is made of
+        self,
+        declared: Deployment,
+        lanes: Mapping[str, Lane],
+        writer: Writer,
+        counters: Counters,
+        circuits: dict[str, Circuit],
+        *,
+        reason: str = "",
+    ) -> None:
+        self.declared = declared
+        self.lanes = lanes
+        self.writer = writer
+        self.counters = counters
+        self.circuits = circuits
+        self.reason = reason
+        self._table = RouteTable(declared)
+        self._fallback = declared.fallback
+        self._deadline_us = self._fallback.deadline_us if self._fallback else LONGEST_WAIT_US
+        self._shadows = [lane for role, lane in lanes.items() if role.startswith("shadow")]
+        champion = lanes.get("champion")
+        self._orders = {
+            lane.version.label: _order(champion.version, lane.version) if champion else None
+            for lane in lanes.values()
+        }
+        for lane in lanes.values():
+            circuits.setdefault(lane.version.label, Circuit())
+
+    @property
+    def champion(self) -> ServedVersion | None:
+        """The version that answers by default; none before the first deployment."""
+        lane = self.lanes.get("champion")
+        return lane.version if lane else None
+
+    async def score(self, ask: Ask) -> Score:
+        """Score one row.
+
+        Args:
+            ask: The row; features handed in are in the champion's order.
+
+        Raises:
+            NotReadyError: Nothing has been deployed.
+            InputError: The model has no finite prediction for the row.
+        UnavailableError: The version failed or was late, and so was every fallback.
+        """
+        lane = self._lane(ask)
+        circuit = self.circuits[lane.version.label]
+        now_us = self.writer.clock.now_us()
+        if not circuit.allows(now_us):
+            return await self._fall_back(ask, lane, f"circuit of {lane.version.label} is open")
+        try:
+            score = await self._within(lane, self._for(ask, lane), self._deadline_us)
+        except TimeoutError:
+            circuit.failed(self.writer.clock.now_us())
+            why = f"{lane.version.label} was later than {self._deadline_us / 1000:g} ms"
+            return await self._fall_back(ask, lane, why)
+        except InputError:
+            raise  # the row is at fault, not the version
+        except PenstockError as error:
+            circuit.failed(self.writer.clock.now_us())
+            return await self._fall_back(ask, lane, error.message, error)
+        circuit.succeeded()
+        self.counters.answer(score)
+        if self._shadows:
+            self._shadow(ask)
+        return score
+
+    def _lane(self, ask: Ask) -> Lane:
+        champion = self.lanes.get("champion")
+        if champion is None:
+            raise NotReadyError(
+                self.reason
+                or f"Nothing has been deployed on {self.declared.name!r} yet. Run 'penstock train "
+                f"{self.declared.model.name}', then 'penstock deploy {self.declared.name}'.",
+                deployment=self.declared.name,
+            )
+        key = self.writer.ids.new() if ask.key is None else str(ask.key)
+        lane = self.lanes.get(self._table.role_of(key), champion)
+        # A challenger that needs features which were not handed in leaves the row to the champion.
+        usable = ask.values is None or self._orders[lane.version.label] is not None
+        return lane if usable else champion
+
+    def _for(self, ask: Ask, lane: Lane) -> Ask:
+        """The row as the lane's version wants it."""
+        order = self._orders[lane.version.label]
+        if ask.values is None or order is None or lane is self.lanes["champion"]:
+            return ask
+        values = ask.values
+        return ask.again(values=tuple([values[place] for place in order]))
+
+    async def _within(self, lane: Lane, ask: Ask, wait_us: int) -> Score:
+        """Ask a lane; ``TimeoutError`` when it is late.
+
+        A version that computes in the event loop is either done in time or has held up the clock
+        as well, so only those in threads are watched.
+        """
+        future = lane.submit(ask)
+        if not lane.slow:
+            return await future
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(wait_us / 1e6, _expire, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    async def _fall_back(
+        self, ask: Ask, lane: Lane, why: str, error: PenstockError | None = None
+    ) -> Score:
+        """Answer from the previous version, else the constant, else fail."""
+        fallback = self._fallback
+        previous = self.lanes.get(PREVIOUS)
+        if fallback and fallback.to == PREVIOUS and previous and previous is not lane:
+            score = await self._ask_previous(ask, previous, why)
+            if score is not None:
+                self.counters.fall_back("previous")
+                self.counters.answer(score)
+                return score
+        if fallback is not None and fallback.value is not None:
+            self.counters.fall_back("constant")
+            score = self._constant(ask, lane, fallback.value, why)
+            self.counters.answer(score)
+            return score
+        if error is not None:
+            raise error
+        raise UnavailableError(
+            f"No answer: {why}, and nothing falls back. Try again, declare a fallback, or run "
+            f"'penstock rollback {self.declared.name}'.",
+            deployment=self.declared.name,
+            retry_after_s=1,
+        )
+
+    async def _ask_previous(self, ask: Ask, previous: Lane, why: str) -> Score | None:
+        order = self._orders[previous.version.label]
+        values = ask.values
+        if values is not None:
+            if order is None:
+                return None
+            values = tuple([values[place] for place in order])
+        circuit = self.circuits[previous.version.label]
+        if not circuit.allows(self.writer.clock.now_us()):
+            return None
+        try:
+            wanted = ask.again(values=values, reason=why)
+            score = await self._within(previous, wanted, self._deadline_us)
+        except (TimeoutError, PenstockError):
+            circuit.failed(self.writer.clock.now_us())
+            return None
+        circuit.succeeded()
+        return score
+
+    def _constant(self, ask: Ask, lane: Lane, value: float, why: str) -> Score:
+        now_us = self.writer.clock.now_us()
+        score = Score(
+            prediction_id=self.writer.ids.new(),
+            deployment=self.declared.name,
+            model=lane.version.manifest.model,
+            version=0,
+            route="fallback",
+            engine="constant",
+            entity="" if ask.key is None else str(ask.key),
+            at_us=ask.at_us or now_us,
+            features=ask.values or (),
+            prediction=value,
+            scored_at_us=now_us,
+            duration_us=now_us - ask.arrived_us,
+            origin="online" if ask.values is None else "request",
+            reason=why,
+            request_id=ask.request_id,
+        )
+        self.writer.log.append([score])
+        return score
+
+    def _shadow(self, ask: Ask) -> None:
+        """Let the shadows score the row too; nobody waits for them."""
+        for lane in self._shadows:
+            order = self._orders[lane.version.label]
+            values = ask.values
+            if values is not None:
+                if order is None:
+                    self.counters.shadows_dropped += 1
+                    continue
+                values = tuple([values[place] for place in order])
+            lane.submit(ask.again(values=values)).add_done_callback(self._shadowed)
+
+    def _shadowed(self, future: asyncio.Future[Score]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            self.counters.shadows_dropped += 1
+
+
+def _expire(future: asyncio.Future[Score]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
+
+
+def _order(champion: ServedVersion, other: ServedVersion) -> list[int] | None:
+    """Places of a version's features among the champion's; none when some are missing there."""
+    place = {name: index for index, name in enumerate(champion.features)}
+    if any(name not in place for name in other.features):
+        return None
+    return [place[name] for name in other.features]

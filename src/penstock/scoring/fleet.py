@@ -1,0 +1,182 @@
+"""The fleet: every deployment of the project, loaded as the registry says.
+
+A fleet is built beside the one that answers and takes its place as a whole. What did not change
+is carried over: loaded versions, their lanes, counters and circuits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock.errors import PenstockError
+from penstock.plan import Catalogue
+from penstock.records import Aliases, AppliedProject
+from penstock.registry import aliases
+from penstock.spec import Deployment
+
+from .ask import Writer
+from .endpoint import PREVIOUS, Counters, Endpoint
+from .lane import Lane
+from .routes import role_keys
+from .score_log import LIMIT_BYTES, ScoreLog
+from .served import load_served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.ports import Metadata, Services
+
+    from .served import ServedVersion
+
+    Load = Callable[[Services, str, int], ServedVersion]
+
+__all__ = ["Fleet", "Target", "build_fleet", "read_target"]
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What a serving process should have loaded; compared to see whether anything changed.
+
+    Attributes:
+        project: Revision of the applied project; -1 before anything was read.
+        aliases: The aliases of each deployed model, by its name.
+    """
+
+    project: int
+    aliases: Mapping[str, Aliases]
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """What is loaded.
+
+    Attributes:
+        target: What it was built for.
+        endpoints: By name of the deployment.
+        errors: What could not be loaded, by ``deployment/role``.
+    """
+
+    target: Target = Target(-1, {})
+    endpoints: Mapping[str, Endpoint] = {}
+    errors: Mapping[str, str] = {}
+
+    @property
+    def lanes(self) -> dict[str, Lane]:
+        """Every lane, by ``deployment/role``."""
+        return {
+            f"{name}/{role}": lane
+            for name, endpoint in self.endpoints.items()
+            for role, lane in endpoint.lanes.items()
+        }
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """``model@version`` by ``deployment/role``."""
+        return {key: lane.version.label for key, lane in self.lanes.items()}
+
+    @property
+    def revision(self) -> dict[str, int]:
+        """Revision of the aliases that were taken in, by model."""
+        return {model: one.revision for model, one in self.target.aliases.items()}
+
+    def close(self) -> None:
+        """Finish every lane and every score log."""
+        for lane in self.lanes.values():
+            lane.close()
+        for endpoint in self.endpoints.values():
+            endpoint.writer.log.close()
+
+
+def read_target(metadata: Metadata, current: Target) -> Target:
+    """Read what should be loaded now; cheap while the project has not been applied anew.
+
+    Args:
+        metadata: The records.
+        current: What was read last.
+    """
+    project = metadata.read(AppliedProject, "project")
+    revision = project.revision if project else 0
+    if revision == current.project:
+        names = list(current.aliases)
+    else:
+        deployments = Catalogue.load(metadata).all(Deployment)
+        names = sorted({one.model.name for one in deployments})
+    return Target(revision, {name: aliases(metadata, name) for name in names})
+
+
+def build_fleet(
+    services: Services,
+    current: Fleet,
+    target: Target,
+    *,
+    load: Load = load_served,
+    limit_bytes: int = LIMIT_BYTES,
+) -> Fleet:
+    """Load what the registry says. Takes no traffic and disturbs none; any thread may do it.
+
+    A role whose version cannot be loaded keeps the one it had, and the reason stands in
+    ``errors``.
+
+    Args:
+        services: The project's ports.
+        current: The fleet that answers.
+        target: What is to be loaded.
+        load: Loads one version.
+        limit_bytes: Size from which a score log begins a new file.
+    """
+    deployments = Catalogue.load(services.metadata).all(Deployment)
+    errors: dict[str, str] = {}
+    loaded = {lane.version.label: lane.version for lane in current.lanes.values()}
+    endpoints: dict[str, Endpoint] = {}
+    for declared in deployments:
+        before = current.endpoints.get(declared.name)
+        writer = before.writer if before else _writer(services, declared, limit_bytes)
+        lanes: dict[str, Lane] = {}
+        for role, number in _wanted(declared, target).items():
+            kept = before.lanes.get(role) if before else None
+            try:
+                version = _load(services, declared.model.name, number, loaded, load)
+            except PenstockError as error:
+                errors[f"{declared.name}/{role}"] = error.message
+                if kept is not None:
+                    lanes[role] = kept
+                continue
+            same = kept is not None and kept.version is version
+            route = "fallback" if role == PREVIOUS else role.partition(" ")[0]
+            lanes[role] = kept if kept and same else Lane(route, version, writer)
+        endpoints[declared.name] = Endpoint(
+            declared,
+            lanes,
+            writer,
+            before.counters if before else Counters(),
+            before.circuits if before else {},
+            reason=errors.get(f"{declared.name}/champion", ""),
+        )
+    return Fleet(target, endpoints, errors)
+
+
+def _wanted(declared: Deployment, target: Target) -> dict[str, int]:
+    """The version each role should have; roles without one are left out."""
+    now = target.aliases.get(declared.model.name)
+    if now is None:
+        return {}
+    wanted = {role: int(getattr(now, one.alias)) for role, one in role_keys(declared).items()}
+    if declared.fallback is not None and declared.fallback.to == PREVIOUS:
+        wanted[PREVIOUS] = now.previous
+    return {role: number for role, number in wanted.items() if number}
+
+
+def _load(
+    services: Services, model: str, number: int, loaded: dict[str, ServedVersion], load: Load
+) -> ServedVersion:
+    label = f"{model}@{number}"
+    if label not in loaded:
+        loaded[label] = load(services, model, number)
+    return loaded[label]
+
+
+def _writer(services: Services, declared: Deployment, limit_bytes: int) -> Writer:
+    folder = services.score_log / declared.name
+    log = ScoreLog(folder, services.ids, limit_bytes=limit_bytes)
+    return Writer(declared.name, log, services.ids, services.clock)

@@ -1,0 +1,245 @@
+"""A lane: the requests to one version, answered in batches that wait for nothing.
+
+Requests that arrive while the event loop is busy are answered together when it turns, up to 64 at
+a time; a request that arrives alone is answered alone, at once. A version whose batch takes long
+computes in a thread of its own, while the next batch gathers. Before any answer of a batch is
+given, its scores are in the score log, by one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from penstock.errors import InputError, PenstockError, UnavailableError, UserCodeError
+from penstock.records import Score
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from .ask import Ask, Writer
+    from .served import ServedVersion
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["Lane"]
+
+BATCH_ROWS = 64
+QUEUE_ROWS = 4_096
+SLOW_BATCH_US = 5_000
+
+
+class _Rows:
+    """The features of a batch, and what was predicted from them."""
+
+    __slots__ = ("at_us", "predictions", "progress", "x")
+
+    def __init__(self, asks: Sequence[Ask], version: ServedVersion, now_us: int) -> None:
+        self.progress: Mapping[str, int] = {}
+        self.at_us: list[int] = [ask.at_us or now_us for ask in asks]
+        if all(ask.values is not None for ask in asks):
+            self.x = np.array([ask.values for ask in asks], dtype=np.float64)
+        else:
+            self._look_up(asks, version)
+        self.predictions = version.predict(self.x)
+
+    def _look_up(self, asks: Sequence[Ask], version: ServedVersion) -> None:
+        """Read the features of those that name an entity, one read for each time wanted."""
+        self.x = np.empty((len(asks), len(version.features)))
+        wanted: dict[int, list[int]] = {}
+        for place, ask in enumerate(asks):
+            if ask.values is not None:
+                self.x[place] = ask.values
+            else:
+                wanted.setdefault(self.at_us[place], []).append(place)
+        for at_us, places in wanted.items():
+            keys = [key for place in places if (key := asks[place].key) is not None]
+            values, as_of_us, self.progress = version.read(keys, at_us)
+            self.x[places] = values
+            for place, as_of in zip(places, as_of_us.tolist(), strict=True):
+                self.at_us[place] = as_of
+
+
+class Lane:
+    """The way to one version of one deployment. Used from one event loop.
+
+    Args:
+        route: The role it answers as.
+        version: The version.
+        writer: Where its scores go.
+
+    Attributes:
+        version: The version.
+        batches: Batches computed.
+        rows: Rows computed.
+    """
+
+    def __init__(self, route: str, version: ServedVersion, writer: Writer) -> None:
+        self.route = route
+        self.version = version
+        self.batches = 0
+        self.rows = 0
+        self.slow = version.slow
+        self._writer = writer
+        self._queue: deque[Ask] = deque()
+        self._scheduled = False
+        self._thread: ThreadPoolExecutor | None = None
+
+    def submit(self, ask: Ask) -> asyncio.Future[Score]:
+        """Queue a row; the future holds its score, which is logged by then.
+
+        The future fails with the error of the version, or ``UnavailableError`` when too many rows
+        wait already.
+        """
+        loop = asyncio.get_running_loop()
+        ask.future = future = loop.create_future()
+        if len(self._queue) >= QUEUE_ROWS:
+            future.set_exception(
+                UnavailableError(
+                    f"{QUEUE_ROWS} rows wait for {self.version.label} already. Send fewer at a "
+                    "time, or start another 'penstock serve'.",
+                    retry_after_s=1,
+                )
+            )
+            return future
+        self._queue.append(ask)
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        return future
+
+    def close(self) -> None:
+        """Let go of the thread, once what it has been given is done."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+
+    def _flush(self) -> None:
+        batch = self._next_batch()
+        if not batch:
+            self._scheduled = False
+            return
+        loop = asyncio.get_running_loop()
+        if self.slow:
+            self._thread = self._thread or ThreadPoolExecutor(1, f"lane-{self.version.label}")
+            work = loop.run_in_executor(self._thread, self._compute, batch)
+            work.add_done_callback(lambda done: self._finish(batch, done.result()))
+            return
+        start_us = self._writer.clock.now_us()
+        self._finish(batch, self._compute(batch))
+        if self._writer.clock.now_us() - start_us > SLOW_BATCH_US:
+            self.slow = True
+
+    def _next_batch(self) -> list[Ask]:
+        """The oldest rows that somebody still waits for."""
+        batch: list[Ask] = []
+        while self._queue and len(batch) < BATCH_ROWS:
+            ask = self._queue.popleft()
+            if ask.future is not None and not ask.future.done():
+                batch.append(ask)
+        return batch
+
+    def _compute(self, batch: list[Ask]) -> _Rows | Exception:
+        # Whatever a model or a library raises is an answer to those who wait, never a crash.
+        try:
+            return _Rows(batch, self.version, self._writer.clock.now_us())
+        except PenstockError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - see above
+            return UserCodeError(
+                f"{self.version.label} failed: {type(error).__name__}: {error}. "
+                "Look at its inputs, or roll back with 'penstock rollback'.",
+                version=self.version.label,
+            )
+
+    def _finish(self, batch: list[Ask], outcome: _Rows | Exception) -> None:
+        """Log the scores, then answer; then turn to those who came meanwhile."""
+        if isinstance(outcome, _Rows):
+            self._answer(batch, outcome)
+        elif len(batch) > 1:
+            # One bad row must not fail its neighbours.
+            for ask in batch:
+                self._finish_one(ask)
+        else:
+            _fail(batch, outcome)
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self._scheduled = False
+
+    def _finish_one(self, ask: Ask) -> None:
+        outcome = self._compute([ask])
+        if isinstance(outcome, _Rows):
+            self._answer([ask], outcome)
+        else:
+            _fail([ask], outcome)
+
+    def _answer(self, batch: list[Ask], rows: _Rows) -> None:
+        scores: list[Score] = []
+        answered: list[Ask] = []
+        now_us = self._writer.clock.now_us()
+        for place, (ask, prediction) in enumerate(
+            zip(batch, rows.predictions.tolist(), strict=True)
+        ):
+            if ask.future is None or ask.future.done():
+                continue  # it was late, and something else has answered
+            if prediction - prediction != 0.0:  # NaN or infinite
+                _fail([ask], _no_value(self.version.label))
+                continue
+            answered.append(ask)
+            scores.append(self._score(ask, rows, place, prediction, now_us))
+        self.batches += 1
+        self.rows += len(batch)
+        if not scores:
+            return
+        try:
+            self._writer.log.append(scores)
+        except PenstockError as error:
+            _fail(answered, error)
+            return
+        for ask, score in zip(answered, scores, strict=True):
+            if ask.future is not None:
+                ask.future.set_result(score)
+
+    def _score(self, ask: Ask, rows: _Rows, place: int, prediction: float, now_us: int) -> Score:
+        looked_up = ask.values is None
+        features = ask.values or tuple(
+            [None if value != value else value for value in rows.x[place].tolist()]  # noqa: PLR0124
+        )
+        return Score(
+            prediction_id=self._writer.ids.new(),
+            deployment=self._writer.deployment,
+            model=self.version.manifest.model,
+            version=self.version.manifest.version,
+            route=self.route,
+            engine=self.version.engine.name,
+            entity="" if ask.key is None else str(ask.key),
+            at_us=rows.at_us[place],
+            features=features,
+            prediction=prediction,
+            scored_at_us=now_us,
+            duration_us=now_us - ask.arrived_us,
+            progress=rows.progress if looked_up else {},
+            origin="online" if looked_up else "request",
+            reason=ask.reason,
+            request_id=ask.request_id,
+        )
+
+
+def _fail(asks: Sequence[Ask], error: Exception) -> None:
+    for ask in asks:
+        if ask.future is not None and not ask.future.done():
+            ask.future.set_exception(error)
+
+
+def _no_value(label: str) -> InputError:
+    return InputError(
+        f"{label} has no finite prediction for these features. Check the values and the nulls "
+        "among them: the model was trained without such rows.",
+        version=label,
+    )

@@ -45,6 +45,11 @@ TRUSTED_TYPES: tuple[str, ...] = (
 class NativeModel(Protocol):
     """A trained model in its own library. Safe for one thread at a time."""
 
+    @property
+    def estimator(self) -> object:
+        """What the library itself calls the model: the fitted estimator, or the booster."""
+        ...
+
     def predict(self, x: Floats) -> Floats:
         """Predict rows.
 
@@ -80,6 +85,10 @@ class _SklearnModel:
         self._estimator = estimator
         self._true = list(estimator.classes_).index(1) if classifies else None
 
+    @property
+    def estimator(self) -> object:
+        return self._estimator
+
     def predict(self, x: Floats) -> Floats:
         if self._true is None:
             return np.asarray(self._estimator.predict(x), dtype=np.float64).reshape(len(x))
@@ -91,6 +100,10 @@ class _BoosterModel:
 
     def __init__(self, booster: _Booster) -> None:
         self._booster = booster
+
+    @property
+    def estimator(self) -> object:
+        return self._booster
 
     def predict(self, x: Floats) -> Floats:
         return np.asarray(self._booster.inplace_predict(x), dtype=np.float64).reshape(len(x))

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from .arrays import BoolArray, FloatArray, IntArray
 from .drift import PSI_FLOOR, count_bins, psi, reference_bins
 from .expressions import tidy, to_polars
 from .extract import Events, extract
@@ -25,7 +26,10 @@ from .windows import first_tile, tile_of, window_start
 
 __all__ = [
     "PSI_FLOOR",
+    "BoolArray",
     "Events",
+    "FloatArray",
+    "IntArray",
     "Program",
     "RowFunction",
     "Scalar",

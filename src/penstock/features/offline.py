@@ -1,0 +1,198 @@
+"""Features as of a time, from the raw tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from penstock.algebra import compile_view, compute_points, extract
+from penstock.errors import InputError, NotReadyError, nearest
+
+from .entities import codes_of, key_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from penstock.algebra import FloatArray, IntArray, Program
+    from penstock.ports import Tables
+    from penstock.spec import FeatureView
+
+__all__ = ["ARRIVAL", "newest_version", "point_in_time", "raw_table", "read_records"]
+
+AT = "at"
+ARRIVAL = ("_batch", "_row")
+
+
+def point_in_time(
+    tables: Tables,
+    views: Sequence[FeatureView],
+    spine: pl.DataFrame,
+    *,
+    versions: Mapping[str, int] | None = None,
+    batches: Mapping[str, int] | None = None,
+) -> pl.DataFrame:
+    """Compute features at the rows of a spine, from records known until then.
+
+    Args:
+        tables: Where the raw tables are.
+        views: The views whose features are wanted.
+        spine: A row per value wanted, with a column for the key of each view's entity and ``at``
+            (``Datetime("us", "UTC")``); other columns are kept.
+        versions: Version to read, by table name (``raw/<source>``); the newest where none is named.
+        batches: Last raw batch to use, by view name, as ``OnlineReader.progress`` gives it; all
+            where none is named. With it, the values are those the online store gave then.
+
+    Returns:
+        The spine's rows, all of them in their order, and a column ``view.feature`` for each
+        feature: Int64 for counts, else Float64 with null for none. An unknown entity has counts
+        and sums of 0 and nulls.
+
+    Raises:
+        InputError: The spine lacks a column, has one of another type or a null in ``at``, or has a
+            feature's column already.
+        NotReadyError: A source has no records yet.
+        NotFoundError: There is no such table version.
+        UserCodeError: A function of the user failed.
+    """
+    at_us = _times(spine)
+    columns: list[pl.Series] = []
+    for view in views:
+        _check(spine, view)
+        pinned = (versions or {}).get(raw_table(view))
+        version = newest_version(tables, view) if pinned is None else pinned
+        last_batch = (batches or {}).get(view.name)
+        values = _compute(tables, view, spine, at_us, version=version, last_batch=last_batch)
+        columns += _columns(view, values)
+    return spine.with_columns(columns)
+
+
+def raw_table(view: FeatureView) -> str:
+    """Name of the table with the records of the view's source."""
+    return f"raw/{view.source.name}"
+
+
+def newest_version(tables: Tables, view: FeatureView) -> int:
+    """The newest version of a view's raw table.
+
+    Args:
+        tables: Where the raw table is.
+        view: The view.
+
+    Raises:
+        NotReadyError: The source has no records yet.
+    """
+    version = tables.version(raw_table(view))
+    if version is None:
+        source = view.source.name
+        raise NotReadyError(
+            f"The source {source!r} has no records yet. Run 'penstock ingest {source}'.",
+            source=source,
+        )
+    return version
+
+
+def read_records(tables: Tables, program: Program, version: int, wanted: pl.Expr) -> pl.DataFrame:
+    """Read what a program needs of its raw table, in the order of arrival.
+
+    Args:
+        tables: Where the raw table is.
+        program: The compiled view.
+        version: Version to read.
+        wanted: Which records.
+
+    Raises:
+        NotFoundError: There is no such version.
+    """
+    source = program.view.source
+    columns = [source.entity.name, source.timestamp, *program.columns, *ARRIVAL]
+    records = tables.scan(raw_table(program.view), version=version, columns=columns)
+    return records.filter(wanted).sort(*ARRIVAL).collect()
+
+
+def _compute(  # noqa: PLR0913 - what a computation depends on
+    tables: Tables,
+    view: FeatureView,
+    spine: pl.DataFrame,
+    at_us: IntArray,
+    *,
+    version: int,
+    last_batch: int | None,
+) -> FloatArray:
+    program = compile_view(view)
+    key = view.source.entity.name
+    keys = spine[key]
+    known = keys.unique().drop_nulls()
+    wanted = pl.col(key).is_in(known.implode())
+    if len(at_us):
+        wanted &= _in_reach(program, int(at_us.min()), int(at_us.max()))
+    if last_batch is not None:
+        wanted &= pl.col(ARRIVAL[0]) <= last_batch
+    records = read_records(tables, program, version, wanted)
+    events = extract(program, records, codes_of(records[key], known))
+    return compute_points(program, events, codes_of(keys, known), at_us)
+
+
+def _in_reach(program: Program, first_us: int, last_us: int) -> pl.Expr:
+    """Whether a record can be in a window asked between two times."""
+    source = program.view.source
+    stamp = pl.col(source.timestamp)
+    wanted = stamp <= _instant(last_us - source.known_after_us)
+    if all(group.hop_us for group in program.groups):
+        before_us = max(group.reach_us + group.hop_us for group in program.groups)
+        wanted &= stamp > _instant(first_us - before_us - source.known_after_us)
+    return wanted
+
+
+def _instant(time_us: int) -> pl.Expr:
+    return pl.lit(time_us).cast(pl.Datetime("us", "UTC"))
+
+
+def _times(spine: pl.DataFrame) -> IntArray:
+    """The spine's times in microseconds."""
+    if AT not in spine.columns:
+        raise InputError(f"The spine has no column 'at'. {nearest(AT, spine.columns)}", column=AT)
+    dtype = spine.schema[AT]
+    if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
+        raise InputError(
+            f"The spine's column 'at' is {dtype}. Make it Datetime('us', 'UTC').", column=AT
+        )
+    times = spine[AT].dt.convert_time_zone("UTC").dt.cast_time_unit("us").cast(pl.Int64)
+    if times.null_count():
+        raise InputError(
+            f"The spine's column 'at' is null in {times.null_count()} rows. "
+            "Say at what time each row's features are wanted, or leave the rows out.",
+            column=AT,
+        )
+    return times.to_numpy().astype(np.int64, copy=False)
+
+
+def _check(spine: pl.DataFrame, view: FeatureView) -> None:
+    key, dtype = view.source.entity.name, key_dtype(view.source.entity)
+    if key not in spine.columns:
+        raise InputError(
+            f"The spine has no column {key!r}, the key of view {view.name!r}. "
+            f"{nearest(key, spine.columns)}",
+            column=key,
+        )
+    if spine.schema[key] != dtype:
+        raise InputError(
+            f"The spine's column {key!r} is {spine.schema[key]}, but the key of view "
+            f"{view.name!r} is {dtype}. Cast it.",
+            column=key,
+        )
+    taken = sorted(set(view.names) & set(spine.columns))
+    if taken:
+        raise InputError(
+            f"The spine has the columns {taken} already. Leave them out or rename them.",
+            columns=taken,
+        )
+
+
+def _columns(view: FeatureView, values: FloatArray) -> list[pl.Series]:
+    columns: list[pl.Series] = []
+    for place, (name, feature) in enumerate(zip(view.names, view.features, strict=True)):
+        column = pl.Series(name, values[:, place], nan_to_null=True)
+        columns.append(column.cast(pl.Int64) if feature.op == "count" else column)
+    return columns

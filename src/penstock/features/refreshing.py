@@ -1,0 +1,153 @@
+"""From raw batches to the online store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from penstock.algebra import compile_view, extract, fold
+
+from .entities import codes_of, encode_keys
+from .offline import ARRIVAL, newest_version, raw_table, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from penstock.algebra import Program
+    from penstock.ports import Locks, OnlineStore, Tables
+    from penstock.spec import FeatureView
+
+__all__ = ["CHUNK_ROWS", "RefreshResult", "refresh", "space_of"]
+
+CHUNK_ROWS = 500_000
+"""Records folded at once, unless a single batch has more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshResult:
+    """What a refresh did.
+
+    Attributes:
+        view: Name of the view.
+        space: The space of the online store that holds it.
+        first_batch: First raw batch that was folded in now.
+        last_batch: Last raw batch in the store; below ``first_batch`` when nothing was new.
+        records: Records folded in now.
+        from_zero: Whether the space was empty before: a first build, or one after a change of the
+            view or the loss of the store.
+    """
+
+    view: str
+    space: str
+    first_batch: int
+    last_batch: int
+    records: int
+    from_zero: bool
+
+
+def space_of(view: FeatureView) -> str:
+    """The online store's space for a view: its name and the fingerprint of what it means.
+
+    A changed view has another space, so building it leaves the readers of the old one alone.
+    """
+    return _space(compile_view(view))
+
+
+def refresh(  # noqa: PLR0913 - three ports and what to do with them
+    tables: Tables,
+    online: OnlineStore,
+    locks: Locks,
+    view: FeatureView,
+    *,
+    chunk_rows: int = CHUNK_ROWS,
+    progress: Callable[[str, float], None] | None = None,
+) -> RefreshResult:
+    """Bring every new raw batch of a view's source to the online store.
+
+    The values and the number of the last batch they contain are stored in one transaction, one
+    chunk of batches after the other: a refresh that is killed goes on from the last chunk when it
+    is run again, and no record is counted twice. From an empty space this builds the view from the
+    whole table.
+
+    Args:
+        tables: Where the raw table is.
+        online: The online store.
+        locks: One refresh at a time holds ``online/<space>``.
+        view: The view.
+        chunk_rows: Records to fold at once, unless a single batch has more.
+        progress: Told what is being done and the share that is done.
+
+    Raises:
+        NotReadyError: The source has no records yet.
+        UnavailableError: Another process is refreshing the view.
+        StateError: The online store is damaged.
+        UserCodeError: A function of the user failed.
+    """
+    program = compile_view(view)
+    space, name = _space(program), raw_table(view)
+    with locks.hold(f"online/{space}"):
+        before = online.progress(space)
+        done = before or 0
+        # The number first, the version after it: so the version holds every batch up to it.
+        target = tables.applied(name, name)
+        work = _Work(tables, online, program, newest_version(tables, view))
+        records = 0
+        if before is None or target > done:
+            for last in work.chunks(done, target, chunk_rows):
+                records += work.fold_batches(done, last)
+                if progress is not None:
+                    progress(f"features of {view.name}", last / max(target, 1))
+                done = last
+    return RefreshResult(
+        view=view.name,
+        space=space,
+        first_batch=(before or 0) + 1,
+        last_batch=done,
+        records=records,
+        from_zero=before is None,
+    )
+
+
+def _space(program: Program) -> str:
+    return f"{program.view.name}@{program.fingerprint.hex()}"
+
+
+class _Work:
+    """A refresh from one version of the raw table."""
+
+    def __init__(self, tables: Tables, online: OnlineStore, program: Program, version: int) -> None:
+        self._tables = tables
+        self._online = online
+        self._program = program
+        self._version = version
+        self._batch = pl.col(ARRIVAL[0])
+
+    def chunks(self, done: int, target: int, chunk_rows: int) -> Iterator[int]:
+        """The last batch of each chunk of batches after ``done``, up to ``target``."""
+        if target - done > 1:
+            name = raw_table(self._program.view)
+            numbers = self._tables.scan(name, version=self._version, columns=[ARRIVAL[0]])
+            new = numbers.filter((self._batch > done) & (self._batch < target))
+            sizes = new.group_by(self._batch).len().sort(self._batch).collect()
+            rows = 0
+            for number, size in sizes.iter_rows():
+                rows += size
+                if rows >= chunk_rows:
+                    rows = 0
+                    yield number
+        yield target
+
+    def fold_batches(self, done: int, last: int) -> int:
+        """Fold the batches after ``done`` up to ``last``; return the number of their records."""
+        entity = self._program.view.source.entity
+        wanted = (self._batch > done) & (self._batch <= last)
+        records = read_records(self._tables, self._program, self._version, wanted)
+        known = records[entity.name].unique()
+        keys = encode_keys(entity, known.to_list())
+        events = extract(self._program, records, codes_of(records[entity.name], known))
+        space = _space(self._program)
+        values = fold(self._program, self._online.get(space, keys), events)
+        self._online.write(space, dict(zip(keys, values, strict=True)), progress=last)
+        return records.height

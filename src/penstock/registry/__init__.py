@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .aliases import aliases, find_version, point, promote, rollback
-from .native import TRUSTED_TYPES, NativeModel, load_native, open_native, save_native
+from .native import TRUSTED_TYPES, NativeModel, as_native, load_native, open_native, save_native
 from .packages import (
     MANIFEST_FILE,
     NATIVE_FILES,
@@ -25,6 +25,7 @@ __all__ = [
     "NativeModel",
     "Registration",
     "aliases",
+    "as_native",
     "check_file",
     "file_sha256",
     "find_version",

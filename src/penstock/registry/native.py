@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["TRUSTED_TYPES", "NativeModel", "load_native", "open_native", "save_native"]
+__all__ = ["TRUSTED_TYPES", "NativeModel", "as_native", "load_native", "open_native", "save_native"]
 
 TRUSTED_TYPES: tuple[str, ...] = (
     "numpy.dtype",
@@ -140,6 +140,16 @@ def open_native(path: Path, native: Literal["skops", "ubj"], *, classifies: bool
     if native == "ubj":
         return _BoosterModel(_read_booster(path))
     return _SklearnModel(_read_skops(path), classifies=classifies)
+
+
+def as_native(estimator: object, *, classifies: bool) -> NativeModel:
+    """Take a fitted estimator with scikit-learn's interface as a native model.
+
+    Args:
+        estimator: The estimator.
+        classifies: Whether it answers with a probability.
+    """
+    return _SklearnModel(cast("_Estimator", estimator), classifies=classifies)
 
 
 def save_native(estimator: object, path: Path, native: Literal["skops", "ubj"]) -> None:

@@ -1,0 +1,162 @@
+"""Estimators: found by their path, checked before anything is trained, and built."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Literal, Protocol, cast
+
+from penstock.errors import NotSupportedError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from penstock.spec import Trainer
+
+    Task = Literal["classification", "regression"]
+    Prepare = Literal["none", "impute", "scale"]
+
+__all__ = ["Estimator", "build_estimator", "estimator_faults", "estimator_path", "prepare_of"]
+
+XGBOOST_CLASSES = {"classification": "XGBClassifier", "regression": "XGBRegressor"}
+XGBOOST_DEFAULTS = {"tree_method": "hist", "n_jobs": 1}
+TYPE_OF_TASK = {"classification": "classifier", "regression": "regressor"}
+
+
+class Estimator(Protocol):
+    """What is used of an estimator."""
+
+    def fit(self, x: NDArray[np.float64], y: NDArray[np.generic]) -> object:
+        """Learn."""
+        ...
+
+    def get_params(self) -> Mapping[str, object]:
+        """Every parameter by name."""
+        ...
+
+
+def estimator_path(trainer: Trainer, task: Task) -> str:
+    """``module:Class`` of what a trainer trains for a task."""
+    return f"xgboost:{XGBOOST_CLASSES[task]}" if trainer.kind == "xgboost" else trainer.estimator
+
+
+def estimator_faults(trainer: Trainer, task: Task) -> list[str]:
+    """Everything that keeps a trainer from being tried, without training it.
+
+    Args:
+        trainer: The trainer.
+        task: What its dataset asks for.
+
+    Returns:
+        Sentences; none when it can be tried.
+    """
+    try:
+        estimator = _find(trainer, task)()
+    except NotSupportedError as error:
+        return [error.message]
+    except Exception as error:  # noqa: BLE001 - building the estimator runs code of its author
+        return [f"{trainer.estimator} cannot be built: {type(error).__name__}: {error}"]
+    return [*_param_faults(trainer, estimator), *_task_faults(trainer, estimator, task)]
+
+
+def prepare_of(trainer: Trainer, task: Task) -> Prepare:
+    """What stands before the estimator, with ``auto`` resolved by whether it takes NaN."""
+    if trainer.prepare != "auto":
+        return trainer.prepare
+    if trainer.kind == "xgboost":
+        return "none"
+    return "none" if _tags(_find(trainer, task)()).input_tags.allow_nan else "scale"
+
+
+def build_estimator(
+    trainer: Trainer, task: Task, params: Mapping[str, object], seed: int
+) -> tuple[Estimator, dict[str, object]]:
+    """Build the estimator, with what stands before it.
+
+    Args:
+        trainer: The trainer.
+        task: The task.
+        params: Values for all of its parameters.
+        seed: The ``random_state`` of an estimator that takes one and was given none.
+
+    Returns:
+        The estimator, and the parameters it was built with.
+    """
+    make = _find(trainer, task)
+    chosen = dict(params)
+    if trainer.kind == "xgboost":
+        chosen = XGBOOST_DEFAULTS | chosen
+    if "random_state" in make().get_params():
+        chosen.setdefault("random_state", seed)
+    return _prepared(make(**chosen), prepare_of(trainer, task)), chosen
+
+
+def _find(trainer: Trainer, task: Task) -> Callable[..., Estimator]:
+    """The estimator's class.
+
+    Raises:
+        NotSupportedError: Its module is not installed, or has no such class.
+    """
+    module, _, name = estimator_path(trainer, task).rpartition(":")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        how = (
+            "XGBoost is not installed. Install it with: pip install 'penstock[xgboost]'"
+            if trainer.kind == "xgboost"
+            else f"the module {module!r} cannot be imported ({error}); install it, or put it into "
+            "the project folder"
+        )
+        raise NotSupportedError(how, module=module) from error
+    if not hasattr(found, name):
+        raise NotSupportedError(
+            f"the module {module!r} has no {name!r}. {nearest(name, dir(found))}", module=module
+        )
+    return cast("Callable[..., Estimator]", getattr(found, name))
+
+
+def _param_faults(trainer: Trainer, estimator: Estimator) -> Iterator[str]:
+    known = estimator.get_params()
+    for name in trainer.params:
+        if name not in known:
+            yield f"it has no parameter {name!r}. {nearest(name, known)}"
+
+
+def _task_faults(trainer: Trainer, estimator: Estimator, task: Task) -> Iterator[str]:
+    if trainer.kind == "xgboost":
+        if trainer.prepare not in {"auto", "none"}:
+            yield f"prepare={trainer.prepare!r}: XGBoost needs neither; leave it out"
+        return
+    kind = _tags(estimator).estimator_type
+    if kind != TYPE_OF_TASK[task]:
+        yield f"it is a {kind or 'transformer'}, but the label asks for a {TYPE_OF_TASK[task]}"
+    elif task == "classification" and not hasattr(type(estimator), "predict_proba"):
+        yield (
+            "it gives no probabilities (predict_proba); take an estimator that does, such as "
+            "LogisticRegression"
+        )
+
+
+def _tags(estimator: Estimator):  # type: ignore[no-untyped-def]  # noqa: ANN202 - sklearn.utils.Tags, of a library without types
+    from sklearn.utils import get_tags  # noqa: PLC0415 - only worker processes load scikit-learn
+
+    return get_tags(estimator)
+
+
+def _prepared(estimator: Estimator, prepare: Prepare) -> Estimator:
+    if prepare == "none":
+        return estimator
+    from sklearn.impute import SimpleImputer  # noqa: PLC0415 - only workers load scikit-learn
+    from sklearn.pipeline import Pipeline  # noqa: PLC0415 - only workers load scikit-learn
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - only workers load it
+
+    # A column that is empty in every training row is kept, so that the model's columns stay those
+    # of the manifest.
+    steps: list[tuple[str, object]] = [
+        ("impute", SimpleImputer(strategy="median", keep_empty_features=True))
+    ]
+    if prepare == "scale":
+        steps.append(("scale", StandardScaler()))
+    return cast("Estimator", Pipeline([*steps, ("model", estimator)]))

@@ -1,0 +1,18 @@
+"""Datasets: spines, point-in-time correct rows, splits; pinned to what they were built from."""
+
+from __future__ import annotations
+
+from .build import build, get_snapshot, load
+from .spine import AT, spine_of
+from .splits import EMBARGO, PARTS, assign_parts
+
+__all__ = [
+    "AT",
+    "EMBARGO",
+    "PARTS",
+    "assign_parts",
+    "build",
+    "get_snapshot",
+    "load",
+    "spine_of",
+]

@@ -1,0 +1,198 @@
+"""Datasets: built once per content, kept as an artifact, pinned to what they were built from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from penstock.errors import NotFoundError, NotReadyError
+from penstock.features import point_in_time
+from penstock.ports import Audit, Put
+from penstock.records import DatasetSnapshot
+from penstock.spec import fingerprint
+
+from .rows import PART, count_parts, labelled_rows
+from .spine import AT, table_of
+from .warnings import warnings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal
+
+    from penstock.ports import Metadata, Services, Tables
+    from penstock.spec import Dataset, Source
+
+__all__ = ["build", "get_snapshot", "load"]
+
+
+def build(services: Services, dataset: Dataset) -> DatasetSnapshot:
+    """Build a dataset from the newest raw tables.
+
+    The tables' versions are pinned first, so ingestion may go on meanwhile. Building again from
+    the same versions returns the same snapshot and computes nothing.
+
+    Args:
+        services: The project's ports.
+        dataset: The declaration.
+
+    Returns:
+        The snapshot's record; ``load`` gives its rows.
+
+    Raises:
+        NotReadyError: A source has no records yet.
+        InputError: No row has a label, all labels are of one class, or a part is empty.
+    """
+    versions = _pin(services.tables, dataset)
+    dataset_id = _id_of(dataset, versions)
+    with services.locks.hold(f"dataset/{dataset.name}", wait_s=600):
+        found = services.metadata.read(DatasetSnapshot, dataset_id)
+        if found is not None and services.artifacts.exists(found.artifact):
+            return found
+        rows, unlabelled = labelled_rows(services.tables, dataset, versions)
+        frame = _with_features(services.tables, dataset, rows, versions)
+        return _keep(services, dataset, dataset_id, versions, frame, unlabelled)
+
+
+def load(
+    services: Services,
+    snapshot: DatasetSnapshot,
+    part: Literal["train", "validation", "test", "embargo"] | None = None,
+) -> pl.DataFrame:
+    """The rows of a snapshot, ordered by time and key.
+
+    Args:
+        services: The project's ports.
+        snapshot: The snapshot.
+        part: Only the rows of this part.
+
+    Returns:
+        The entity's key, ``at``, the features (Int64 or Float64, null for none), the label
+        (Boolean or Float64) and ``part``.
+
+    Raises:
+        NotFoundError: The artifact was removed.
+        StateError: The artifact is damaged.
+    """
+    rows = pl.scan_parquet(services.artifacts.path(snapshot.artifact))
+    return (rows if part is None else rows.filter(pl.col(PART) == part)).collect()
+
+
+def get_snapshot(metadata: Metadata, dataset_id: str) -> DatasetSnapshot:
+    """The snapshot of that id.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    found = metadata.read(DatasetSnapshot, dataset_id)
+    if found is None:
+        known = [snapshot.dataset_id for snapshot in metadata.find(DatasetSnapshot)]
+        raise NotFoundError.of("dataset snapshot", dataset_id, known)
+    return found
+
+
+def _pin(tables: Tables, dataset: Dataset) -> dict[str, int]:
+    """The newest version of each table that the dataset reads.
+
+    Raises:
+        NotReadyError: A source has no records yet.
+    """
+    pinned: dict[str, int] = {}
+    for source in _sources(dataset):
+        version = tables.version(table_of(source))
+        if version is None:
+            raise NotReadyError(
+                f"Dataset {dataset.name!r} reads the source {source.name!r}, which has no records "
+                f"yet. Run 'penstock ingest {source.name}' first.",
+                dataset=dataset.name,
+                source=source.name,
+            )
+        pinned[table_of(source)] = version
+    return pinned
+
+
+def _sources(dataset: Dataset) -> list[Source]:
+    sources = [dataset.spine, *(view.source for view in dataset.features)]
+    return list({source.name: source for source in sources}.values())
+
+
+def _id_of(dataset: Dataset, versions: Mapping[str, int]) -> str:
+    text = json.dumps([fingerprint(dataset), versions], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _with_features(
+    tables: Tables, dataset: Dataset, rows: pl.DataFrame, versions: Mapping[str, int]
+) -> pl.DataFrame:
+    spine = rows.select(dataset.spine.entity.name, AT)
+    features = point_in_time(tables, dataset.features, spine, versions=versions)
+    rest = rows.drop(spine.columns)
+    return pl.concat(
+        [features.select(*spine.columns, *dataset.feature_names), rest], how="horizontal"
+    )
+
+
+def _keep(  # noqa: PLR0913, PLR0917 - what the snapshot is made of
+    services: Services,
+    dataset: Dataset,
+    dataset_id: str,
+    versions: Mapping[str, int],
+    frame: pl.DataFrame,
+    unlabelled: int,
+) -> DatasetSnapshot:
+    """Keep the rows as an artifact, then the record that refers to it."""
+    label = dataset.label.name if dataset.label is not None else ""
+    balance = _balance(frame, label) if label else {}
+    batches = {
+        source.name: _last_batch(services.tables, source, versions) for source in _sources(dataset)
+    }
+    snapshot = DatasetSnapshot(
+        dataset_id=dataset_id,
+        dataset=dataset.name,
+        fingerprint=fingerprint(dataset),
+        tables=versions,
+        batches=batches,
+        rows=len(frame),
+        unlabelled=unlabelled,
+        parts=count_parts(frame[PART]),
+        label_balance=balance,
+        feature_names=dataset.feature_names,
+        task=dataset.task,
+        artifact=_put(services, frame),
+        created_at=services.clock.now(),
+        warnings=warnings_of(frame, label, dataset.feature_names, balance),
+    )
+    difference = {"dataset_id": dataset_id, "tables": dict(versions), "rows": len(frame)}
+    audit = Audit(
+        actor=services.actor,
+        action="build dataset",
+        subject=f"dataset/{dataset.name}",
+        difference=difference,
+    )
+    services.metadata.write(Put(snapshot), audit=audit)
+    return snapshot
+
+
+def _balance(frame: pl.DataFrame, label: str) -> dict[str, float]:
+    mean = pl.col(label).cast(pl.Float64).mean()
+    found = frame.group_by(PART).agg(mean.alias("mean"))
+    return {str(part): float(value) for part, value in found.sort(PART).iter_rows()}
+
+
+def _last_batch(tables: Tables, source: Source, versions: Mapping[str, int]) -> int:
+    name = table_of(source)
+    batches = tables.scan(name, version=versions[name], columns=["_batch"])
+    found = batches.select(pl.col("_batch").max()).collect().item()
+    return int(found) if found is not None else 0
+
+
+def _put(services: Services, frame: pl.DataFrame) -> str:
+    services.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="dataset-", dir=services.scratch) as folder:
+        path = Path(folder) / "rows.parquet"
+        frame.write_parquet(path)
+        return services.artifacts.put(path)

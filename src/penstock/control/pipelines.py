@@ -1,0 +1,166 @@
+"""The four pipelines, and the runs of them that something or somebody asks for.
+
+A pipeline is data: it travels in its run's arguments, so a run goes on with the steps that it was
+begun with, whatever code is installed meanwhile. Names of steps and of their functions are
+therefore never given a new meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock.ports import EVENTS_TOPIC, Pipeline, StepSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.ports import Services
+
+__all__ = [
+    "Submission",
+    "ingest_pipeline",
+    "ingest_run",
+    "monitor_pipeline",
+    "monitor_run",
+    "score_pipeline",
+    "score_run",
+    "start",
+    "train_pipeline",
+    "train_run",
+]
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is asked for.
+
+    Attributes:
+        pipeline: What is run.
+        parameters: With what, as plain JSON values.
+        run_id: Its id; the same id is the same run, however often it is submitted.
+        subject: What it is about.
+        group: Group of consumers of the topic ``events`` that asks for it; empty for none.
+        offset: How far that group has come with this run.
+    """
+
+    pipeline: Pipeline
+    parameters: Mapping[str, object]
+    run_id: str
+    subject: str
+    group: str = ""
+    offset: int = 0
+
+
+def start(services: Services, submission: Submission) -> str:
+    """Submit a run, and only then remember the events that asked for it.
+
+    Args:
+        services: The ports; uses workflows and the event log.
+        submission: The run.
+
+    Returns:
+        Its id.
+    """
+    services.workflows.submit(
+        submission.pipeline,
+        submission.parameters,
+        run_id=submission.run_id,
+        subject=submission.subject,
+    )
+    if submission.group:
+        services.log.commit(EVENTS_TOPIC, submission.group, submission.offset)
+    return submission.run_id
+
+
+def ingest_pipeline() -> Pipeline:
+    """Files into the raw table, then on to the online features."""
+    return _pipeline("ingest", "files", "refresh")
+
+
+def train_pipeline() -> Pipeline:
+    """A dataset, candidates, their evaluation and versions, and the best one deployed."""
+    return _pipeline(
+        "train", "snapshot", "candidates", "evaluate", "register", "package", "deploy", "mirror"
+    )
+
+
+def score_pipeline() -> Pipeline:
+    """Every new row of the spine into the scores table."""
+    return _pipeline("score", "score")
+
+
+def monitor_pipeline() -> Pipeline:
+    """What has arrived into its tables, a look at it, and what follows from that."""
+    return _pipeline("monitor", "drain", "look", "react")
+
+
+def ingest_run(run_id: str, source: str, *, paths: Sequence[str] | None = None) -> Submission:
+    """A run that takes in files.
+
+    Args:
+        run_id: Its id.
+        source: Name of the source.
+        paths: The files; those of the source's pattern when left out.
+    """
+    parameters: dict[str, object] = {"source": source}
+    if paths is not None:
+        parameters["paths"] = list(paths)
+    return Submission(
+        pipeline=ingest_pipeline(), parameters=parameters, run_id=run_id, subject=source
+    )
+
+
+def train_run(run_id: str, model: str, *, promote: bool | None = None) -> Submission:
+    """A run that trains a model.
+
+    Args:
+        run_id: Its id; the versions it makes name it.
+        model: Name of the model.
+        promote: Whether the version that passed the gates is deployed; when left out, only while
+            the model has no champion.
+    """
+    parameters: dict[str, object] = {"model": model, "run_id": run_id}
+    if promote is not None:
+        parameters["promote"] = promote
+    return Submission(
+        pipeline=train_pipeline(), parameters=parameters, run_id=run_id, subject=model
+    )
+
+
+def score_run(run_id: str, deployment: str) -> Submission:
+    """A run that scores every new row of a deployment's spine.
+
+    Args:
+        run_id: Its id.
+        deployment: Name of the deployment.
+    """
+    return Submission(
+        pipeline=score_pipeline(),
+        parameters={"deployment": deployment, "run_id": run_id},
+        run_id=run_id,
+        subject=deployment,
+    )
+
+
+def monitor_run(run_id: str, monitor: str) -> Submission:
+    """A run in which a monitor looks once, and acts on what it sees.
+
+    Args:
+        run_id: Its id.
+        monitor: Name of the monitor.
+    """
+    return Submission(
+        pipeline=monitor_pipeline(),
+        parameters={"monitor": monitor},
+        run_id=run_id,
+        subject=monitor,
+    )
+
+
+def _pipeline(name: str, *steps: str) -> Pipeline:
+    return Pipeline(
+        name=name,
+        steps=tuple(StepSpec(name=step, function=f"{name}.{step}") for step in steps),
+    )

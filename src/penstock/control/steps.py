@@ -1,0 +1,152 @@
+"""The step functions of the pipelines: small, and the same however often they are run.
+
+A step that was killed in flight is run again with the same inputs. It then finds what it had
+stored: batches by the hash of their file, datasets by their content, versions by their run, scores
+by their batch, reports by the end of their window. What it returns refers to stored things and
+holds none of them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from msgspec import to_builtins
+
+from penstock.errors import NotReadyError, StateError
+from penstock.features import refresh
+from penstock.ingest import ingest_files
+from penstock.monitoring import drain_observations, look
+from penstock.plan import Catalogue
+from penstock.ports import announce
+from penstock.records import Event, MonitorReport
+from penstock.scoring import drain_scores, score_batch
+from penstock.spec import FeatureView
+
+from .actions import react
+from .training import TRAIN_STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from penstock.ports import Services, StepFunction
+
+    Values: TypeAlias = Mapping[str, Any]  # plain JSON, as it comes back from storage
+    Step: TypeAlias = Callable[[Services, Values, Values], Mapping[str, object]]
+
+__all__ = ["refresh_features", "step_functions"]
+
+
+def step_functions(services: Services) -> Mapping[str, StepFunction]:
+    """The functions of every step, by the names that pipelines call them.
+
+    Args:
+        services: The ports they work with; safe across threads.
+    """
+    steps: Mapping[str, Step] = {
+        "ingest.files": _files,
+        "ingest.refresh": _refresh,
+        **TRAIN_STEPS,
+        "score.score": _score,
+        "monitor.drain": _drain,
+        "monitor.look": _look,
+        "monitor.react": _react,
+    }
+    return {name: partial(step, services) for name, step in steps.items()}
+
+
+def refresh_features(services: Services, source: str) -> dict[str, int]:
+    """Fold a source's new batches into every view of it, and announce ``features.generated``.
+
+    Args:
+        services: The ports.
+        source: Name of the source.
+
+    Returns:
+        Records folded in, by view; empty while nothing of the source has been stored.
+
+    Raises:
+        UnavailableError: Another process has been refreshing a view for too long.
+    """
+    if services.tables.version(f"raw/{source}") is None:
+        return {}
+    folded: dict[str, int] = {}
+    for view in Catalogue.load(services.metadata).all(FeatureView):
+        if view.source.name != source:
+            continue
+        result = refresh(services.tables, services.online, services.locks, view)
+        folded[view.name] = result.records
+        event = Event(
+            event_id=f"features.generated:{result.space}:{result.last_batch}",
+            kind="features.generated",
+            subject=view.name,
+            ids={"space": result.space, "batch": str(result.last_batch)},
+            at_us=services.clock.now_us(),
+        )
+        announce(services.log, event)
+    return folded
+
+
+def _files(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+    source = Catalogue.load(services.metadata).source(given["source"])
+    batches = ingest_files(services, source, paths=given.get("paths"))
+    reasons: dict[str, int] = {}
+    for batch in batches:
+        for reason, count in batch.reasons.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    return {
+        "batches": [batch.batch_id for batch in batches],
+        "read": sum(batch.read for batch in batches),
+        "stored": sum(batch.stored for batch in batches),
+        "quarantined": sum(batch.quarantined for batch in batches),
+        "duplicates": sum(batch.duplicates for batch in batches),
+        "reasons": reasons,
+    }
+
+
+def _refresh(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+    return {"views": refresh_features(services, given["source"])}
+
+
+def _score(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+    scored: dict[str, object] = to_builtins(score_batch(services, given["deployment"]))
+    return scored
+
+
+def _drain(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+    monitor = Catalogue.load(services.metadata).monitor(given["monitor"])
+    scores = drain_scores(services, monitor.deployment.name)
+    observations = drain_observations(services)
+    # The end of the window is an output, so that a look that is done again is the same look.
+    now_us = services.clock.now_us()
+    return {"scores": scores, "observations": observations, "now_us": now_us}
+
+
+def _look(services: Services, given: Values, outputs: Values) -> Mapping[str, object]:
+    monitor = Catalogue.load(services.metadata).monitor(given["monitor"])
+    try:
+        report = look(services, monitor, now_us=outputs["drain"]["now_us"])
+    except NotReadyError as error:
+        return {"stop": True, "message": error.message}
+    return {
+        "report_id": report.report_id,
+        "version": report.version,
+        "breaches": [
+            f"{check.name} of {check.subject}: {check.reason}" for check in report.breaches
+        ],
+    }
+
+
+def _react(services: Services, _: Values, outputs: Values) -> Mapping[str, object]:
+    report_id = outputs["look"]["report_id"]
+    report = services.metadata.read(MonitorReport, report_id)
+    if report is None:
+        raise StateError(
+            f"The report {report_id!r} is gone; the metadata was altered. Let the monitor look "
+            "again.",
+            report_id=report_id,
+        )
+    incident = react(services, report)
+    if incident is None:
+        return {"incident_id": "", "actions": {}}
+    return {"incident_id": incident.incident_id, "actions": dict(incident.actions)}

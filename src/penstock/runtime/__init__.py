@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from .addresses import check_port, url_of
+from .children import ProcessStatus
+from .heartbeat import Heartbeat, is_alive, living_processes
 from .layout import Layout
 from .loading import load_project
+from .logs import configure_logs
+from .processes import PROCESSES, executing, run_stream, run_worker, up
 from .project import init_project
-from .services import LocalServices, open_services
+from .services import LocalServices, local_user, open_services
 from .settings import SETTINGS_FILE, Settings, check_bind, load_settings
+from .stopping import leave, stop_on_signals
 from .versions import code_version
 
 __all__ = [
+    "PROCESSES",
     "SETTINGS_FILE",
+    "Heartbeat",
     "Layout",
     "LocalServices",
+    "ProcessStatus",
     "Settings",
     "check_bind",
+    "check_port",
     "code_version",
+    "configure_logs",
+    "executing",
     "init_project",
+    "is_alive",
+    "leave",
+    "living_processes",
     "load_project",
     "load_settings",
+    "local_user",
     "open_services",
+    "run_stream",
+    "run_worker",
+    "stop_on_signals",
+    "up",
+    "url_of",
 ]

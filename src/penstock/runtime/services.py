@@ -48,7 +48,7 @@ LEAST_FREE_BYTES = 32 * 1024 * 1024
 class LocalServices:
     """The ports of one project on this machine; implements ``penstock.ports.Services``.
 
-    Safe across threads. A context manager: leaving it closes whatever was opened, newest first.
+    Safe across threads. A context manager: leaving it closes whatever was opened.
 
     Args:
         home: The project folder, absolute.
@@ -172,16 +172,20 @@ class LocalServices:
         return other
 
     def close(self) -> None:
-        """Close everything that was opened, newest first; one that fails does not stop the rest.
+        """Close everything that was opened; one that fails does not stop the rest.
+
+        Workflows come first: what is in flight is then unfinished, not failed for want of the
+        others. These follow newest first.
 
         Raises:
             ExceptionGroup: What failed, after everything else was closed.
         """
         with self._lock:
-            opened = list(self._opened.values())
+            workflows = self._opened.pop("workflows", None)
+            opened = [workflows, *reversed(self._opened.values())]
             self._opened.clear()
         failed: list[Exception] = []
-        for value in reversed(opened):
+        for value in opened:
             close = getattr(value, "close", None)
             if close is None:
                 continue

@@ -1,0 +1,109 @@
+"""Signs of life: who runs on this project, and whether they still do."""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import psutil
+import structlog
+
+from penstock.errors import PenstockError
+from penstock.ports import Delete, Put
+from penstock.records import Process
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from .services import LocalServices
+
+__all__ = ["Heartbeat", "is_alive", "living_processes"]
+
+BEAT_S = 2.0
+SILENT_AFTER = timedelta(seconds=30)
+SAME_START = timedelta(seconds=2)  # clocks of the process table and of the record
+
+
+class Heartbeat:
+    """Keeps this process's record fresh while the context is open, and removes it at the end.
+
+    A process that is killed leaves its record behind; ``living_processes`` tells it from the
+    living by the process table, at once.
+
+    Args:
+        services: The project.
+        address: Where the process answers, such as ``http://127.0.0.1:8001``; empty when it does
+            not.
+        executor_id: Name under which it runs workflows; empty when it runs none.
+    """
+
+    def __init__(
+        self, services: LocalServices, *, address: str = "", executor_id: str = ""
+    ) -> None:
+        self._services = services
+        started = datetime.fromtimestamp(psutil.Process().create_time(), tz=UTC)
+        self._record = Process(
+            process_id=os.getpid(),
+            kind=services.kind,
+            started_at=started,
+            seen_at=services.clock.now(),
+            executor_id=executor_id,
+            address=address,
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep_on, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._services.metadata.write(Put(self._record))
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._services.metadata.write(Delete(self._record))
+
+    def _keep_on(self) -> None:
+        log = structlog.get_logger("penstock.heartbeat")
+        while not self._stop.wait(BEAT_S):
+            seen = Process(
+                process_id=self._record.process_id,
+                kind=self._record.kind,
+                started_at=self._record.started_at,
+                seen_at=self._services.clock.now(),
+                executor_id=self._record.executor_id,
+                address=self._record.address,
+            )
+            try:
+                self._services.metadata.write(Put(seen))
+            except PenstockError as error:  # the next beat may pass; silence counts after 30 s
+                log.warning("no heartbeat was written", error=str(error))
+
+
+def is_alive(process: Process, now: datetime) -> bool:
+    """Whether the process that wrote the record still runs.
+
+    It does when its id is in the process table with the same time of start (ids are used again),
+    and its last heartbeat is no older than 30 s.
+    """
+    try:
+        created = psutil.Process(process.process_id).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    started = datetime.fromtimestamp(created, tz=UTC)
+    return abs(started - process.started_at) < SAME_START and now - process.seen_at < SILENT_AFTER
+
+
+def living_processes(services: LocalServices, *, kind: str = "") -> list[Process]:
+    """The processes that run on this project now, of one kind or of all."""
+    where = {"kind": kind} if kind else None
+    now = services.clock.now()
+    return [found for found in services.metadata.find(Process, where=where) if is_alive(found, now)]

@@ -1,0 +1,196 @@
+"""Threads of the stream process: each does one thing again and again, and none stops another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import structlog
+
+from penstock import features, ingest, monitoring, scoring
+from penstock.errors import PenstockError, UnavailableError
+from penstock.records import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.spec import FeatureView, Source
+
+    from .services import LocalServices
+
+__all__ = ["DrainLane", "Lane", "SourceLane"]
+
+FIRST_BACKOFF_S = 0.2
+LONGEST_BACKOFF_S = 30.0
+TAKEN_WAIT_S = 5.0
+POLL_S = 0.05
+DRAIN_S = 1.0
+REFRESH_S = 2.0
+
+
+class Lane(ABC):
+    """A thread that takes turns until it is told to stop.
+
+    A turn that fails is logged and tried again, after a wait that doubles up to 30 s.
+
+    Args:
+        services: The project.
+        name: What it is about, for the logs.
+        pause_s: Wait between two turns.
+    """
+
+    def __init__(self, services: LocalServices, name: str, pause_s: float) -> None:
+        self._services = services
+        self._pause_s = pause_s
+        self._stop = threading.Event()
+        self._log = structlog.get_logger("penstock.stream").bind(lane=name)
+        self._thread = threading.Thread(target=self._run, name=f"lane-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the turn it is at."""
+        self._stop.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until it has ended."""
+        self._thread.join(timeout_s)
+
+    @abstractmethod
+    def turn(self) -> None:
+        """Do what there is to do now."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """The lock that is held while turns are taken; none where several processes may."""
+        return nullcontext()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with self.alone():
+                    self._take_turns()
+            except UnavailableError:
+                self._stop.wait(TAKEN_WAIT_S)
+
+    def _take_turns(self) -> None:
+        failures = 0
+        while not self._stop.wait(self._wait_s(failures)):
+            try:
+                self.turn()
+                failures = 0
+            except PenstockError as error:
+                failures += 1
+                self._log.warning("failed, will be tried again", error=str(error), tries=failures)
+            except Exception:  # noqa: BLE001 - a bug met in one lane must not stop the others
+                failures += 1
+                self._log.exception("failed, will be tried again", tries=failures)
+
+    def _wait_s(self, failures: int) -> float:
+        if not failures:
+            return self._pause_s
+        return float(min(FIRST_BACKOFF_S * 2 ** min(failures, 10), LONGEST_BACKOFF_S))
+
+
+class SourceLane(Lane):
+    """Takes a source's messages into its raw table, and its new batches into the online features.
+
+    One process has a source at a time. Messages are gathered until there are enough of them, or
+    the first has waited long enough: each micro-batch is one commit of the table.
+
+    Args:
+        services: The project.
+        source: The source.
+        views: The feature views computed from it.
+    """
+
+    def __init__(
+        self, services: LocalServices, source: Source, views: Sequence[FeatureView]
+    ) -> None:
+        super().__init__(services, source.name, POLL_S)
+        self._source = source
+        self._views = views
+        self._done = -1  # offset up to which nothing waits; unknown before the first turn
+        self._waiting_since_s: float | None = None
+        self._refreshed = -1  # number of the newest batch the views have seen
+        self._next_refresh_s = 0.0
+
+    def alone(self) -> AbstractContextManager[None]:
+        """The source's lock among stream processes."""
+        return self._services.locks.hold(f"stream/{self._source.name}", wait_s=0)
+
+    def turn(self) -> None:
+        """Ingest a micro-batch when one is due, then bring the features up to date."""
+        ingested = self._is_due() and self._ingest()
+        if ingested or time.monotonic() >= self._next_refresh_s:
+            self._refresh()
+            self._next_refresh_s = time.monotonic() + REFRESH_S
+
+    def _is_due(self) -> bool:
+        settings = self._services.settings
+        end = self._services.log.end(self._source.topic)
+        if end <= self._done:
+            return False
+        if self._done < 0 or end - self._done >= settings.stream_batch_rows:
+            return True
+        now_s = time.monotonic()
+        if self._waiting_since_s is None:
+            self._waiting_since_s = now_s
+        return now_s - self._waiting_since_s >= settings.stream_wait_ms / 1000
+
+    def _ingest(self) -> bool:
+        """Take one micro-batch in; whether there was one."""
+        limit = self._services.settings.stream_batch_rows
+        end = self._services.log.end(self._source.topic)
+        batch = ingest.ingest_log(self._services, self._source, limit=limit)
+        if batch is None or batch.read < limit:
+            self._done = end
+            self._waiting_since_s = None
+        if batch is not None:
+            self._log.info(
+                "ingested",
+                batch=batch.batch_id,
+                read=batch.read,
+                stored=batch.stored,
+                quarantined=batch.quarantined,
+                duplicates=batch.duplicates,
+            )
+        return batch is not None
+
+    def _refresh(self) -> None:
+        """Fold new batches, of whatever origin, into the views."""
+        services = self._services
+        newest = services.metadata.find(
+            Batch,
+            where={"source": self._source.name, "state": "stored"},
+            newest_first=True,
+            limit=1,
+        )
+        number = newest[0].number if newest else 0
+        if number == self._refreshed:
+            return
+        for view in self._views:
+            features.refresh(services.tables, services.online, services.locks, view)
+        self._refreshed = number
+
+
+class DrainLane(Lane):
+    """Moves logged scores and arrived observations into their tables.
+
+    Args:
+        services: The project.
+    """
+
+    def __init__(self, services: LocalServices) -> None:
+        super().__init__(services, "scores and observations", DRAIN_S)
+
+    def turn(self) -> None:
+        """Move what there is."""
+        moved = scoring.drain_scores(self._services)
+        read = monitoring.drain_observations(self._services)
+        if moved or read:
+            self._log.info("drained", scores=moved, observations=read)

@@ -1,0 +1,176 @@
+"""``penstock up``: starts all processes of one project folder and keeps them running."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import httpx
+
+from .addresses import check_port, url_of
+from .children import Child, ProcessStatus
+from .heartbeat import Heartbeat, living_processes
+from .services import LocalServices, open_services
+from .stopping import stop_on_signals
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from .children import ProcessState
+
+    Listener = Callable[[Sequence[ProcessStatus]], None]
+
+__all__ = ["supervise"]
+
+HEALTH_PATH = "/v2/health/live"
+TICK_S = 0.1
+ASK_EVERY_S = 0.25
+FIRST_BACKOFF_S = 0.2
+LONGEST_BACKOFF_S = 5.0
+STEADY_S = 30.0
+STOP_WITHIN_S = 10.0
+
+
+def supervise(
+    home: Path,
+    *,
+    processes: Sequence[str],
+    on_change: Listener | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """See ``penstock.runtime.up``."""
+    with ExitStack() as stack:
+        services = stack.enter_context(open_services(home, kind="up"))
+        stack.enter_context(services.locks.hold("up", wait_s=0))
+        wards = [_ward(services, name) for name in processes]
+        told = stop or stack.enter_context(stop_on_signals())
+        stack.enter_context(Heartbeat(services))
+        _Supervisor(services, wards, on_change or (lambda _statuses: None)).run(told)
+
+
+class _Ward:
+    """A child and what its supervisor knows of it."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.state: ProcessState = "stopped"
+        self.restarts = 0
+        self.detail = ""
+        self.failures = 0
+        self.started_s = 0.0
+        self.start_at_s = 0.0
+        self.ask_at_s = 0.0
+
+    @property
+    def status(self) -> ProcessStatus:
+        return ProcessStatus(
+            name=self.child.name,
+            state=self.state,
+            process_id=self.child.process_id if self.child.runs else 0,
+            address=self.child.address,
+            restarts=self.restarts,
+            detail=self.detail,
+        )
+
+
+class _Supervisor:
+    def __init__(self, services: LocalServices, wards: list[_Ward], listener: Listener) -> None:
+        self._services = services
+        self._wards = wards
+        self._listener = listener
+        self._told: list[ProcessStatus] = []
+        # Certificates are not checked: it only asks whether our own child answers.
+        self._http = httpx.Client(verify=False, timeout=2.0)  # noqa: S501
+
+    def run(self, stop: threading.Event) -> None:
+        """Supervise until told to stop."""
+        try:
+            for ward in self._wards:
+                self._start(ward, "starting")
+            while not stop.is_set():
+                for ward in self._wards:
+                    self._look(ward)
+                self._tell()
+                stop.wait(TICK_S)
+        finally:
+            self._stop_all()
+            self._http.close()
+
+    def _start(self, ward: _Ward, state: ProcessState) -> None:
+        ward.state = state
+        ward.started_s = time.monotonic()
+        ward.child.start()
+
+    def _look(self, ward: _Ward) -> None:
+        now_s = time.monotonic()
+        if not ward.child.runs:
+            self._revive(ward, now_s)
+        elif ward.state != "ready" and now_s >= ward.ask_at_s:
+            ward.ask_at_s = now_s + ASK_EVERY_S
+            if self._is_ready(ward.child):
+                ward.state = "ready"
+        elif ward.state == "ready" and now_s - ward.started_s > STEADY_S:
+            ward.failures = 0
+
+    def _revive(self, ward: _Ward, now_s: float) -> None:
+        """Note a death once, wait, start again; each death in a row doubles the wait."""
+        if ward.state != "restarting" or ward.started_s > ward.start_at_s:
+            ward.state = "restarting"
+            ward.detail = ward.child.post_mortem()
+            wait_s = min(FIRST_BACKOFF_S * 2**ward.failures, LONGEST_BACKOFF_S)
+            ward.start_at_s = now_s + wait_s
+            ward.failures = min(ward.failures + 1, 10)
+        elif now_s >= ward.start_at_s:
+            ward.restarts += 1
+            self._start(ward, "restarting")
+
+    def _is_ready(self, child: Child) -> bool:
+        """Whether it answers, or, where it does not listen, has begun its heartbeat."""
+        if not child.address:
+            living = living_processes(self._services, kind=child.name)
+            return child.process_id in {process.process_id for process in living}
+        try:
+            return self._http.get(child.address + HEALTH_PATH).is_success
+        except httpx.HTTPError:
+            return False
+
+    def _stop_all(self) -> None:
+        for ward in self._wards:
+            ward.state = "stopping"
+            ward.child.terminate()
+        self._tell()
+        end_s = time.monotonic() + STOP_WITHIN_S
+        while time.monotonic() < end_s and any(ward.child.runs for ward in self._wards):
+            for ward in self._wards:
+                ward.state = "stopping" if ward.child.runs else "stopped"
+            self._tell()
+            time.sleep(TICK_S)
+        for ward in self._wards:
+            ward.child.kill()
+            ward.state = "stopped"
+        self._tell()
+
+    def _tell(self) -> None:
+        statuses = [ward.status for ward in self._wards]
+        if statuses != self._told:
+            self._told = statuses
+            self._listener(statuses)
+
+
+def _ward(services: LocalServices, name: str) -> _Ward:
+    """A child that is not started yet; its port is free."""
+    settings, layout = services.settings, services.layout
+    layout.logs.mkdir(parents=True, exist_ok=True)
+    address = ""
+    if name in {"api", "serve"}:
+        host, port = (
+            (settings.api_host, settings.api_port)
+            if name == "api"
+            else (settings.serve_host, settings.serve_port)
+        )
+        check_port(host, port, setting=f"{name}_port")
+        address = url_of(settings, host, port)
+    return _Ward(Child(name, services.home, layout.logs / f"{name}.out", address=address))

@@ -1,0 +1,96 @@
+"""The process ``penstock worker``: runs workflows, and submits those that are due."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+from penstock import control
+from penstock.errors import PenstockError, UnavailableError
+
+from .heartbeat import Heartbeat, living_processes
+from .logs import configure_logs
+from .services import LocalServices, open_services
+from .stopping import leave, stop_on_signals
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Generator
+    from pathlib import Path
+
+__all__ = ["executing", "work"]
+
+TICK_S = 0.2
+RECOVER_EVERY_S = 3.0
+RECOVERY_LOCK = "workflows/recovery"
+LONGEST_WAIT_S = 30.0
+
+
+def work(home: Path) -> None:
+    """Run workflows until SIGTERM or SIGINT.
+
+    A run in flight at the end stays unfinished, and the next worker goes on with it from its last
+    finished step.
+
+    Args:
+        home: The project folder.
+    """
+    with stop_on_signals() as stop, open_services(home, kind="worker") as services:
+        configure_logs(services.layout.logs, "worker", level=services.settings.log_level)
+        log = structlog.get_logger("penstock.worker")
+        services.workflows.launch(control.step_functions(services))
+        with Heartbeat(services, executor_id=services.executor_id):
+            log.info("worker is ready", executor=services.executor_id)
+            _loop(services, stop)
+        log.info("worker stops")
+    leave()
+
+
+@contextmanager
+def executing(services: LocalServices) -> Generator[None]:
+    """See to it that somebody executes submitted runs while the context is open.
+
+    Does nothing where a worker is alive; else this process becomes one for the time being.
+    """
+    if living_processes(services, kind="worker"):
+        yield
+        return
+    services.workflows.launch(control.step_functions(services))
+    with Heartbeat(services, executor_id=services.executor_id):
+        recover(services)
+        yield
+
+
+def recover(services: LocalServices) -> list[str]:
+    """Take over the runs of executors that are gone; returns their ids.
+
+    One process at a time does it: of two, the second could put back on the queue what a third has
+    just begun.
+    """
+    try:
+        with services.locks.hold(RECOVERY_LOCK, wait_s=0):
+            living = [process.executor_id for process in living_processes(services)]
+            return services.workflows.recover(living=[name for name in living if name])
+    except UnavailableError:
+        return []
+
+
+def _loop(services: LocalServices, stop: threading.Event) -> None:
+    log = structlog.get_logger("penstock.worker")
+    next_recovery_s = 0.0
+    failures = 0
+    while not stop.wait(min(TICK_S * 2**failures, LONGEST_WAIT_S)):
+        try:
+            if time.monotonic() >= next_recovery_s:
+                next_recovery_s = time.monotonic() + RECOVER_EVERY_S
+                for run_id in recover(services):
+                    log.warning("took over a run whose worker is gone", run=run_id)
+            for submission in control.due(services):
+                log.info("submitted", run=control.start(services, submission))
+            failures = 0
+        except PenstockError as error:
+            failures += 1
+            log.warning("could not look for work", error=str(error), failures=failures)

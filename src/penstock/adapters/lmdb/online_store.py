@@ -1,0 +1,216 @@
+"""Online store in one LMDB environment: spaces are numbered, a number leads each key."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lmdb
+
+from penstock.errors import ConflictError, InputError, StateError, UnavailableError
+from penstock.ports import OnlineStore
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from penstock.errors import PenstockError
+
+__all__ = ["LmdbOnlineStore"]
+
+# Address space, not disk: the file grows as it is filled.
+_MAP_SIZE_BYTES = 64 << 30
+_MAX_READERS = 1024
+_SPARE_TRANSACTIONS = 32
+_LONGEST_KEY_BYTES = 511
+
+# Keys begin with the number of their space. Space 0 is the directory: the name of each space leads
+# to its number and progress, and the empty name to the greatest number given so far. A number is
+# never given twice, so that a reader cannot take a new space's values for those of a dropped one.
+_NUMBER = struct.Struct(">I")
+_ENTRY = struct.Struct(">IQ")
+_DIRECTORY = _NUMBER.pack(0)
+
+
+class LmdbOnlineStore(OnlineStore):
+    """Spaces in one LMDB environment.
+
+    Data pages are flushed before a commit returns, the page that names them a commit later: a power
+    cut may take the newest write, never the file's integrity. A space may be written by one process
+    and read by any number; a process opens a path once and shares the object among its threads.
+
+    Args:
+        path: The folder of the environment; made when it is not there.
+        map_size_bytes: Greatest size of the file; takes address space, not disk.
+
+    Raises:
+        StateError: The store is damaged or cannot be opened.
+        UnavailableError: This process has it open already.
+    """
+
+    def __init__(self, path: Path, *, map_size_bytes: int = _MAP_SIZE_BYTES) -> None:
+        self._path = Path(path)
+        with self._translated():
+            self._path.mkdir(parents=True, exist_ok=True)
+            self._environment = lmdb.open(
+                str(self._path),
+                map_size=map_size_bytes,
+                metasync=False,
+                max_readers=_MAX_READERS,
+                max_spare_txns=_SPARE_TRANSACTIONS,
+            )
+            # Readers that were killed keep old pages from being used again.
+            self._environment.reader_check()
+
+    def get(self, space: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of the keys, in their order, as of one moment.
+
+        Raises:
+            StateError: The store is damaged.
+        """
+        # The hot path: a try statement costs nothing here, a context manager half of the call.
+        try:
+            with self._environment.begin() as transaction:
+                entry = transaction.get(_name(space))
+                if entry is None:
+                    return [None] * len(keys)
+                number = entry[: _NUMBER.size]
+                return [transaction.get(number + key) for key in keys]
+        except lmdb.BadValsizeError:
+            # A key too long to be stored is missing like any other.
+            short = [key for key in keys if len(key) + _NUMBER.size <= _LONGEST_KEY_BYTES]
+            found = dict(zip(short, self.get(space, short), strict=True))
+            return [found.get(key) for key in keys]
+        except lmdb.Error as error:
+            raise self._in_our_words(error) from error
+
+    def write(self, space: str, values: Mapping[bytes, bytes], *, progress: int) -> None:
+        """Store values and the number of the last raw batch they contain.
+
+        Raises:
+            ConflictError: The space's progress is at or past that number; nothing was stored.
+            InputError: A key is too long.
+            StateError: The store is full or damaged.
+        """
+        for key in values:
+            if len(key) + _NUMBER.size > _LONGEST_KEY_BYTES:
+                raise _too_long("key", key)
+        with self._writing() as transaction:
+            entry = transaction.get(_name(space))
+            number, reached = _ENTRY.unpack(entry) if entry else (_new_number(transaction), None)
+            if reached is not None and progress <= reached:
+                message = (
+                    f"The online space {space!r} holds batch {reached} already; batch {progress} "
+                    "comes too late. Read its progress and go on from there."
+                )
+                raise ConflictError(message, space=space, progress=reached, number=progress)
+            prefix = _NUMBER.pack(number)
+            with transaction.cursor() as cursor:
+                # Sorted, so that neighbours are written to the same page one after the other.
+                cursor.putmulti([(prefix + key, values[key]) for key in sorted(values)])
+            transaction.put(_name(space), _ENTRY.pack(number, progress))
+
+    def progress(self, space: str) -> int | None:
+        """Number of the last raw batch folded in; None when the space was never written."""
+        with self._translated(), self._environment.begin() as transaction:
+            entry = transaction.get(_name(space))
+        return _ENTRY.unpack(entry)[1] if entry else None
+
+    def items(self, space: str) -> Iterator[tuple[bytes, bytes]]:
+        """Every key and value of a space, as of one moment, by key."""
+        with self._translated(), self._environment.begin() as transaction:
+            entry = transaction.get(_name(space))
+            if entry is not None:
+                yield from _range(transaction, entry[: _NUMBER.size])
+
+    def spaces(self) -> list[str]:
+        """Names of the spaces, sorted."""
+        with self._translated(), self._environment.begin() as transaction:
+            return sorted(name.decode() for name, _ in _range(transaction, _DIRECTORY) if name)
+
+    def drop(self, space: str) -> None:
+        """Remove a space; nothing happens when it is not there."""
+        with self._writing() as transaction:
+            entry = transaction.pop(_name(space))
+            if entry is None:
+                return
+            prefix = entry[: _NUMBER.size]
+            with transaction.cursor() as cursor:
+                found = cursor.set_range(prefix)
+                while found and cursor.key().startswith(prefix):
+                    found = cursor.delete()
+
+    def close(self) -> None:
+        """Let go of the store; the object is not used afterwards."""
+        self._environment.close()
+
+    @contextmanager
+    def _writing(self) -> Generator[lmdb.Transaction[bytes]]:
+        """A transaction that alone writes; undone when the body raises."""
+        with self._translated(), self._environment.begin(write=True) as transaction:
+            yield transaction
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except (lmdb.Error, OSError) as error:
+            raise self._in_our_words(error) from error
+
+    def _in_our_words(self, error: Exception) -> PenstockError:
+        facts = {"path": str(self._path)}
+        if isinstance(error, lmdb.MapFullError):
+            message = (
+                f"The online store '{self._path}' is full: it has reached its greatest size. "
+                "Drop spaces of feature views that are no longer used."
+            )
+            return StateError(message, **facts)
+        if isinstance(error, lmdb.ReadersFullError):
+            message = (
+                f"The online store '{self._path}' has {_MAX_READERS} readers, as many as it takes. "
+                "Stop some processes, then try again."
+            )
+            return UnavailableError(message, **facts)
+        if "already open" in str(error):
+            message = (
+                f"The online store '{self._path}' is open in this process already. "
+                "Share that object among threads, or close it first."
+            )
+            return UnavailableError(message, **facts)
+        message = (
+            f"The online store '{self._path}' is damaged or cannot be used: {error}. See that its "
+            "folder can be written to and the disk has room. If it is damaged, stop all processes "
+            "and remove the folder: it is built again from the tables."
+        )
+        return StateError(message, **facts)
+
+
+def _name(space: str) -> bytes:
+    name = space.encode()
+    if not name or len(name) + _NUMBER.size > _LONGEST_KEY_BYTES:
+        raise _too_long("space's name", name)
+    return _DIRECTORY + name
+
+
+def _too_long(what: str, key: bytes) -> InputError:
+    longest = _LONGEST_KEY_BYTES - _NUMBER.size
+    message = f"The {what} {key[:40]!r} has {len(key)} bytes; expected 1 to {longest}."
+    return InputError(message, size_bytes=len(key))
+
+
+def _new_number(transaction: lmdb.Transaction[bytes]) -> int:
+    given = transaction.get(_DIRECTORY)
+    number: int = _NUMBER.unpack(given)[0] + 1 if given else 1
+    transaction.put(_DIRECTORY, _NUMBER.pack(number))
+    return number
+
+
+def _range(transaction: lmdb.Transaction[bytes], prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys that begin with the prefix, without it, and their values."""
+    with transaction.cursor() as cursor:
+        cursor.set_range(prefix)
+        for key, value in cursor:
+            if not key.startswith(prefix):
+                return
+            yield key[len(prefix) :], value

@@ -263,7 +263,7 @@ class LocalServices:
     def _open_workflows(self) -> Workflows:
         from penstock.adapters.dbos import DbosWorkflows  # noqa: PLC0415 - loaded on first use
 
-        return DbosWorkflows(self._layout.workflows, self.executor_id)
+        return DbosWorkflows(self._layout.workflows, self.executor_id, self.clock)
 
 
 def open_services(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -26,22 +26,33 @@ DBOS_STATES: Mapping[str, RunState] = {
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
     "CANCELLED": "cancelled",
 }
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TERMINAL = frozenset({"SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED"})
+
+
+class _Arguments(NamedTuple):
+    """What a run was submitted with, in the order of the workflow's parameters."""
+
+    pipeline: Pipeline
+    parameters: dict[str, object]
+    subject: str
+    submitted_us: int
 
 
 def run_of(status: WorkflowStatus, steps: Sequence[StepInfo] = ()) -> RunInfo:
     """The run that a row of DBOS describes."""
-    pipeline, parameters, subject = _arguments(status)
+    pipeline, parameters, subject, submitted_us = _arguments(status)
+    created_at = EPOCH + timedelta(microseconds=submitted_us)
     return RunInfo(
         run_id=status.workflow_id,
         pipeline=pipeline.name,
         subject=subject,
         state=DBOS_STATES[status.status],
         parameters=parameters,
-        created_at=_time(status.created_at) or datetime.fromtimestamp(0, tz=UTC),
+        created_at=created_at,
         steps=tuple(steps),
         error=_error(status.error) or next((step.error for step in steps if step.error), ""),
-        ended_at=_time(status.completed_at),
+        ended_at=_ended(status, created_at, steps),
         executor_id=status.executor_id or "",
     )
 
@@ -59,20 +70,25 @@ def steps_of(status: WorkflowStatus, rows: Sequence[DbosStep]) -> list[StepInfo]
         )
         for row in rows
     ]
-    pipeline = _arguments(status)[0]
+    pipeline = _arguments(status).pipeline
     if status.status == "PENDING" and len(steps) < len(pipeline.steps):
         steps.append(StepInfo(name=pipeline.steps[len(steps)].name, state="running"))
     return steps
 
 
-def _arguments(status: WorkflowStatus) -> tuple[Pipeline, dict[str, object], str]:
-    stored: Any = status.input  # plain JSON, checked by the conversion below
-    pipeline, parameters, subject = stored["args"]
-    return (
-        msgspec.convert(pipeline, Pipeline),
-        msgspec.convert(parameters, dict[str, object]),
-        str(subject),
-    )
+def _arguments(status: WorkflowStatus) -> _Arguments:
+    stored: Any = status.input
+    return msgspec.convert(stored["args"], _Arguments)
+
+
+def _ended(
+    status: WorkflowStatus, created_at: datetime, steps: Sequence[StepInfo]
+) -> datetime | None:
+    """When the run ended; SQLite's whole seconds may put that before it began."""
+    ended = _time(status.completed_at)
+    if ended is None:
+        return None
+    return max(ended, created_at, *(step.ended_at for step in steps if step.ended_at))
 
 
 def _error(error: object) -> str:

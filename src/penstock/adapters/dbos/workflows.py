@@ -24,7 +24,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 from msgspec import to_builtins
 
 from penstock.errors import ConflictError, NotFoundError, UnavailableError
-from penstock.ports import Pipeline, RunInfo, RunState, StepFunction, Workflows
+from penstock.ports import Clock, Pipeline, RunInfo, RunState, StepFunction, Workflows
 
 from .database import open_database
 from .interpreter import Interpreter, Output
@@ -57,10 +57,12 @@ class DbosWorkflows(Workflows):
     Args:
         path: The database file; created when it is not there.
         executor_id: Name under which this object runs runs; unique among all processes.
+        clock: Says when a run is submitted; SQLite's own clock tells whole seconds.
     """
 
-    def __init__(self, path: Path, executor_id: str) -> None:
+    def __init__(self, path: Path, executor_id: str, clock: Clock) -> None:
         _route_logs()
+        self._clock = clock
         self._executor_id = executor_id
         self._engine = open_database(path)
         self._client = DBOSClient(
@@ -88,7 +90,9 @@ class DbosWorkflows(Workflows):
                 )
             self._interpreter = interpreter = Interpreter(functions)
 
-            def run(document: object, parameters: Output, subject: str) -> dict[str, Output]:
+            def run(
+                document: object, parameters: Output, subject: str, _submitted_us: int
+            ) -> dict[str, Output]:
                 return interpreter.run(document, parameters, subject)
 
             DBOS.workflow(name=WORKFLOW)(run)  # a function of our own: DBOS marks what it is given
@@ -101,7 +105,8 @@ class DbosWorkflows(Workflows):
         options = EnqueueOptions(
             workflow_name=WORKFLOW, queue_name=QUEUE, workflow_id=run_id, app_version=VERSION
         )
-        self._client.enqueue(options, to_builtins(pipeline), dict(parameters), subject)
+        document = to_builtins(pipeline)
+        self._client.enqueue(options, document, dict(parameters), subject, self._clock.now_us())
         return run_id
 
     def wait(self, run_id: str, *, timeout_s: float | None = None) -> RunInfo:
@@ -149,7 +154,7 @@ class DbosWorkflows(Workflows):
             if len(page) < PAGE_SIZE:
                 break
             offset += PAGE_SIZE
-        return found[:limit]
+        return sorted(found, key=lambda run: run.created_at, reverse=True)[:limit]
 
     def retry(self, run_id: str) -> None:
         """Let a failed or cancelled run go on from its last finished step.

@@ -21,14 +21,14 @@ class GateVerdict(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         gate: The gate's name, such as ``"roc_auc >= 0.5"``.
         passed: Whether the candidate passed.
-        value: The candidate's metric.
+        value: The candidate's metric; none where the test rows do not define it.
         bound: What it was compared with; none where there was nobody to beat.
         reason: The comparison in words.
     """
 
     gate: str
     passed: bool
-    value: float
+    value: float | None
     bound: float | None
     reason: str
 

@@ -145,7 +145,7 @@ def _timestamp(cells: pl.Series) -> pl.Series:
 
 
 def _patient_timestamp(cells: pl.Series) -> pl.Series:
-    plain = _plain(cells.str.to_uppercase()).str.replace(r"\s*UTC$", "+00:00")
+    plain = _plain(cells.str.to_uppercase().str.replace(r"\s*UTC$", "Z"))
     long, short = _parsed_times(plain, ZONED), _parsed_times(plain, ZONED_SHORT)
     return long.zip_with(long.is_not_null(), short)
 

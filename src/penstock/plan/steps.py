@@ -135,7 +135,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_document(self) -> dict[str, object]:
         """The plan as plain JSON values."""
-        steps = msgspec.to_builtins(self.steps)
+        steps = [msgspec.to_builtins(step) for step in self.steps]
         return {"project": self.project, "empty": self.is_empty, "steps": steps}
 
 

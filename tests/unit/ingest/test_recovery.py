@@ -1,0 +1,161 @@
+"""A killed ingestion is finished by the next; killed here before and after each write in turn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from penstock.ingest import accept_events, ingest_files, ingest_log
+from penstock.records import Batch
+from penstock.runtime import open_services
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from penstock.runtime import LocalServices
+    from penstock.spec import Source
+
+HEADER = "symbol,ts,low,high,close,trades\n"
+LINES = [
+    "BTC,2026-01-01T00:00:00Z,1,3,2,7",
+    "BTC,2026-01-01T01:00:00Z,1,3,2,7",
+    "BTC,2026-01-01T01:00:00Z,1,3,2,7",
+    "BTC,2026-01-01T02:00:00Z,1,3,-2,7",
+]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+WRITES = ["metadata.write", "tables.append", "log.publish", "log.commit"]
+STEPS_OF_FILE = 5  # started, raw, quarantine, stored, event
+STEPS_OF_LOG = 6  # and the offset
+
+
+class KilledError(BaseException):
+    """Stands for kill -9: nothing of ours catches it."""
+
+
+@dataclass
+class Killer:
+    """Ends the process before or after its n-th write."""
+
+    at: int
+    after: bool
+    seen: int = 0
+
+    def wrap(self, write: Callable[..., object]) -> Callable[..., object]:
+        def killing(*args: object, **options: object) -> object:
+            self.seen += 1
+            if self.seen == self.at and not self.after:
+                raise KilledError
+            result = write(*args, **options)
+            if self.seen == self.at:
+                raise KilledError
+            return result
+
+        return killing
+
+
+def kill(services: LocalServices, killer: Killer, work: Callable[[], object]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WRITES:
+            port, _, method = name.partition(".")
+            target = getattr(services, port)
+            patch.setattr(target, method, killer.wrap(getattr(target, method)))
+        with pytest.raises(KilledError):
+            work()
+
+
+def state(services: LocalServices) -> dict[str, object]:
+    """All that an ingestion leaves behind, but for clock times."""
+    raw = services.tables.scan("raw/candles").collect().sort("_batch", "_row")
+    bad = services.tables.scan("quarantine/candles").collect().sort("_batch", "_row")
+    batches = services.metadata.find(Batch)
+    return {
+        "raw": raw.drop("_arrived_at").rows(),
+        "bad": bad.drop("_arrived_at").rows(),
+        "batches": [msgspec.structs.replace(b, arrived_at=EPOCH) for b in batches],
+        "events": [
+            json.loads(entry.payload)["event_id"]
+            for entry in services.log.read("events", after=0, limit=99)
+        ],
+        "offset": services.log.committed("candles", "raw"),
+        "audit": [(e.action, dict(e.difference)) for e in services.metadata.audit()],
+    }
+
+
+def fresh(folder: Path) -> LocalServices:
+    (folder / ".penstock").mkdir(parents=True)
+    return open_services(folder, actor="tester")
+
+
+def two_files(services: LocalServices) -> None:
+    (services.home / "data").mkdir()
+    (services.home / "data/a.csv").write_text(HEADER + "\n".join(LINES))
+    later = [line.replace("T0", "T1") for line in LINES] + LINES[:1]
+    (services.home / "data/b.csv").write_text(HEADER + "\n".join(later))
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(1, STEPS_OF_FILE + 1))
+def test_files(tmp_path: Path, candles: Source, at: int, *, after: bool) -> None:
+    with fresh(tmp_path / "whole") as whole:
+        two_files(whole)
+        ingest_files(whole, candles)
+        expected = state(whole)
+    with fresh(tmp_path / "killed") as killed:
+        two_files(killed)
+        kill(killed, Killer(at, after), lambda: ingest_files(killed, candles))
+        ingest_files(killed, candles)
+        assert state(killed) == expected
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(1, STEPS_OF_LOG + 1))
+def test_messages(tmp_path: Path, candles: Source, at: int, *, after: bool) -> None:
+    rows = [line.split(",") for line in LINES]
+    body = "\n".join(
+        json.dumps({"symbol": r[0], "ts": r[1], "low": 1, "high": 3, "close": float(r[4])})
+        for r in rows
+    )
+    with fresh(tmp_path / "whole") as whole, fresh(tmp_path / "killed") as killed:
+        for services in (whole, killed):
+            accept_events(services, candles, body.encode(), "application/x-ndjson")
+        ingest_log(whole, candles)
+        kill(killed, Killer(at, after), lambda: ingest_log(killed, candles))
+        more = body.replace("T0", "T1").encode()
+        for services in (whole, killed):
+            accept_events(services, candles, more, "application/x-ndjson")
+            ingest_log(services, candles)
+        if at > 1 or after:
+            assert state(killed) == state(whole)
+        else:  # nothing had begun: both requests make one batch
+            assert state(killed)["offset"] == state(whole)["offset"]
+            assert killed.metadata.find(Batch)[0].read == 2 * len(LINES)
+
+
+@pytest.mark.parametrize(
+    ("at", "counts"),
+    [(2, (0, 0, 0, 0, 4)), (3, (3, 2, 0, 1, 1)), (4, (4, 2, 1, 1, 0))],
+    ids=["nothing written", "raw written", "all written"],
+)
+def test_a_file_that_is_gone_closes_its_batch_with_what_is_there(
+    services: LocalServices, candles: Source, at: int, counts: tuple[int, ...]
+) -> None:
+    two_files(services)
+    paths = ["data/a.csv"]
+    kill(services, Killer(at, after=False), lambda: ingest_files(services, candles, paths=paths))
+    content = (services.home / "data/a.csv").read_text()
+    (services.home / "data/a.csv").write_text(HEADER + "ETH" + LINES[0])  # other bytes
+    ingest_files(services, candles, paths=["data/b.csv"])
+    closed, _ = services.metadata.find(Batch)
+    lacking = closed.reasons.get("file_gone", 0)
+    found = (closed.read, closed.stored, closed.quarantined, closed.duplicates, lacking)
+    assert closed.state == "stored"
+    assert found == counts
+    (services.home / "data/a.csv").write_text(content)
+    ingest_files(services, candles, paths=paths)
+    assert services.tables.scan("raw/candles").collect().height == 4

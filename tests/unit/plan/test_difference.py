@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+import pytest
+
+import penstock as ps
+from penstock.errors import DeclarationError
+from penstock.plan import Change, Create, Plan, Remove, Stale, apply, difference
+from penstock.records import AppliedDeclaration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.ports import Metadata
+    from penstock.spec import Project
+
+    ProjectOf: TypeAlias = Callable[..., Project]
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+KEYS = [
+    "entity/symbol",
+    "source/candles",
+    "feature_view/momentum",
+    "dataset/direction",
+    "model/model",
+    "deployment/btc",
+]
+
+
+@pytest.fixture
+def applied(metadata: Metadata, project_of: ProjectOf) -> list[AppliedDeclaration]:
+    apply(metadata, project_of(), actor="ann", now=NOW)
+    return metadata.find(AppliedDeclaration)
+
+
+def test_everything_is_created_each_after_what_it_refers_to(project_of: ProjectOf) -> None:
+    plan = difference(project_of(), [])
+    assert plan == Plan(project="trading", steps=tuple(Create(key=key) for key in KEYS))
+
+
+def test_the_same_project_differs_in_nothing(
+    project_of: ProjectOf, applied: list[AppliedDeclaration]
+) -> None:
+    assert difference(project_of(), applied).is_empty
+
+
+def test_a_changed_feature_makes_stale_what_was_made_from_it(
+    project_of: ProjectOf, applied: list[AppliedDeclaration]
+) -> None:
+    change, *stale = difference(project_of(over="12h"), applied).steps
+    assert isinstance(change, Change)
+    assert change.meaning
+    assert change.detail == "features[m].over: 6h -> 12h"
+    because = ("feature_view/momentum",)
+    assert stale == [
+        Stale(key="feature_view/momentum", action="backfill", because=because),
+        Stale(key="dataset/direction", action="rebuild", because=because),
+        Stale(key="model/model", action="retrain", because=because),
+        Stale(key="deployment/btc", action="keep", because=because),
+    ]
+
+
+def test_what_is_only_shown_makes_nothing_stale(
+    project_of: ProjectOf, applied: list[AppliedDeclaration]
+) -> None:
+    (change,) = difference(project_of(description="new"), applied).steps
+    assert isinstance(change, Change)
+    assert not change.meaning
+
+
+def test_a_deployments_own_change_makes_nothing_stale(
+    project_of: ProjectOf, applied: list[AppliedDeclaration]
+) -> None:
+    (change,) = difference(project_of(deadline="30ms"), applied).steps
+    assert isinstance(change, Change)
+    assert change.detail == "fallback.deadline: 20ms -> 30ms"
+
+
+def test_a_renamed_view_is_one_removed_and_one_created(
+    project_of: ProjectOf, applied: list[AppliedDeclaration]
+) -> None:
+    plan = difference(project_of(view_name="other"), applied)
+    assert Create(key="feature_view/other") in plan.steps
+    assert Remove(key="feature_view/momentum") in plan.steps
+    assert {(s.key, s.because) for s in plan.stale} == {
+        ("dataset/direction", ("feature_view/other", "dataset/direction")),
+        ("model/model", ("feature_view/other", "dataset/direction")),
+        ("deployment/btc", ("feature_view/other", "dataset/direction")),
+    }
+
+
+def test_every_fault_is_reported_at_once(
+    project_of: ProjectOf, applied: list[AppliedDeclaration]
+) -> None:
+    changed = project_of(view_name="other", close=ps.Int64)
+    with pytest.raises(DeclarationError) as caught:
+        difference(
+            changed,
+            applied,
+            ingested=["candles"],
+            needed={"feature_view/momentum": ["model@3"]},
+        )
+    removal, schema = caught.value.faults
+    assert "model@3 reads it and is live" in removal
+    assert "schema.close changes from float64 to int64" in schema
+    assert not difference(changed, applied).is_empty
+
+
+def test_rows_and_documents_say_the_same(
+    project_of: ProjectOf, applied: list[AppliedDeclaration]
+) -> None:
+    plan = difference(project_of(over="12h", without_deployment=True), applied)
+    assert [(row["step"], row["kind"], row["name"]) for row in plan.as_rows()] == [
+        ("change", "feature_view", "momentum"),
+        ("remove", "deployment", "btc"),
+        ("stale", "feature_view", "momentum"),
+        ("stale", "dataset", "direction"),
+        ("stale", "model", "model"),
+    ]
+    document = msgspec.json.encode(plan.as_document())
+    steps = msgspec.json.decode(document, type=dict[str, msgspec.Raw])["steps"]
+    again = msgspec.json.decode(steps, type=tuple[Change | Remove | Stale, ...])
+    assert again == plan.steps

@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.markup import escape
 
-from penstock.errors import InputError, PenstockError, RetryableError, UserCodeError
+from penstock.errors import InputError, PenstockError, RetryableError
 
 if TYPE_CHECKING:
     from .screen import Screen
@@ -56,8 +56,6 @@ def _expected(screen: Screen, error: PenstockError) -> None:
         screen.err.print(rest, markup=False)
     if isinstance(error, RetryableError):
         screen.err.print("[dim]It may pass: try again.[/]")
-    if isinstance(error, UserCodeError) and "traceback" in error.facts:
-        screen.err.print(str(error.facts["traceback"]), markup=False)
 
 
 def _unexpected(screen: Screen, error: BaseException) -> None:

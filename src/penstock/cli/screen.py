@@ -59,6 +59,11 @@ class Screen:
         for item in shown:
             self.out.print(item)
 
+    def line(self, value: object) -> None:
+        """Give one of several JSON answers, on a line of its own."""
+        self.out.file.write(json.dumps(_plain(value), ensure_ascii=False) + "\n")
+        self.out.file.flush()
+
     def say(self, text: str) -> None:
         """Say something in passing, on standard error; silent when the answer is JSON."""
         if not self.as_json:

@@ -85,9 +85,8 @@ async def take_events(name: str, request: Request, acting: Writer) -> Response:
 
 def take_observations(body: Observations, acting: Writer) -> Response:
     """Take in true outcomes; durable when answered."""
-    deployment = Catalogue.load(acting.metadata).deployment(body.deployment)
     now_us = acting.clock.now_us()
-    count = observe(acting, deployment, [_observation(o, now_us) for o in body.observations])
+    count = observe(acting, body.deployment, [_observation(o, now_us) for o in body.observations])
     return answer({"count": count}, ACCEPTED)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.control import train_pipeline
+from penstock.control import start, train_run
 from penstock.deployment import deploy, rollback
 from penstock.plan import Catalogue
 from penstock.ports import Audit
@@ -68,8 +68,7 @@ def train(name: str, acting: Admin) -> Response:
         actor=acting.actor, action="train", subject=f"model/{name}", difference={"run_id": run_id}
     )
     acting.metadata.write(audit=entry)
-    parameters = {"model": model.name}
-    acting.workflows.submit(train_pipeline(), parameters, run_id=run_id, subject=model.name)
+    start(acting, train_run(run_id, model.name))
     return answer({"run_id": run_id}, ACCEPTED)
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
+import structlog
 import uvicorn
 
-from penstock.errors import UnavailableError
-from penstock.runtime import check_bind, open_services
+from penstock.runtime import (
+    Heartbeat,
+    check_bind,
+    check_port,
+    configure_logs,
+    leave,
+    open_services,
+    stop_on_signals,
+    url_of,
+)
 
 from .api_app import build_app
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from penstock.runtime import LocalServices, Settings
+    from penstock.runtime import LocalServices
 
 __all__ = ["api"]
 
@@ -23,7 +31,7 @@ GRACE_S = 5
 
 
 def api(home: Path, *, host: str | None = None, port: int | None = None) -> None:
-    """Run the control plane until it is told to stop; answers what is in flight before it ends.
+    """Run the control plane until SIGTERM or SIGINT; what is in flight then is still answered.
 
     Args:
         home: The project folder.
@@ -32,48 +40,34 @@ def api(home: Path, *, host: str | None = None, port: int | None = None) -> None
 
     Raises:
         NotReadyError: The folder has not been initialised.
-        SettingsError: The address can be reached from elsewhere without TLS or consent.
-        UnavailableError: The port is taken.
+        SettingsError: The port is in use, or the address can be reached from elsewhere without
+            TLS or consent.
     """
-    with open_services(home, kind="api") as services:
+    # uvicorn raises the signal it got once more at its end; here it only sets the event.
+    with stop_on_signals(), open_services(home, kind="api") as services:
         settings = services.settings
         address, number = host or settings.api_host, port or settings.api_port
         check_bind(settings, address, origin="--host" if host else "api_host")
-        bound = _bind(address, number)
-        _serve(services, settings, bound)
+        check_port(address, number, setting="api_port")
+        configure_logs(services.layout.logs, "api", level=settings.log_level)
+        url = url_of(settings, address, number)
+        with Heartbeat(services, address=url):
+            structlog.get_logger("penstock.api").info("api answers", address=url)
+            _serve(services, address, number)
+    leave()
 
 
-def _serve(services: LocalServices, settings: Settings, bound: socket.socket) -> None:
-    home = services.home
+def _serve(services: LocalServices, host: str, port: int) -> None:
+    settings, home = services.settings, services.home
     config = uvicorn.Config(
         build_app(services),
-        log_level="warning",
+        host=host,
+        port=port,
+        log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
         ssl_certfile=str(home / settings.tls_cert) if settings.tls_cert else None,
         ssl_keyfile=str(home / settings.tls_key) if settings.tls_key else None,
     )
-    uvicorn.Server(config).run(sockets=[bound])
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Take the port before anything else is loaded.
-
-    Raises:
-        UnavailableError: It is taken, or the address is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise UnavailableError(
-            f"The API cannot listen on {host}:{port}: {error.strerror}. Stop what uses the port, "
-            "or choose another with --port or the setting api_port.",
-            host=host,
-            port=port,
-        ) from error
-    return bound
+    uvicorn.Server(config).run()

@@ -1,0 +1,108 @@
+"""The commands about model versions: list, show, promote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from penstock.errors import NotFoundError
+from penstock.plan import Catalogue
+from penstock.records import ALIASES
+from penstock.registry import aliases, find_version, versions
+from penstock.registry import promote as promote_version
+from penstock.runtime import open_services
+from penstock.spec import Model
+
+from .humanise import ago, number, pairs
+from .screen import Screen, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from penstock.records import Aliases, ModelVersion
+
+__all__ = ["list_versions", "promote", "show"]
+
+VERSION = typer.Argument(help="MODEL@VERSION, or MODEL@champion and the other aliases.")
+
+
+def list_versions(screen: Screen, model: str = typer.Argument("", help="Only this model.")) -> None:
+    """List models and versions."""
+    with open_services(screen.home) as services:
+        names = [found.name for found in Catalogue.load(services.metadata).all(Model)]
+        if model and model not in names:
+            raise NotFoundError.of("model", model, names)
+        chosen = [model] if model else names
+        found = {name: versions(services.metadata, name)[::-1] for name in chosen}
+        pointers = {name: aliases(services.metadata, name) for name in chosen}
+        now = services.clock.now()
+    rows = [_row(version, pointers[name], now) for name in chosen for version in found[name]]
+    columns = ["version", "alias", "candidate", "validation", "test", "gates", "engine", "made"]
+    empty = "No version yet. Train one with 'penstock train MODEL'."
+    shown = table(columns, rows, right=["validation", "test"]) if rows else empty
+    value = [{"aliases": pointers[name], "versions": found[name]} for name in chosen]
+    screen.show(value, shown)
+
+
+def show(screen: Screen, version: str = VERSION) -> None:
+    """Show one version."""
+    with open_services(screen.home) as services:
+        name = version if "@" in version else f"{version}@champion"
+        found = find_version(services.metadata, name)
+        pointers = aliases(services.metadata, found.model)
+        now = services.clock.now()
+    facts = [
+        ("version", found.label),
+        ("alias", _aliases_of(found, pointers) or "-"),
+        ("candidate", found.candidate),
+        ("made", ago(found.created_at, now)),
+        ("run", found.run_id),
+        ("dataset", found.dataset_id),
+        ("engine", f"{found.engine or 'not packaged'}  {found.engine_reason}".strip()),
+        ("parameters", pairs(found.params) or "-"),
+    ]
+    metrics = [(name, number(value)) for name, value in sorted(found.metrics.items())]
+    gates = [(_verdict(v.passed), v.gate, v.reason) for v in found.verdicts]
+    screen.show(
+        {"version": found, "aliases": pointers},
+        table(["", ""], facts),
+        table(["metric", "value"], metrics, title="Metrics", right=["value"]),
+        table(["", "gate", "why"], gates, title="Gates") if gates else "",
+        f"[dim]penstock lineage {found.label}[/]",
+    )
+
+
+def promote(screen: Screen, version: str = VERSION) -> None:
+    """Make a version the champion."""
+    with open_services(screen.home) as services:
+        found = find_version(services.metadata, version)
+        after = promote_version(services, found.model, found.version)
+    previous = f"; version {after.previous} is previous" if after.previous else ""
+    screen.show(after, f"[green]✓[/] {found.label} is champion{previous}.")
+
+
+def _row(version: ModelVersion, pointers: Aliases, now: datetime) -> Sequence[object]:
+    metric = next((n.partition(".")[2] for n in version.metrics if n.startswith("test.")), "")
+    chosen = "roc_auc" if "test.roc_auc" in version.metrics else metric
+    passed = sum(verdict.passed for verdict in version.verdicts)
+    gates = f"{passed} of {len(version.verdicts)}" if version.verdicts else "-"
+    return (
+        version.label,
+        _aliases_of(version, pointers) or ("ready" if version.ready else "-"),
+        version.candidate,
+        f"{chosen} {number(version.metrics.get(f'validation.{chosen}'))}",
+        number(version.metrics.get(f"test.{chosen}")),
+        gates,
+        version.engine or "-",
+        ago(version.created_at, now),
+    )
+
+
+def _aliases_of(version: ModelVersion, pointers: Aliases) -> str:
+    return ", ".join(name for name in ALIASES if getattr(pointers, name) == version.version)
+
+
+def _verdict(passed: bool) -> str:
+    return "passed" if passed else "refused"

@@ -1,0 +1,192 @@
+"""The command that asks for a prediction: of the serving process, or in this one without any."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import httpx
+import msgspec
+import typer
+
+from penstock.errors import (
+    AccessError,
+    ConflictError,
+    InputError,
+    NotFoundError,
+    NotReadyError,
+    PenstockError,
+    StateError,
+    UnavailableError,
+    nearest,
+)
+from penstock.plan import Catalogue
+from penstock.runtime import living_processes, open_services
+from penstock.scoring import Ask, Fleet, build_fleet, read_target
+from penstock.spec import DType
+
+from .failures import UsageError
+from .humanise import moment, number, span
+from .screen import Screen, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.records import Score
+    from penstock.runtime import LocalServices
+    from penstock.spec import Deployment
+
+__all__ = ["predict"]
+
+TIMEOUT_S = 30.0
+US = 1e6
+KINDS: Mapping[str, type[PenstockError]] = {
+    "access": AccessError,
+    "conflict": ConflictError,
+    "input": InputError,
+    "not_found": NotFoundError,
+    "not_ready": NotReadyError,
+    "state": StateError,
+    "unavailable": UnavailableError,
+}
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """What is asked: an entity's key with a time, or features."""
+
+    key: str | int | None
+    at_us: int
+    features: Mapping[str, float | None]
+
+
+def predict(
+    screen: Screen,
+    deployment: str = typer.Argument(help="The deployment."),
+    key: str = typer.Option("", "--key", help="The entity's key; its features are looked up."),
+    at: str = typer.Option("", "--at", help="Time of the features, with its zone; now otherwise."),
+    feature: list[str] = typer.Option(
+        [], "--feature", help="NAME=VALUE; all the model's features, in place of --key."
+    ),
+) -> None:
+    """Ask for one prediction."""
+    if bool(key) == bool(feature):
+        raise UsageError("Give either --key, or --feature for every feature of the model.")
+    with open_services(screen.home) as services:
+        declared = Catalogue.load(services.metadata).deployment(deployment)
+        wanted = _wanted(declared, key, at, feature)
+        address = _serving(services)
+        if address:
+            found = _over_http(services, address, deployment, wanted)
+        else:
+            found = _in_process(services, deployment, wanted)
+    rows = [(name, _cell(name, value)) for name, value in found.items() if value not in (None, "")]
+    screen.show(found, table(["", ""], rows))
+
+
+def _wanted(declared: Deployment, key: str, at: str, features: Sequence[str]) -> _Wanted:
+    dtype = declared.model.dataset.spine.entity.dtype
+    if key and dtype == DType.INT64 and not key.lstrip("-").isdecimal():
+        raise UsageError(f"--key {key!r}: the entity's key is a whole number.", key=key)
+    typed: str | int | None = (int(key) if dtype == DType.INT64 else key) if key else None
+    return _Wanted(typed, _time_us(at) if at else 0, dict(_pair(word) for word in features))
+
+
+def _pair(word: str) -> tuple[str, float | None]:
+    name, _, value = word.partition("=")
+    try:
+        return name.strip(), None if value.strip() in {"", "null"} else float(value)
+    except ValueError:
+        raise UsageError(f"--feature {word!r}: write NAME=NUMBER, or NAME=null.") from None
+
+
+def _time_us(text: str) -> int:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"--at {text!r} is no time. Write it like 2024-03-01T12:00:00Z.") from None
+    if at.tzinfo is None:
+        raise UsageError(f"--at {text!r} has no time zone. Add Z for UTC.")
+    return round(at.timestamp() * US)
+
+
+def _serving(services: LocalServices) -> str:
+    """Where a serving process answers; empty when none runs."""
+    found = living_processes(services, kind="serve")
+    return next((process.address for process in found if process.address), "")
+
+
+def _over_http(
+    services: LocalServices, address: str, deployment: str, wanted: _Wanted
+) -> dict[str, object]:
+    entity = Catalogue.load(services.metadata).deployment(deployment).model.dataset.spine.entity
+    body: dict[str, object] = {"features": dict(wanted.features)}
+    if wanted.key is not None:
+        body = {"entity": {entity.name: wanted.key}}
+    if wanted.at_us:
+        body["at"] = f"{moment(wanted.at_us).replace(' ', 'T')}Z"
+    headers = {"Authorization": f"Bearer {services.layout.token.read_text().strip()}"}
+    url = f"{address}/v1/deployments/{deployment}/predict"
+    try:
+        # The certificate is this machine's own; the address is loopback or was configured.
+        answer = httpx.post(url, json=body, headers=headers, timeout=TIMEOUT_S, verify=False)  # noqa: S501
+    except httpx.HTTPError as error:
+        raise UnavailableError(
+            f"The serving process at {address} does not answer: {error}. See 'penstock status'.",
+            address=address,
+        ) from error
+    said: dict[str, object] = answer.json()
+    if answer.is_success:
+        return said
+    fault = said.get("error")
+    kind, message = (
+        (fault.get("kind"), fault.get("message")) if isinstance(fault, dict) else ("", said)
+    )
+    raise KINDS.get(str(kind), UnavailableError)(str(message), status=answer.status_code)
+
+
+def _in_process(services: LocalServices, deployment: str, wanted: _Wanted) -> dict[str, object]:
+    """Load the deployment, ask it once, and log the score like a serving process does."""
+    nothing = Fleet()
+    fleet = build_fleet(services, nothing, read_target(services.metadata, nothing.target))
+    try:
+        endpoint = fleet.endpoints[deployment]
+        values = None
+        if wanted.key is None and endpoint.champion is not None:
+            values = _ordered(endpoint.champion.features, wanted.features)
+        ask = Ask(services.clock.now_us(), key=wanted.key, at_us=wanted.at_us, values=values)
+        score = asyncio.run(endpoint.score(ask))
+    finally:
+        fleet.close()
+    return _shown(score)
+
+
+def _ordered(names: Sequence[str], given: Mapping[str, float | None]) -> tuple[float | None, ...]:
+    missing = [name for name in names if name not in given]
+    unknown = [name for name in given if name not in names]
+    if missing or unknown:
+        faults = [f"--feature {name} is missing" for name in missing]
+        faults += [f"{name!r} is no feature. {nearest(name, names)}" for name in unknown]
+        raise InputError("; ".join(faults), missing=missing, unknown=unknown)
+    return tuple(given[name] for name in names)
+
+
+def _shown(score: Score) -> dict[str, object]:
+    return {
+        "prediction_id": score.prediction_id,
+        "prediction": score.prediction,
+        "version": f"{score.model}@{score.version}",
+        "route": score.route,
+        "as_of": moment(score.at_us),
+        "took": span(score.duration_us / US),
+        "reason": score.reason,
+    }
+
+
+def _cell(name: str, value: object) -> str:
+    if isinstance(value, float):
+        return number(value, 6)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_cell(name, item)}" for key, item in value.items())
+    return str(value)

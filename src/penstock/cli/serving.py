@@ -1,0 +1,85 @@
+"""The commands about deployments: deploy, rollback, score."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from penstock.control import score_run
+from penstock.deployment import deploy as deploy_version
+from penstock.deployment import rollback as roll_back
+from penstock.plan import Catalogue
+from penstock.runtime import open_services
+
+from .failures import UsageError
+from .follow import follow, output_of
+from .humanise import pairs, plural
+
+if TYPE_CHECKING:
+    from penstock.deployment import Deployed
+
+    from .screen import Screen
+
+__all__ = ["deploy", "rollback", "score"]
+
+DEPLOYMENT = typer.Argument(help="The deployment.")
+
+
+def deploy(
+    screen: Screen,
+    deployment: str = DEPLOYMENT,
+    version: str = typer.Option(
+        "", "--version", help="The version, as 3 or MODEL@3; the newest that is ready otherwise."
+    ),
+) -> None:
+    """Put a version behind a deployment."""
+    number = _number(version)
+    with open_services(screen.home) as services, screen.progress("deploy") as report:
+        report(deployment, 0.0)
+        done = deploy_version(services, deployment, version=number)
+    screen.show(done, *_said(done))
+
+
+def rollback(screen: Screen, deployment: str = DEPLOYMENT) -> None:
+    """Bring the previous version back."""
+    with open_services(screen.home) as services:
+        done = roll_back(services, deployment)
+    screen.show(done, *_said(done))
+
+
+def score(screen: Screen, deployment: str = DEPLOYMENT) -> None:
+    """Score every new row of the spine."""
+    with open_services(screen.home) as services:
+        Catalogue.load(services.metadata).deployment(deployment)
+        run_id = f"score-{services.ids.new()}"
+        run = follow(screen, services, score_run(run_id, deployment))
+    done = output_of(run, "score")
+    screen.show({"run_id": run_id, **done}, f"[green]✓[/] scored {deployment}: {pairs(done)}")
+
+
+def _number(text: str) -> int | None:
+    if not text:
+        return None
+    word = text.rpartition("@")[2]
+    if not word.isdecimal():
+        raise UsageError(f"--version {text!r} is no version; write 3 or MODEL@3.", version=text)
+    return int(word)
+
+
+def _said(done: Deployed) -> list[str]:
+    what = "answers" if done.changed else "answers as before"
+    where = (
+        f"; {plural(done.processes, 'serving process')}"
+        if done.processes == 1
+        else (
+            f"; {done.processes} serving processes have it"
+            if done.processes
+            else "; no serving process runs"
+        )
+    )
+    previous = f"; version {done.previous} is previous" if done.previous else ""
+    return [
+        f"[green]✓[/] {done.model}@{done.version} {what} on {done.deployment}{previous}{where}.",
+        f"  Engine: {done.engine}. {done.engine_reason}",
+    ]

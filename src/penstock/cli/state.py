@@ -1,0 +1,153 @@
+"""The commands that look at a whole project: status and doctor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from penstock.plan import Catalogue
+from penstock.records import AppliedProject, Batch, Incident, ServingStatus
+from penstock.registry import aliases, versions
+from penstock.runtime import living_processes, open_services
+from penstock.spec import Deployment, Model, Source
+
+from .checks import examine
+from .failures import FAILED
+from .humanise import ago, count
+from .screen import table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from penstock.runtime import LocalServices
+
+    from .checks import Verdict
+    from .screen import Screen
+
+__all__ = ["doctor", "status"]
+
+COUNTS = ("read", "stored", "quarantined", "duplicates")
+SIGNS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failed": "[red]✗[/]"}
+INCIDENTS, RUNS = 5, 5
+
+
+def status(screen: Screen) -> None:
+    """Show the project at a glance."""
+    with open_services(screen.home) as services:
+        project = services.metadata.read(AppliedProject, "project")
+        found: dict[str, Sequence[Sequence[object]]] = {
+            "sources": _sources(services),
+            "models": _models(services),
+            "deployments": _deployments(services),
+            "incidents": _incidents(services),
+            "runs": _runs(services),
+            "processes": _processes(services),
+        }
+    columns = {
+        "sources": ["source", "batches", *COUNTS, "last"],
+        "models": ["model", "versions", "champion", "candidate", "previous"],
+        "deployments": ["deployment", "answers", "serving at"],
+        "incidents": ["incident", "version", "state", "opened", "done"],
+        "runs": ["run", "pipeline", "about", "state", "began"],
+        "processes": ["process", "pid", "address", "since"],
+    }
+    numbers = ["batches", *COUNTS, "versions", "champion", "candidate", "previous", "pid"]
+    shown = [
+        table(columns[name], rows, title=name.capitalize(), right=numbers)
+        for name, rows in found.items()
+        if rows
+    ]
+    value = {
+        name: [dict(zip(columns[name], row, strict=True)) for row in rows]
+        for name, rows in found.items()
+    }
+    title = "Nothing is applied yet; run 'penstock apply'."
+    if project is not None:
+        title = f"[bold]{project.name}[/] revision {project.revision}, by {project.applied_by}"
+    screen.show({"project": project, **value}, title, *shown)
+
+
+def doctor(screen: Screen) -> None:
+    """Check everything."""
+    with open_services(screen.home) as services:
+        found = examine(services)
+    shown = table(["", "check", "found", "what to do"], [])
+    for verdict in found:
+        shown.add_row(SIGNS[verdict.state], verdict.check, verdict.found, verdict.remedy)
+    screen.show(found, shown, _sum(found))
+    if any(verdict.state == "failed" for verdict in found):
+        raise typer.Exit(FAILED)
+
+
+def _sum(found: Sequence[Verdict]) -> str:
+    failed = sum(verdict.state == "failed" for verdict in found)
+    warned = sum(verdict.state == "warning" for verdict in found)
+    if not failed and not warned:
+        return "[green]All is well.[/]"
+    return f"{failed} failed, {warned} to look at, {len(found) - failed - warned} well."
+
+
+def _sources(services: LocalServices) -> list[list[object]]:
+    now = services.clock.now()
+    rows: list[list[object]] = []
+    for source in Catalogue.load(services.metadata).all(Source):
+        where = {"source": source.name}
+        batches = services.metadata.find(Batch, where=where, newest_first=True)
+        counts = [count(sum(int(getattr(batch, name)) for batch in batches)) for name in COUNTS]
+        last = ago(batches[0].arrived_at if batches else None, now)
+        rows.append([source.name, count(len(batches)), *counts, last])
+    return rows
+
+
+def _models(services: LocalServices) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for model in Catalogue.load(services.metadata).all(Model):
+        pointers = aliases(services.metadata, model.name)
+        numbers = (pointers.champion, pointers.candidate, pointers.previous)
+        found = len(versions(services.metadata, model.name))
+        rows.append([model.name, found, *(number or "-" for number in numbers)])
+    return rows
+
+
+def _deployments(services: LocalServices) -> list[list[object]]:
+    living = {process.process_id for process in living_processes(services, kind="serve")}
+    serving = [one for one in services.metadata.find(ServingStatus) if one.process_id in living]
+    rows: list[list[object]] = []
+    for deployment in Catalogue.load(services.metadata).all(Deployment):
+        champion = aliases(services.metadata, deployment.model.name).champion
+        answers = f"{deployment.model.name}@{champion}" if champion else "nobody yet"
+        route = f"{deployment.name}/champion"
+        where = [one.address for one in serving if route in one.versions]
+        rows.append([deployment.name, answers, ", ".join(where) or "-"])
+    return rows
+
+
+def _incidents(services: LocalServices) -> list[list[object]]:
+    now = services.clock.now()
+    found = services.metadata.find(Incident, newest_first=True, limit=INCIDENTS)
+    return [
+        [one.incident_id, one.version, one.state, ago(one.opened_at, now), _done(one)]
+        for one in found
+    ]
+
+
+def _done(incident: Incident) -> str:
+    return "; ".join(f"{action}: {outcome}" for action, outcome in incident.actions.items())
+
+
+def _runs(services: LocalServices) -> list[list[object]]:
+    now: datetime = services.clock.now()
+    return [
+        [run.run_id, run.pipeline, run.subject, run.state, ago(run.created_at, now)]
+        for run in services.workflows.runs(limit=RUNS)
+    ]
+
+
+def _processes(services: LocalServices) -> list[list[object]]:
+    now = services.clock.now()
+    return [
+        [one.kind, one.process_id, one.address or "-", ago(one.started_at, now)]
+        for one in living_processes(services)
+    ]

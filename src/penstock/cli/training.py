@@ -1,0 +1,90 @@
+"""The command that trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from penstock.control import train_run
+from penstock.errors import GateError
+from penstock.plan import Catalogue
+from penstock.records import ModelVersion
+from penstock.registry import aliases
+from penstock.runtime import open_services
+
+from .follow import follow
+from .humanise import number
+from .screen import Screen, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["train"]
+
+
+def train(
+    screen: Screen,
+    model: str = typer.Argument(help="The model."),
+    promote: bool = typer.Option(
+        None,
+        "--promote/--no-promote",
+        help="Whether the version that passes the gates is deployed; only a first one otherwise.",
+    ),
+) -> None:
+    """Train, evaluate, and let the gates decide."""
+    with open_services(screen.home) as services:
+        declared = Catalogue.load(services.metadata).model(model)
+        run_id = f"train-{services.ids.new()}"
+        follow(screen, services, train_run(run_id, model, promote=promote))
+        found = services.metadata.find(ModelVersion, where={"model": model, "run_id": run_id})
+        pointers = aliases(services.metadata, model)
+    value = {"run_id": run_id, "versions": found, "aliases": pointers}
+    shown = [_candidates(found, declared.select.metric), *_gates(found)]
+    ready = next((version for version in found if version.ready), None)
+    if ready is None:
+        screen.show(value, *shown)
+        raise _refused(found, run_id)
+    role = "champion" if pointers.champion == ready.version else "candidate"
+    hint = (
+        ""
+        if role == "champion"
+        else f" Deploy it with 'penstock deploy' or 'penstock models promote {ready.label}'."
+    )
+    screen.show(value, *shown, f"[green]✓[/] {ready.label} passed its gates and is {role}.{hint}")
+
+
+def _candidates(found: list[ModelVersion], metric: str) -> Table:
+    others = sorted({name.partition(".")[2] for v in found for name in v.metrics} - {metric})
+    columns = ["version", "candidate", f"validation {metric}", f"test {metric}"]
+    columns += [f"test {name}" for name in others]
+    rows = [
+        (
+            f"{version.label}{' *' if version.selected else ''}",
+            version.candidate,
+            number(version.metrics.get(f"validation.{metric}")),
+            number(version.metrics.get(f"test.{metric}")),
+            *(number(version.metrics.get(f"test.{name}")) for name in others),
+        )
+        for version in found
+    ]
+    return table(columns, rows, title="Candidates (* chosen on validation)", right=columns[2:])
+
+
+def _gates(found: list[ModelVersion]) -> list[Table]:
+    rows = [
+        ("✓" if verdict.passed else "✗", verdict.gate, verdict.reason)
+        for version in found
+        for verdict in version.verdicts
+    ]
+    return [table(["", "gate", "why"], rows, title="Gates")] if rows else []
+
+
+def _refused(found: list[ModelVersion], run_id: str) -> GateError:
+    why = [v.reason for one in found for v in one.verdicts if not v.passed]
+    lines = "".join(f"\n  - {reason}" for reason in why)
+    return GateError(
+        f"No candidate of {run_id} is ready; whoever answered goes on answering.{lines}\n"
+        "Train on more data, other features or candidates, or lower the gate.",
+        run_id=run_id,
+    )

@@ -9,7 +9,7 @@
         a row per word  of the states, float64
 
 All words are 8 bytes, little-endian; a row has one word per tile. Tiles without events are not
-there.
+there; the one with the newest event always is.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def check(program: Program, value: bytes, header: bytes) -> tuple[int, ...]:
     words = COUNTS_AT + groups
     for group, tiles in zip(program.groups, counts, strict=True):
         words += tiles * (1 + group.width)
-    if min(counts) < 0 or words * WORD_BYTES != len(value):
+    if min(counts) < 1 or words * WORD_BYTES != len(value):
         raise _refusal("its length does not fit what it says it holds")
     return counts
 

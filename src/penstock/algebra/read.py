@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FEW", "ValueReader", "as_of"]
 
-FEW = 8
+FEW = 16
 """Up to this many values are read one by one: numpy costs more per call than it saves."""
 
 NULL = nan
@@ -104,18 +104,18 @@ class ValueReader:
         if value is None:
             return result
         counts = check(self._program, value, self._header)
-        view = memoryview(value)
-        ints, floats = view.cast("q"), view.cast("d")
+        ints, floats = memoryview(value).cast("q"), np.frombuffer(value, np.float64)
         place = COUNTS_AT + len(counts)
-        for group, tiles in zip(self._program.groups, counts, strict=True):
-            past = place + tiles
-            for window in group.windows:
-                wanted = first_tile(as_of_us, window.over_us, group.hop_us)
-                low = bisect_left(ints, wanted, place, past)
-                if low < past:
-                    run = _Run(ints, floats, low, past - low, tiles)
-                    _read_window(group, window, run, result)
-            place = past + group.width * tiles
+        with np.errstate(all="ignore"):
+            for group, tiles in zip(self._program.groups, counts, strict=True):
+                past = place + tiles
+                for window in group.windows:
+                    wanted = first_tile(as_of_us, window.over_us, group.hop_us)
+                    low = bisect_left(ints, wanted, place, past)
+                    if low < past:
+                        run = _Run(floats, low, past - low, tiles)
+                        _read_window(group, window, run, result)
+                place = past + group.width * tiles
         return result
 
 
@@ -123,23 +123,21 @@ class _Run(NamedTuple):
     """A window's run of tiles in a value.
 
     Attributes:
-        ints: The value's words as int64.
-        floats: The value's words as float64.
+        words: The value's words.
         low: The word with the index of the first tile.
         size: Number of tiles in the run.
         step: Words from one row to the next.
     """
 
-    ints: memoryview[int]
-    floats: memoryview[float]
+    words: FloatArray
     low: int
     size: int
     step: int
 
-    def row(self, number: int) -> Sequence[float]:
+    def row(self, number: int) -> FloatArray:
         """The run's part of a row of states."""
         start = self.low + (1 + number) * self.step
-        return self.floats[start : start + self.size].tolist()
+        return self.words[start : start + self.size]
 
 
 def _read_window(group: Group, window: Window, run: _Run, result: list[float]) -> None:
@@ -151,33 +149,30 @@ def _read_window(group: Group, window: Window, run: _Run, result: list[float]) -
 
 
 def _sum(run: _Run, row: int) -> float:
-    return sum(run.row(row))
+    return float(np.add.reduce(run.row(row)))
 
 
 def _min(run: _Run, row: int) -> float:
-    return min(run.row(row))
+    return float(np.minimum.reduce(run.row(row)))
 
 
 def _max(run: _Run, row: int) -> float:
-    return max(run.row(row))
+    return float(np.maximum.reduce(run.row(row)))
 
 
 def _last(run: _Run, row: int) -> float:
-    start = run.low + (1 + row) * run.step
-    times = run.ints[start : start + run.size].tolist()
-    newest = max(times)
-    return run.floats[start + run.step + times.index(newest)] if newest > NEVER_US else NULL
+    times = run.row(row).view(np.int64)
+    newest = int(times.argmax())
+    return float(run.row(row + 1)[newest]) if times[newest] > NEVER_US else NULL
 
 
 def _std(run: _Run, row: int) -> float:
-    count, mean, squares = (np.array(run.row(row + word)) for word in range(3))
-    total = float(count.sum())
+    count, mean, squares = run.row(row), run.row(row + 1), run.row(row + 2)
+    total = float(np.add.reduce(count))
     if total < 2:  # noqa: PLR2004 - no deviation of a single value
         return NULL
-    with np.errstate(all="ignore"):
-        away = mean - float(count @ mean) / total
-        spread = float(squares.sum()) + float(count @ (away * away))
-    return sqrt(spread / (total - 1))
+    away = mean - float(count @ mean) / total
+    return sqrt((float(np.add.reduce(squares)) + float(count @ (away * away))) / (total - 1))
 
 
 def _itself(total: float) -> float:
@@ -201,19 +196,31 @@ def _read_group(
     group: Group, tiles: Tiles, known: IntArray, as_of_us: IntArray, result: FloatArray
 ) -> None:
     """Read a group's features of many entities; ``known`` says the result's row of each."""
-    entities = np.arange(len(known))
-    past = np.searchsorted(tiles.codes, entities, side="right")
+    if not len(known):
+        return
+    rows = [slice(slot.row, slot.row + slot.state.width) for slot in group.slots]
+    reducers = [
+        slot.state.reducer(tiles.words[row]) for slot, row in zip(group.slots, rows, strict=True)
+    ]
+    past = np.cumsum(np.bincount(tiles.codes, minlength=len(known)))
+    search = _search(tiles, past)
     for window in group.windows:
-        oldest = first_tile(as_of_us, window.over_us, group.hop_us)
-        outside = (tiles.index < oldest[tiles.codes]).astype(np.int64)
-        low = np.searchsorted(tiles.codes, entities) + np.bincount(
-            tiles.codes, weights=outside, minlength=len(known)
-        ).astype(np.int64)
-        merged: dict[int, Words] = {}
-        for index in window.slots:
-            slot = group.slots[index]
-            words = tiles.words[slot.row : slot.row + slot.state.width]
-            merged[index] = slot.state.reducer(words)(low, past)
+        low = search(first_tile(as_of_us, window.over_us, group.hop_us))
+        merged = {index: reducers[index](low, past) for index in window.slots}
         for reading in window.readings:
             states = [merged[index] for index in reading.slots]
             result[known, reading.feature] = finish(reading.op, states)
+
+
+def _search(tiles: Tiles, past: IntArray) -> Callable[[IntArray], IntArray]:
+    """A function of one index per entity: the place of the entity's first tile at or after it.
+
+    Entity and index become one whole number. The index counts from the entity's first tile, since
+    the entities' tiles can lie far apart; every entity has a tile.
+    """
+    first = tiles.index[np.concatenate([[0], past[:-1]])]
+    since = tiles.index - first[tiles.codes]
+    span = int(since.max()) + 2
+    keys = tiles.codes * span + since
+    entities = np.arange(len(past)) * span
+    return lambda index: np.searchsorted(keys, entities + np.clip(index - first, 0, span - 1))

@@ -41,12 +41,10 @@ def reduce_runs(
     Args:
         ufunc: The reduction, such as ``np.add``.
         padded: The values, and one more that no run includes.
-        low: Start of each run.
+        low: Start of each run; at least one.
         high: End of each run, not in it itself; not below its start.
         zero: The result for an empty run.
     """
-    if not len(low):
-        return np.empty(0)
     bounds = np.empty(2 * len(low), dtype=np.int64)
     bounds[0::2], bounds[1::2] = low, high
     result = ufunc.reduceat(padded[: int(high.max()) + 1], bounds)[0::2]

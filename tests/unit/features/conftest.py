@@ -1,0 +1,98 @@
+"""What the tests of the feature stage share: real tables, a real online store, real locks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+from penstock.adapters.delta import DeltaTables
+from penstock.adapters.files import FileLocks
+from penstock.adapters.lmdb import LmdbOnlineStore
+from penstock.features import RefreshResult, refresh
+from penstock.ports import Locks, OnlineStore, Tables
+from penstock.spec import DType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from penstock.spec import FeatureView, Source
+
+POLARS: Mapping[DType, pl.DataType] = {
+    DType.STRING: pl.String(),
+    DType.FLOAT64: pl.Float64(),
+    DType.INT64: pl.Int64(),
+    DType.BOOLEAN: pl.Boolean(),
+    DType.TIMESTAMP: pl.Datetime("us", "UTC"),
+}
+
+
+@dataclass
+class World:
+    """The ports of the stage over one folder."""
+
+    tables: Tables
+    online: OnlineStore
+    locks: Locks
+    batches: int = 0
+
+    def ingest(self, source: Source, records: Sequence[Mapping[str, object]]) -> None:
+        """Append records as the next raw batch, as the ingestion does."""
+        self.batches += 1
+        columns = {
+            name: pl.Series([record.get(name) for record in records], dtype=pl.Int64).cast(
+                POLARS[dtype]
+            )
+            if dtype == DType.TIMESTAMP
+            else pl.Series([record.get(name) for record in records], dtype=POLARS[dtype])
+            for name, dtype in source.schema.items()
+        }
+        frame = pl.DataFrame(columns).with_columns(
+            pl.lit(self.batches, dtype=pl.Int64).alias("_batch"),
+            pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"),
+            pl.lit(f"batch-{self.batches}").alias("_batch_id"),
+            pl.lit(datetime(2026, 1, 1, tzinfo=UTC)).dt.cast_time_unit("us").alias("_arrived_at"),
+        )
+        name = f"raw/{source.name}"
+        self.tables.append(name, frame, app=name, number=self.batches)
+
+    def refresh(self, view: FeatureView) -> RefreshResult:
+        """Bring new batches to the online store."""
+        return refresh(self.tables, self.online, self.locks, view)
+
+
+def open_world(folder: Path) -> World:
+    """Open the ports over a folder."""
+    return World(
+        tables=DeltaTables(folder / "tables"),
+        online=LmdbOnlineStore(folder / "online"),
+        locks=FileLocks(folder / "locks"),
+    )
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """The stage's ports over an empty folder."""
+    opened = open_world(tmp_path)
+    yield opened
+    opened.online.close()
+    opened.tables.close()
+
+
+@pytest.fixture
+def new_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], World]]:
+    """Opens the ports over another empty folder with each call."""
+    opened: list[World] = []
+
+    def another() -> World:
+        opened.append(open_world(tmp_path_factory.mktemp("world")))
+        return opened[-1]
+
+    yield another
+    for each in opened:
+        each.online.close()
+        each.tables.close()

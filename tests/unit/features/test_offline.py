@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from penstock.errors import InputError, NotFoundError, NotReadyError
+from penstock.features import point_in_time
+from penstock.spec import Aggregate, DType, Entity, FeatureView
+from penstock.testing.oracle import naive_feature, naive_tolerance
+from penstock.testing.strategies import feature_views, histories, source, times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.unit.features.conftest import World
+
+HOUR_US = 3_600_000_000
+VIEW = FeatureView(
+    name="v",
+    source=source("1h"),
+    features=(
+        Aggregate(op="count", over="1h", name="n"),
+        Aggregate(op="last", column="x", name="x"),
+        Aggregate(op="sum", column="x", over="6h", name="total"),
+    ),
+)
+
+
+def spine_of(*rows: tuple[str | None, int]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "row": range(len(rows)),
+            "key": [key for key, _ in rows],
+            "at": pl.Series([at for _, at in rows], dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
+        },
+        schema_overrides={"key": pl.String},
+    )
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    feature_views(),
+    histories(),
+    st.integers(1, 3),
+    st.lists(st.tuples(st.sampled_from(["a", "b", "z"]), times()), max_size=8),
+)
+def test_frames_hold_what_the_oracle_says(
+    new_world: Callable[[], World],
+    view: FeatureView,
+    records: list[dict[str, object]],
+    parts: int,
+    points: list[tuple[str, int]],
+) -> None:
+    world = new_world()
+    for record in records:  # raw tables hold no infinity
+        record |= {name: None for name in ("x", "y") if str(record[name]) in {"nan", "inf", "-inf"}}
+    size = len(records) // parts + 1
+    for start in range(0, size * parts, size):
+        world.ingest(view.source, records[start : start + size])
+    frame = point_in_time(world.tables, [view], spine_of(*points))
+    assert frame["row"].to_list() == list(range(len(points)))
+    for (key, at_us), row in zip(points, frame.iter_rows(named=True), strict=True):
+        own = [record for record in records if record["key"] == key]
+        for name, feature in zip(view.names, view.features, strict=True):
+            naive = naive_feature(view, feature, own, at_us)
+            if naive is None:
+                assert row[name] is None
+            else:
+                assert abs(row[name] - naive) <= naive_tolerance(view, feature, own, at_us)
+
+
+def test_rows_stay_as_they_are_and_events_count_when_they_are_known(world: World) -> None:
+    world.ingest(VIEW.source, [{"key": "a", "ts": 0, "x": 1.5}, {"key": "a", "ts": HOUR_US}])
+    spine = spine_of(
+        ("a", HOUR_US), ("b", HOUR_US), ("a", HOUR_US - 1), ("a", HOUR_US), (None, 0),
+        ("a", 2 * HOUR_US), ("a", 9 * HOUR_US),
+    )  # fmt: skip
+    frame = point_in_time(world.tables, [VIEW], spine)
+    assert frame.drop("v.n", "v.x", "v.total").equals(spine)
+    assert frame.schema["v.n"] == pl.Int64
+    assert frame.schema["v.x"] == frame.schema["v.total"] == pl.Float64
+    assert frame["v.n"].to_list() == [1, 0, 0, 1, 0, 1, 0]
+    assert frame["v.x"].to_list() == [1.5, None, None, 1.5, None, 1.5, 1.5]
+    assert frame["v.total"].to_list() == [1.5, 0, 0, 1.5, 0, 1.5, 0]
+    assert point_in_time(world.tables, [VIEW], spine[:0]).columns == frame.columns
+
+
+def test_a_pinned_version_and_a_last_batch_leave_later_records_out(world: World) -> None:
+    world.ingest(VIEW.source, [{"key": "a", "ts": 0, "x": 1.0}])
+    pinned = world.tables.version("raw/readings")
+    assert pinned is not None
+    world.ingest(VIEW.source, [{"key": "a", "ts": 0, "x": 2.0}])
+    spine = spine_of(("a", HOUR_US))
+
+    def last(**options: dict[str, int]) -> list[float | None]:
+        return point_in_time(world.tables, [VIEW], spine, **options)["v.x"].to_list()
+
+    assert last() == last(versions={"raw/other": 0}) == last(batches={"w": 0}) == [2.0]
+    assert last(versions={"raw/readings": pinned}) == [1.0]
+    assert last(batches={"v": 1}) == [1.0]
+    assert last(batches={"v": 0}) == [None]
+    with pytest.raises(NotFoundError):
+        last(versions={"raw/readings": 99})
+
+
+def test_several_views_and_whole_number_keys(world: World) -> None:
+    numbered = msgspec.structs.replace(
+        source(),
+        name="numbered",
+        entity=Entity(name="key", dtype=DType.INT64),
+        schema={**source().schema, "key": DType.INT64},
+    )
+    views = [
+        FeatureView(name="p", source=numbered, features=(Aggregate(op="count", name="n"),)),
+        FeatureView(
+            name="q", source=numbered, features=(Aggregate(op="max", column="x", name="m"),)
+        ),
+    ]
+    world.ingest(numbered, [{"key": 7, "ts": 0, "x": 4.0}, {"key": 8, "ts": 0}])
+    spine = spine_of(("a", 0), ("a", 0)).with_columns(key=pl.Series([7, 9]))
+    frame = point_in_time(world.tables, views, spine)
+    assert frame.select("p.n", "q.m").rows() == [(1, 4.0), (0, None)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (pl.col("at").alias("when"), "no column 'at'"),
+        (pl.col("at").dt.replace_time_zone(None), "Make it Datetime"),
+        (pl.col("at").cast(pl.Int64), "Make it Datetime"),
+        (pl.lit(None, dtype=pl.Datetime("us", "UTC")).alias("at"), "null in 1 rows"),
+        (pl.col("key").alias("keys"), "no column 'key'.*Did you mean 'keys'"),
+        (pl.lit(3).alias("key"), "is Int32.*Cast it"),
+        (pl.lit(1).alias("v.n"), r"\['v.n'\] already"),
+    ],
+)
+def test_a_spine_that_does_not_fit_is_refused(world: World, change: pl.Expr, message: str) -> None:
+    spine = spine_of(("a", 0)).with_columns(change)
+    if "no column" in message:
+        spine = spine.drop("key" if "'key'" in message else "at")
+    with pytest.raises(InputError, match=message):
+        point_in_time(world.tables, [VIEW], spine)
+
+
+def test_other_units_and_zones_of_the_spine_are_taken(world: World) -> None:
+    world.ingest(VIEW.source, [{"key": "a", "ts": 0, "x": 1.0}])
+    at = datetime(1970, 1, 1, 1, tzinfo=UTC)
+    spine = pl.DataFrame({"key": ["a"], "at": [at]}).with_columns(
+        pl.col("at").dt.convert_time_zone("Asia/Tokyo").dt.cast_time_unit("ms")
+    )
+    assert point_in_time(world.tables, [VIEW], spine)["v.n"].to_list() == [1]
+
+
+def test_a_source_without_records_says_what_to_run(world: World) -> None:
+    with pytest.raises(NotReadyError, match="penstock ingest readings"):
+        point_in_time(world.tables, [VIEW], spine_of(("a", 0)))

@@ -29,7 +29,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         unit: Unit of both values; ``1/s`` is better when greater, all others when smaller.
         baseline: The baseline's value; none where the budget is absolute.
         baseline_name: What the baseline is.
-        budget: Bound on ``ours / baseline``, or on ``ours`` where there is no baseline.
+        budget: Bound on ``ours / baseline``, or on ``ours`` where it is absolute.
+        absolute: Whether the budget is on ``ours`` although there is a baseline.
         spread: Smallest and greatest of the runs.
         note: What a reader should know.
     """
@@ -40,6 +41,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     baseline: float | None = None
     baseline_name: str = ""
     budget: float | None = None
+    absolute: bool = False
     spread: tuple[float, float] | None = None
     note: str = ""
 
@@ -53,7 +55,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the budget holds; none without a budget."""
         if self.budget is None:
             return None
-        value = self.ours if self.ratio is None else self.ratio
+        value = self.ours if self.ratio is None or self.absolute else self.ratio
         return value >= self.budget if self.unit == "1/s" else value <= self.budget
 
 
@@ -143,7 +145,7 @@ def _cells(figure: Figure) -> tuple[str, ...]:
     bound = ">=" if figure.unit == "1/s" else "<="
     budget = ""
     if figure.budget is not None:
-        kind = f" {figure.unit}" if figure.ratio is None else " x"
+        kind = f" {figure.unit}" if figure.ratio is None or figure.absolute else " x"
         budget = f"{bound} {figure.budget:g}{kind}"
     verdict = {True: "yes", False: "[bold red]NO[/]", None: ""}[figure.holds]
     return (

@@ -88,7 +88,8 @@ def _convert(final: Any, manifest: Manifest, inner: FloatName) -> Any:  # noqa: 
 
     kind = FloatTensorType if inner == "float32" else DoubleTensorType
     options = {id(final): {"zipmap": False}} if manifest.task == "classification" else None
-    return convert(final, initial_types=[(INPUT, kind([None, width]))], options=options)
+    inputs: Any = [(INPUT, kind([None, width]))]
+    return convert(final, initial_types=inputs, options=options)
 
 
 def _convert_booster(final: Any, width: int) -> Any:  # noqa: ANN401 - see _parts

@@ -9,11 +9,11 @@ running the command again announces it once and waits.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
+import psutil
 
 from penstock.errors import NotReadyError, StateError, UnavailableError
 from penstock.plan import Catalogue
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Deployed", "deploy", "rollback"]
 
 POLL_S = 0.05
+CLOCKS_S = 2.0  # how far the process table's clock may be from ours
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,9 +146,7 @@ def _wait(
     role = f"{declared.name}/champion"
     end_us = services.clock.now_us() + int(wait_s * 1e6)
     while True:
-        living = [
-            status for status in services.metadata.find(ServingStatus) if _lives(status.process_id)
-        ]
+        living = [status for status in services.metadata.find(ServingStatus) if _lives(status)]
         behind = [status for status in living if status.versions.get(role) != label]
         if not behind:
             return len(living)
@@ -171,11 +170,12 @@ def _wait(
         time.sleep(POLL_S)
 
 
-def _lives(process_id: int) -> bool:
+def _lives(status: ServingStatus) -> bool:
+    """Whether the process that wrote the status still runs: ids of dead ones are used again."""
     try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
+        process = psutil.Process(status.process_id)
+        started_s = process.create_time()
+        zombie = process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        return True
-    return True
+    return not zombie and started_s <= status.at.timestamp() + CLOCKS_S

@@ -114,6 +114,14 @@ class Endpoint:
         lane = self.lanes.get("champion")
         return lane.version if lane else None
 
+    @property
+    def no_champion(self) -> str:
+        """What to say while there is no champion."""
+        return self.reason or (
+            f"Nothing has been deployed on {self.declared.name!r} yet. Run 'penstock train "
+            f"{self.declared.model.name}', then 'penstock deploy {self.declared.name}'."
+        )
+
     async def score(self, ask: Ask) -> Score:
         """Score one row.
 
@@ -150,12 +158,7 @@ class Endpoint:
     def _lane(self, ask: Ask) -> Lane:
         champion = self.lanes.get("champion")
         if champion is None:
-            raise NotReadyError(
-                self.reason
-                or f"Nothing has been deployed on {self.declared.name!r} yet. Run 'penstock train "
-                f"{self.declared.model.name}', then 'penstock deploy {self.declared.name}'.",
-                deployment=self.declared.name,
-            )
+            raise NotReadyError(self.no_champion, deployment=self.declared.name)
         key = self.writer.ids.new() if ask.key is None else str(ask.key)
         lane = self.lanes.get(self._table.role_of(key), champion)
         # A challenger that needs features which were not handed in leaves the row to the champion.

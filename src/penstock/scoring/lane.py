@@ -50,20 +50,21 @@ class _Rows:
         self.predictions = version.predict(self.x)
 
     def _look_up(self, asks: Sequence[Ask], version: ServedVersion) -> None:
-        """Read the features of those that name an entity, one read for each time wanted."""
+        """Read the features of those that name an entity."""
         self.x = np.empty((len(asks), len(version.features)))
-        wanted: dict[int, list[int]] = {}
+        keys: list[str | int] = []
+        places: list[int] = []
         for place, ask in enumerate(asks):
             if ask.values is not None:
                 self.x[place] = ask.values
-            else:
-                wanted.setdefault(self.at_us[place], []).append(place)
-        for at_us, places in wanted.items():
-            keys = [key for place in places if (key := asks[place].key) is not None]
-            values, as_of_us, self.progress = version.read(keys, at_us)
-            self.x[places] = values
-            for place, as_of in zip(places, as_of_us.tolist(), strict=True):
-                self.at_us[place] = as_of
+            elif ask.key is not None:
+                keys.append(ask.key)
+                places.append(place)
+        times = np.array([self.at_us[place] for place in places], dtype=np.int64)
+        values, as_of_us, self.progress = version.read(keys, times)
+        self.x[places] = values
+        for place, as_of in zip(places, as_of_us.tolist(), strict=True):
+            self.at_us[place] = as_of
 
 
 class Lane:

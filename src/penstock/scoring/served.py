@@ -62,12 +62,12 @@ class ServedVersion:
             place = {name: index for index, name in enumerate(reader.names)}
             self._order = [place[name] for name in manifest.features]
 
-    def read(self, keys: Sequence[str | int], at_us: int) -> Features:
+    def read(self, keys: Sequence[str | int], at_us: NDArray[np.int64]) -> Features:
         """Read the features of entities.
 
         Args:
             keys: Their keys.
-            at_us: The time the features are wanted at, in microseconds since 1970 UTC.
+            at_us: The time each one's features are wanted at, in microseconds since 1970 UTC.
 
         Returns:
             ``float64[n, features]`` with NaN for null, the time each row is of, and the number of

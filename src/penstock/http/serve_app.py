@@ -1,0 +1,299 @@
+"""Online scoring as an ASGI application, written by hand: the path of a score has no framework.
+
+A request costs a look into two dictionaries, one decoding, one row in a batch and one encoding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import structlog
+
+from penstock.errors import InputError, NotFoundError, NotReadyError, PenstockError
+from penstock.scoring import Ask
+
+from .serve_errors import Answer, failure, refusal, refuse
+from .serve_inference import inference_answer, inference_rows, model_metadata, server_metadata
+from .serve_metrics import render_metrics
+from .serve_openapi import openapi_document
+
+if TYPE_CHECKING:
+    from penstock.ports import Clock
+    from penstock.records import Role, Score
+
+    from .serve_keeper import Door, Keeper
+    from .serve_schema import Row, Schema
+
+__all__ = ["BODY_LIMIT_BYTES", "ServeApp"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_LIMIT_BYTES = 1 << 20
+DEPLOYMENTS, PREDICT = "/v1/deployments/", "/predict"
+MODELS, INFER, READY = "/v2/models/", "/infer", "/ready"
+TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+KNOWN = (
+    "/v1/deployments", "/v1/deployments/{name}/predict", "/v2", "/v2/models/{name}",
+    "/v2/models/{name}/infer", "/v2/models/{name}/ready", "/v2/health/live", "/v2/health/ready",
+    "/metrics", "/openapi.json",
+)  # fmt: skip
+
+
+class _Gone(Exception):  # noqa: N818 - no error: the client has hung up
+    """Nobody waits for the answer any more."""
+
+
+class _Call:
+    """A request, as far as it has been looked at."""
+
+    __slots__ = ("arrived_us", "authorization", "headers", "receive", "request_id", "scope")
+
+    def __init__(self, scope: Message, receive: Receive, arrived_us: int) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.arrived_us = arrived_us
+        self.authorization = b""
+        self.request_id = ""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                self.authorization = value
+            elif name == b"x-request-id":
+                self.request_id = value.decode("latin-1")[:200]
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            InputError: It is longer than ``BODY_LIMIT_BYTES``.
+            _Gone: The client has hung up.
+        """
+        parts: list[bytes] = []
+        size_bytes = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            part = cast("bytes", message.get("body", b""))
+            size_bytes += len(part)
+            if size_bytes > BODY_LIMIT_BYTES:
+                raise refusal(
+                    f"The body is longer than {BODY_LIMIT_BYTES:,} bytes. Send fewer rows at once.",
+                    status=413,
+                    kind="too_large",
+                    headers=((b"connection", b"close"),),
+                )
+            if not message.get("more_body", False):
+                return part if not parts else b"".join([*parts, part])
+            parts.append(part)
+
+
+class ServeApp:
+    """The application.
+
+    Args:
+        keeper: What is served, and who may ask.
+        clock: Tells the time.
+
+    Attributes:
+        requests: Requests by kind and status.
+    """
+
+    def __init__(self, keeper: Keeper, clock: Clock) -> None:
+        self.requests: dict[tuple[str, int], int] = {}
+        self._keeper = keeper
+        self._clock = clock
+        self._encode = msgspec.json.Encoder().encode
+        self._version = installed_version("penstock")
+        self._log = structlog.get_logger("penstock.serve")
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request, or follow the server's start and stop."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        call = _Call(scope, receive, self._clock.now_us())
+        kind, answer = await self._answer(call)
+        if answer is None:
+            return
+        key = (kind, answer.status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        length = (b"content-length", str(len(answer.body)).encode())
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": [*answer.headers, length],
+            }
+        )
+        body = b"" if scope["method"] == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, call: _Call) -> tuple[str, Answer | None]:
+        path = cast("str", call.scope["path"])
+        kind = "other"
+        # A request must never end without an answer, whatever goes wrong in here.
+        try:
+            if path.startswith(DEPLOYMENTS) and path.endswith(PREDICT):
+                kind = "predict"
+                return kind, await self._predict(call, path[len(DEPLOYMENTS) : -len(PREDICT)])
+            if path.startswith(MODELS) and path.endswith(INFER):
+                kind = "infer"
+                return kind, await self._infer(call, path[len(MODELS) : -len(INFER)])
+            return kind, self._read(call, path)
+        except _Gone:
+            return kind, None
+        except PenstockError as error:
+            return kind, failure(error)
+        except Exception:  # noqa: BLE001 - see above; the log has all of it
+            self._log.exception("a request failed", path=path)
+            message = "The server failed; its log says where. Try again, or report it."
+            return kind, refuse(500, "internal", message)
+
+    async def _predict(self, call: _Call, name: str) -> Answer:
+        self._check(call, "writer", "POST")
+        body = await call.body()
+        door, schema = self._door(name)
+        rows, several = schema.rows_of(body)
+        wanted = b"features=true" in call.scope["query_string"]
+        if not several:
+            score = await door.endpoint.score(_ask(rows[0], call))
+            return Answer(200, self._encode(schema.answer(score, features=wanted)))
+        scores = await _score_all(door, rows, call)
+        told = [schema.answer(score, features=wanted) for score in scores]
+        return Answer(200, self._encode({"predictions": told}))
+
+    async def _infer(self, call: _Call, name: str) -> Answer:
+        self._check(call, "writer", "POST")
+        body = await call.body()
+        door, schema = self._door(name)
+        rows, request_id = inference_rows(schema.manifest, body)
+        call.request_id = request_id or call.request_id
+        scores = await _score_all(door, rows, call)
+        return Answer(
+            200, self._encode(inference_answer(name, schema.manifest, scores, request_id))
+        )
+
+    def _read(self, call: _Call, path: str) -> Answer:
+        """Everything that is only looked at."""
+        if path == "/v2/health/live":
+            return self._json({"live": True})
+        if path == "/v2/health/ready":
+            ready = self._keeper.ready
+            return Answer(200 if ready else 503, self._encode({"ready": ready}))
+        if path.startswith(MODELS):
+            self._check(call, "reader", "GET")
+            return self._model(path[len(MODELS) :])
+        told = {
+            "/v1/deployments": self._deployments,
+            "/v2": lambda: self._json(server_metadata(self._version)),
+            "/metrics": self._metrics,
+            "/openapi.json": self._openapi,
+        }.get(path)
+        self._check(call, "reader", "GET" if told else "")
+        if told is None:
+            raise NotFoundError.of("path", path, KNOWN)
+        return told()
+
+    def _model(self, rest: str) -> Answer:
+        name = rest.removesuffix(READY)
+        _, schema = self._door(name)
+        if rest.endswith(READY):
+            return self._json({"name": name, "ready": True})
+        return self._json(model_metadata(name, schema.manifest))
+
+    def _deployments(self) -> Answer:
+        told = [
+            {
+                "name": name,
+                "model": door.endpoint.declared.model.name,
+                "routes": {role: lane.version.label for role, lane in door.endpoint.lanes.items()},
+                "engine": door.endpoint.champion.engine.name if door.endpoint.champion else None,
+            }
+            for name, door in sorted(self._keeper.doors.items())
+        ]
+        return self._json({"deployments": told})
+
+    def _metrics(self) -> Answer:
+        endpoints = {name: door.endpoint for name, door in self._keeper.doors.items()}
+        return Answer(200, render_metrics(endpoints, self.requests), (TEXT,))
+
+    def _openapi(self) -> Answer:
+        manifests = {
+            name: door.schema.manifest if door.schema else None
+            for name, door in self._keeper.doors.items()
+        }
+        return self._json(openapi_document(self._version, manifests))
+
+    def _check(self, call: _Call, role: Role, method: str) -> None:
+        """Let the caller in, then look at the method: nobody unknown learns what there is."""
+        self._keeper.guard.check(call.authorization, role)
+        given = call.scope["method"]
+        if method and given != method and not (method == "GET" and given == "HEAD"):
+            raise refusal(
+                f"{given} is not for {call.scope['path']}; send {method}.",
+                status=405,
+                kind="method",
+                headers=((b"allow", method.encode()),),
+            )
+
+    def _door(self, name: str) -> tuple[Door, Schema]:
+        door = self._keeper.doors.get(name)
+        if door is None:
+            raise NotFoundError.of(
+                "deployment",
+                name,
+                self._keeper.doors,
+                hint="Declare it and run 'penstock apply'.",
+            )
+        if door.schema is None:
+            raise NotReadyError(door.endpoint.no_champion, deployment=name)
+        return door, door.schema
+
+    def _json(self, value: object) -> Answer:
+        return Answer(200, self._encode(value))
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Load before the first request, let go after the last."""
+        await receive()
+        try:
+            await self._keeper.start()
+        except PenstockError as error:
+            await send({"type": "lifespan.startup.failed", "message": error.message})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._keeper.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _ask(row: Row, call: _Call) -> Ask:
+    return Ask(
+        call.arrived_us,
+        key=row.key,
+        at_us=row.at_us,
+        values=row.values,
+        request_id=call.request_id,
+    )
+
+
+async def _score_all(door: Door, rows: list[Row], call: _Call) -> list[Score]:
+    """Score rows together; the first that fails fails the request, after all are done."""
+    found = await asyncio.gather(
+        *[door.endpoint.score(_ask(row, call)) for row in rows], return_exceptions=True
+    )
+    scores: list[Score] = []
+    for number, one in enumerate(found):
+        if isinstance(one, InputError):
+            raise InputError(f"rows[{number}]: {one.message}") from one
+        if isinstance(one, BaseException):
+            raise one
+        scores.append(one)
+    return scores

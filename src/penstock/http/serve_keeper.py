@@ -1,0 +1,170 @@
+"""Keeps what is served as the registry says, without a request noticing.
+
+Ten times a second the metadata's revision is looked at, which costs microseconds. When the
+aliases or the declarations have changed, the new fleet is loaded, checked and warmed in a thread;
+then it takes the old one's place between two turns of the event loop. What cannot be loaded leaves
+the old version in place and is reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+import psutil
+import structlog
+
+from penstock.errors import PenstockError
+from penstock.ports import Delete, Put
+from penstock.records import Identity, ServingStatus
+from penstock.scoring import Endpoint, Fleet, Target, build_fleet, read_target
+
+from .serve_guard import Guard
+from .serve_schema import Schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.ports import Services
+
+__all__ = ["Door", "Keeper"]
+
+POLL_S = 0.1
+RETRY_S = 10.0
+RETIRE_S = 60.0
+
+
+class Door(msgspec.Struct, frozen=True):
+    """A deployment with what it takes and gives.
+
+    Attributes:
+        endpoint: Answers.
+        schema: What the champion takes; none before there is one.
+    """
+
+    endpoint: Endpoint
+    schema: Schema | None
+
+
+class Keeper:
+    """The fleet of this process and everything that follows from it.
+
+    Args:
+        services: The project's ports.
+        address: Where this process answers.
+        limit_bytes: Size from which a score log begins a new file.
+
+    Attributes:
+        doors: The deployments by name; replaced as a whole.
+        guard: Who may call.
+        ready: Whether the first fleet has been loaded.
+    """
+
+    def __init__(self, services: Services, *, address: str, limit_bytes: int) -> None:
+        self.doors: Mapping[str, Door] = {}
+        self.guard = Guard()
+        self.ready = False
+        self._services = services
+        self._address = address
+        self._limit_bytes = limit_bytes
+        self._fleet = Fleet()
+        self._revision = -1
+        self._task: asyncio.Task[None] | None = None
+        self._log = structlog.get_logger("penstock.serve")
+
+    async def start(self) -> None:
+        """Load everything and begin to watch.
+
+        Raises:
+            PenstockError: The metadata cannot be read.
+        """
+        await asyncio.to_thread(self._sweep)
+        await self._look(force=True)
+        self.ready = True
+        self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Stop watching, finish the score logs, and take this process's status away."""
+        self.ready = False
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._fleet.close()
+        with contextlib.suppress(PenstockError):  # a stale status is swept by the next start
+            self._services.metadata.write(Delete(self._status()))
+
+    async def _watch(self) -> None:
+        waited_s = 0.0
+        while True:
+            await asyncio.sleep(POLL_S)
+            waited_s += POLL_S
+            retry = bool(self._fleet.errors) and waited_s >= RETRY_S
+            if retry:
+                waited_s = 0.0
+            # The old fleet answers whatever happens here; the next look may succeed.
+            try:
+                await self._look(force=retry)
+            except Exception as error:  # noqa: BLE001 - see above
+                self._log.warning("the registry could not be followed", error=str(error))
+                await asyncio.sleep(1.0)
+
+    async def _look(self, *, force: bool) -> None:
+        metadata = self._services.metadata
+        revision = await asyncio.to_thread(metadata.revision)
+        if revision == self._revision and not force:
+            return
+        identities = await asyncio.to_thread(metadata.find, Identity)
+        self.guard.refresh(identities)
+        target = await asyncio.to_thread(read_target, metadata, self._fleet.target)
+        if target != self._fleet.target or force:
+            fleet, doors = await asyncio.to_thread(self._build, target)
+            self._swap(fleet, doors)
+            await asyncio.to_thread(metadata.write, Put(self._status()))
+        # Only now: a look that failed half-way is repeated.
+        self._revision = revision
+
+    def _build(self, target: Target) -> tuple[Fleet, dict[str, Door]]:
+        fleet = build_fleet(self._services, self._fleet, target, limit_bytes=self._limit_bytes)
+        doors: dict[str, Door] = {}
+        for name, endpoint in fleet.endpoints.items():
+            champion = endpoint.champion
+            schema = Schema(champion.manifest) if champion else None
+            doors[name] = Door(endpoint, schema)
+        return fleet, doors
+
+    def _swap(self, fleet: Fleet, doors: Mapping[str, Door]) -> None:
+        """Put the new fleet in place. No await: no request sees half of it."""
+        before, self._fleet, self.doors = self._fleet, fleet, doors
+        kept = {id(lane) for lane in fleet.lanes.values()}
+        loop = asyncio.get_running_loop()
+        for lane in before.lanes.values():
+            if id(lane) not in kept:
+                # Requests under way may still turn to it as their fallback.
+                loop.call_later(RETIRE_S, lane.close)
+        for name, endpoint in before.endpoints.items():
+            if name not in fleet.endpoints:
+                loop.call_later(RETIRE_S, endpoint.writer.log.close)
+        for role, message in fleet.errors.items():
+            self._log.error("a version could not be loaded", role=role, error=message)
+        if fleet.versions != before.versions:
+            self._log.info("serving", versions=fleet.versions)
+
+    def _status(self) -> ServingStatus:
+        return ServingStatus(
+            process_id=os.getpid(),
+            address=self._address,
+            versions=self._fleet.versions,
+            revision=self._fleet.revision,
+            errors=self._fleet.errors,
+            at=self._services.clock.now(),
+        )
+
+    def _sweep(self) -> None:
+        """Remove what processes that were killed have left behind."""
+        for status in self._services.metadata.find(ServingStatus):
+            if not psutil.pid_exists(status.process_id):
+                self._services.metadata.write(Delete(status))

@@ -1,0 +1,163 @@
+"""The OpenAPI document of online scoring, with types from the version that answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.records import Manifest
+
+__all__ = ["openapi_document"]
+
+Json = dict[str, object]
+ERRORS: Mapping[str, str] = {
+    "400": "The body is no JSON.",
+    "401": "No valid token.",
+    "403": "The token's role does not reach.",
+    "404": "There is no such deployment; the nearest is named.",
+    "413": "The body is too large.",
+    "422": "The body does not fit; says where.",
+    "503": "Nothing is deployed, or no answer came in time.",
+}
+
+
+def openapi_document(version: str, manifests: Mapping[str, Manifest | None]) -> Json:
+    """The document.
+
+    Args:
+        version: Penstock's.
+        manifests: Of the version that answers, by name of the deployment; none before the first.
+    """
+    paths: Json = {
+        "/v1/deployments": {"get": _get("List the deployments.")},
+        "/metrics": {"get": _get("Prometheus metrics.")},
+        "/v2": {"get": _get("About this server.")},
+        "/v2/health/live": {"get": _get("Whether the process runs.") | {"security": []}},
+        "/v2/health/ready": {"get": _get("Whether it answers.") | {"security": []}},
+    }
+    schemas: Json = {"Error": _error()}
+    for name, manifest in sorted(manifests.items()):
+        if manifest is None:
+            continue
+        schemas |= _schemas(name, manifest)
+        paths[f"/v1/deployments/{name}/predict"] = {"post": _predict(name, manifest)}
+        paths[f"/v2/models/{name}"] = {"get": _get(f"About {name}, by the inference protocol.")}
+        paths[f"/v2/models/{name}/infer"] = {"post": _infer(name)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Penstock online scoring", "version": version},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}],
+    }
+
+
+def _schemas(name: str, manifest: Manifest) -> Json:
+    features = {
+        feature: {
+            "type": [
+                "integer" if manifest.dtypes.get(feature) == "int64" else "number",
+                "null",
+            ]
+        }
+        for feature in manifest.features
+    }
+    key = "integer" if manifest.entity_dtype == "int64" else "string"
+    row: Json = {
+        "entity": _closed({manifest.entity: {"type": key}}),
+        "at": {
+            "type": ["string", "null"],
+            "format": "date-time",
+            "description": "The time the features are wanted at, with its zone; now by default.",
+        },
+        "features": _closed(features),
+    }
+    one = {"type": "object", "properties": row, "additionalProperties": False}
+    chosen = [{"required": ["entity"]}, {"required": ["features"]}]
+    classifies = manifest.task == "classification"
+    answer: Json = {
+        "prediction_id": {"type": "string"},
+        "prediction": {"type": "boolean" if classifies else "number"},
+        "model": {"type": "string"},
+        "version": {"type": "integer"},
+        "route": {"type": "string", "enum": ["champion", "challenger", "fallback"]},
+        "as_of": {"type": "string", "format": "date-time"},
+        "reason": {"type": "string", "description": "Why a fallback answered."},
+        "features": _closed(features),
+    }
+    if classifies:
+        share = {"type": "number", "minimum": 0, "maximum": 1}
+        answer["probability"] = _closed({"false": share, "true": share})
+    many: Json = {"rows": {"type": "array", "items": {"$ref": _ref(name, "row")}, "minItems": 1}}
+    return {
+        f"{name}.row": one | {"anyOf": chosen},
+        f"{name}.rows": _closed(many),
+        f"{name}.answer": {"type": "object", "properties": answer},
+    }
+
+
+def _predict(name: str, manifest: Manifest) -> Json:
+    row, answer = {"$ref": _ref(name, "row")}, {"$ref": _ref(name, "answer")}
+    several = _closed({"predictions": {"type": "array", "items": answer}})
+    label = f"{manifest.model}@{manifest.version}"
+    return {
+        "summary": f"Predict {manifest.label} with {label}.",
+        "parameters": [
+            {
+                "name": "features",
+                "in": "query",
+                "schema": {"type": "boolean"},
+                "description": "Whether to tell the values the model saw.",
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": _json({"anyOf": [row, {"$ref": _ref(name, "rows")}]}),
+        },
+        "responses": _responses(_json({"anyOf": [answer, several]})),
+    }
+
+
+def _infer(name: str) -> Json:
+    return {
+        "summary": f"Predict with {name}, by the Open Inference Protocol.",
+        "requestBody": {"required": True, "content": _json({"type": "object"})},
+        "responses": _responses(_json({"type": "object"})),
+    }
+
+
+def _get(summary: str) -> Json:
+    return {"summary": summary, "responses": {"200": {"description": "It is told."}}}
+
+
+def _responses(content: Json) -> Json:
+    error = _json({"$ref": "#/components/schemas/Error"})
+    failed = {code: {"description": text, "content": error} for code, text in ERRORS.items()}
+    return {"200": {"description": "Scored and logged.", "content": content}, **failed}
+
+
+def _error() -> Json:
+    text: Json = {"type": "string"}
+    return _closed({"error": _closed({"kind": text, "message": text})})
+
+
+def _closed(properties: Mapping[str, object]) -> Json:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _json(schema: Json) -> Json:
+    return {"application/json": {"schema": schema}}
+
+
+def _ref(name: str, part: str) -> str:
+    return f"#/components/schemas/{name}.{part}"

@@ -1,0 +1,127 @@
+"""The process ``penstock serve``: online scoring on an address."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from penstock.errors import StateError, UnavailableError
+from penstock.runtime import Heartbeat, check_bind, configure_logs, open_services
+
+from .serve_app import ServeApp
+from .serve_keeper import Keeper
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from penstock.runtime import LocalServices
+
+__all__ = ["serve"]
+
+GRACE_S = 10
+KEEP_ALIVE_S = 75
+BACKLOG = 2_048
+MEGABYTE = 1 << 20
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which on SIGTERM or SIGINT drains and then returns.
+
+    As it comes it raises the signal again when it is done, and the process would die of it before
+    it has taken its records away.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Handle the signals while the server runs."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+def serve(home: Path, *, host: str | None = None, port: int | None = None) -> None:
+    """Run online scoring until it is told to stop; answers what is in flight before it ends.
+
+    Args:
+        home: The project folder.
+        host: The address to bind to; the settings' when left out.
+        port: The port; the settings' when left out.
+
+    Raises:
+        NotReadyError: The folder has not been initialised.
+        SettingsError: The address can be reached from elsewhere without TLS or consent.
+        UnavailableError: The port is taken.
+        StateError: The project's state cannot be read; the log says what.
+    """
+    with open_services(home, kind="serve") as services:
+        settings = services.settings
+        address, number = host or settings.serve_host, port or settings.serve_port
+        check_bind(settings, address, origin="--host" if host else "serve_host")
+        bound = _bind(address, number)
+        configure_logs(services.layout.logs, "serve", level=settings.log_level)
+        scheme = "https" if settings.tls_cert else "http"
+        where = f"{scheme}://{f'[{address}]' if ':' in address else address}:{number}"
+        with Heartbeat(services, address=where):
+            _run(services, bound, where)
+
+
+def _run(services: LocalServices, bound: socket.socket, where: str) -> None:
+    settings, home = services.settings, services.home
+    keeper = Keeper(services, address=where, limit_bytes=settings.score_file_mb * MEGABYTE)
+    config = uvicorn.Config(
+        ServeApp(keeper, services.clock),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        ssl_certfile=str(home / settings.tls_cert) if settings.tls_cert else None,
+        ssl_keyfile=str(home / settings.tls_key) if settings.tls_key else None,
+    )
+    server = _Server(config)
+    server.run(sockets=[bound])
+    if not server.started:
+        raise StateError(
+            f"Online scoring could not start. {services.layout.logs / 'serve.log'} says why."
+        )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port before anything else is loaded.
+
+    Raises:
+        UnavailableError: It is taken, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise UnavailableError(
+            f"Online scoring cannot listen on {host}:{port}: {error.strerror}. Stop what uses the "
+            "port, or choose another with --port or the setting serve_port.",
+            host=host,
+            port=port,
+        ) from error
+    return bound

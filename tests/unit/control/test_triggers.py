@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+import penstock as ps
+from penstock.control import due, monitor_run, start, train_run
+from penstock.monitoring import look
+from penstock.ports import EVENTS_TOPIC, announce
+from penstock.records import Event
+from penstock.spec import psi
+
+if TYPE_CHECKING:
+    from tests.unit.conftest import Watched
+
+    from penstock.spec import Deployment, Source
+
+APPLIED = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def us(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def source_of(watched: Watched) -> Source:
+    return watched.endpoint.model.dataset.spine
+
+
+def arrive(watched: Watched, number: int, source: str = "candles") -> None:
+    batch_id = f"{source}-{number}-abc"
+    event = Event(
+        event_id=f"raw.ingested:{batch_id}",
+        kind="raw.ingested",
+        subject=source,
+        ids={"batch_id": batch_id},
+        at_us=0,
+    )
+    announce(watched.services.log, event)
+
+
+def started(watched: Watched, now: datetime | None = None) -> list[str]:
+    """The runs that were due, started."""
+    asked = due(watched.services, now_us=None if now is None else us(now))
+    return [start(watched.services, submission) for submission in asked]
+
+
+def end(watched: Watched, *runs: str) -> None:
+    for run_id in runs:
+        watched.services.workflows.cancel(run_id)
+
+
+def on_data(watched: Watched) -> None:
+    trigger = ps.Trigger(watched.endpoint.model, on=[ps.new_data(source_of(watched))])
+    watched.apply(trigger, at=APPLIED)
+
+
+def test_nothing_is_due_without_declarations_or_occasions(watched: Watched) -> None:
+    assert due(watched.services) == []
+    on_data(watched)
+    arrive(watched, 1, source="others")
+    assert due(watched.services) == []
+    log = watched.services.log
+    assert log.committed(EVENTS_TOPIC, "trigger/direction") == log.end(EVENTS_TOPIC)
+
+
+def test_new_data_starts_one_run_that_promotes(watched: Watched) -> None:
+    on_data(watched)
+    arrive(watched, 1)
+    arrive(watched, 2)
+    (submission,) = due(watched.services)
+    assert submission.run_id == "train-direction-candles-1-abc"
+    assert submission.parameters == {
+        "model": "direction", "run_id": submission.run_id, "promote": True,
+    }  # fmt: skip
+    assert started(watched) == [submission.run_id]
+    assert started(watched) == []
+
+
+def test_data_that_arrives_meanwhile_is_one_following_run(watched: Watched) -> None:
+    on_data(watched)
+    arrive(watched, 1)
+    (first,) = started(watched)
+    for number in (2, 3, 4):
+        arrive(watched, number)
+        assert started(watched) == []
+    end(watched, first)
+    assert started(watched) == ["train-direction-candles-2-abc"]
+    end(watched, "train-direction-candles-2-abc")
+    assert started(watched) == []
+
+
+def test_killed_between_submission_and_commit_the_run_is_not_doubled(watched: Watched) -> None:
+    on_data(watched)
+    arrive(watched, 1)
+    (submission,) = due(watched.services)
+    start(watched.services, msgspec.structs.replace(submission, group=""))
+    arrive(watched, 2)
+    assert started(watched) == []
+    end(watched, submission.run_id)
+    assert started(watched) == ["train-direction-candles-2-abc"]
+    assert len(watched.services.workflows.runs()) == 2
+
+
+def test_two_that_ask_at_once_start_one_run(watched: Watched) -> None:
+    on_data(watched)
+    arrive(watched, 1)
+    first, second = due(watched.services), due(watched.services)
+    for submission in first + second:
+        start(watched.services, submission)
+    assert len(watched.services.workflows.runs()) == 1
+
+
+def test_data_that_a_run_by_hand_has_seen_starts_none(watched: Watched) -> None:
+    on_data(watched)
+    arrive(watched, 1)
+    start(watched.services, train_run("by-hand", "direction"))
+    end(watched, "by-hand")
+    assert started(watched) == []
+    arrive(watched, 2)
+    assert started(watched) == ["train-direction-candles-2-abc"]
+
+
+def test_data_from_before_the_declaration_starts_none(watched: Watched) -> None:
+    arrive(watched, 1)
+    trigger = ps.Trigger(watched.endpoint.model, on=[ps.new_data(source_of(watched))])
+    watched.apply(trigger, at=watched.services.clock.now() + HOUR)
+    assert started(watched) == []
+
+
+def test_a_cron_occasion_is_one_run_and_missed_ones_are_not_made_up(watched: Watched) -> None:
+    trigger = ps.Trigger(watched.endpoint.model, on=[ps.cron("0 * * * *")])
+    watched.apply(trigger, at=APPLIED + HOUR / 2)
+    assert started(watched, APPLIED + HOUR * 0.9) == []
+    assert started(watched, APPLIED + HOUR) == ["train-direction-20260101T1300"]
+    assert started(watched, APPLIED + HOUR * 1.5) == []
+    assert started(watched, APPLIED + HOUR * 5.5) == []
+    end(watched, "train-direction-20260101T1300")
+    assert started(watched, APPLIED + HOUR * 5.6) == ["train-direction-20260101T1700"]
+    end(watched, "train-direction-20260101T1700")
+    assert started(watched, APPLIED + HOUR * 5.7) == []
+
+
+def test_a_model_is_trained_once_at_a_time_whatever_asks(watched: Watched) -> None:
+    on = (ps.new_data(source_of(watched)), ps.cron("0 * * * *"))
+    watched.apply(ps.Trigger(watched.endpoint.model, on=on), at=APPLIED)
+    arrive(watched, 1)
+    now = watched.services.clock.now()
+    (first,) = started(watched, now)
+    assert first == "train-direction-candles-1-abc"
+    assert started(watched, now) == []
+    end(watched, first)
+    assert len(started(watched, now)) == 1
+
+
+def scored_on_data(watched: Watched) -> Deployment:
+    batch = ps.BatchScoring(on=ps.new_data(source_of(watched)))
+    watched.endpoint = msgspec.structs.replace(watched.endpoint, batch=batch)
+    watched.apply(at=APPLIED)
+    return watched.endpoint
+
+
+def test_batch_scoring_waits_for_a_champion_and_forgets_no_data(watched: Watched) -> None:
+    scored_on_data(watched)
+    arrive(watched, 1)
+    assert started(watched) == []
+    watched.answers(1)
+    assert started(watched) == ["score-btc-candles-1-abc"]
+    run = watched.services.workflows.get("score-btc-candles-1-abc")
+    assert run is not None
+    assert (run.pipeline, run.subject) == ("score", "btc")
+    assert started(watched) == []
+
+
+@pytest.mark.parametrize(
+    ("every", "stamps"),
+    [("1h", ("20260101T1300", "20260101T1400")), ("20m", ("20260101T1300", "20260101T1320"))],
+)
+def test_a_monitor_looks_once_in_each_interval(
+    watched: Watched, every: str, stamps: tuple[str, str]
+) -> None:
+    watched.apply(ps.Monitor(deployment=watched.endpoint, drift=psi(), every=every), at=APPLIED)
+    now = APPLIED + HOUR + timedelta(minutes=5)
+    assert started(watched, now) == []  # nobody answers yet
+    watched.answers(1)
+    first, second = (f"monitor-btc-{stamp}" for stamp in stamps)
+    assert started(watched, now) == [first]
+    assert started(watched, now + timedelta(minutes=10)) == []
+    assert started(watched, now + HOUR) == []  # the first has not ended
+    end(watched, first)
+    following = now + (HOUR if every == "1h" else HOUR / 3)
+    assert started(watched, following) == [second]
+
+
+def test_a_look_by_hand_counts_for_its_interval(watched: Watched) -> None:
+    monitor = ps.Monitor(deployment=watched.endpoint, drift=psi(), every="1h")
+    watched.apply(monitor, at=APPLIED)
+    watched.answers(1)
+    look(watched.services, monitor, now_us=us(APPLIED + HOUR * 1.2))
+    assert started(watched, APPLIED + HOUR * 1.5) == []
+    assert started(watched, APPLIED + HOUR * 2) == ["monitor-btc-20260101T1400"]
+
+
+def test_runs_say_what_they_are_about() -> None:
+    run = monitor_run("m", "watch")
+    assert (run.subject, run.pipeline.name) == ("watch", "monitor")
+    assert [step.function for step in run.pipeline.steps] == [
+        "monitor.drain", "monitor.look", "monitor.react",
+    ]  # fmt: skip

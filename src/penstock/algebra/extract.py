@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from .arrays import FloatArray, IntArray
+from .arrays import FloatArray, IntArray, order_of
 from .expressions import tidy, to_polars
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def in_order(events: Events) -> Events:
     same = codes[1:] == codes[:-1]
     if ((codes[1:] > codes[:-1]) | (same & (times[1:] >= times[:-1]))).all():
         return events
-    order = np.lexsort((times, codes))
+    order = order_of(codes, times)
     return Events(
         codes=codes[order],
         times=times[order],

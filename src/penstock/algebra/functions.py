@@ -54,6 +54,8 @@ def call_function(
 ) -> FloatArray:
     """Call a function of the user with one array per argument, NaN standing for null.
 
+    It is not called for no rows: a reduction inside it would have nothing to reduce.
+
     Args:
         node: The function as it was declared; errors name it.
         body: What ``load_function`` returned for it.
@@ -66,6 +68,8 @@ def call_function(
         UserCodeError: The function failed, or returned something else.
     """
     name = f"{node.module}.{node.qualname}"
+    if not len(arrays[0]):
+        return np.empty(0)
     try:
         result = np.asarray(body(*arrays), dtype=np.float64)
     except Exception as error:  # the one boundary around code that is not ours

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .arrays import KEY_LIMIT, order_of
 from .extract import in_order
 from .finish import finish
 from .windows import window_start
@@ -27,8 +28,6 @@ __all__ = ["compute_points"]
 
 CHUNK = 32_768
 """Points computed at once; bounds what merging needs beside events and result."""
-
-KEY_LIMIT = 2**62
 
 
 def compute_points(
@@ -47,8 +46,8 @@ def compute_points(
     """
     events = in_order(events)
     result = np.empty((len(codes), program.width))
-    order = np.lexsort((at_us, codes))
-    search = _search(events, codes, at_us)
+    order = order_of(codes, at_us)
+    search = _search(events, codes)
     reducers = _Reducers(events)
     with np.errstate(all="ignore"):
         for start in range(0, len(order), CHUNK):
@@ -101,9 +100,7 @@ def _bounds(
     return low, high
 
 
-def _search(
-    events: Events, codes: IntArray, at_us: IntArray
-) -> Callable[[IntArray, IntArray], IntArray]:
+def _search(events: Events, codes: IntArray) -> Callable[[IntArray, IntArray], IntArray]:
     """A function of entities and times: the place after the last event of the entity until then.
 
     Entity and time become one whole number, so that one binary search finds both. Where the span
@@ -115,7 +112,6 @@ def _search(
     oldest, newest = int(times.min()), int(times.max())
     span = newest - oldest + 2
     most = int(max(codes.max(initial=0), events.codes.max()))
-    del at_us
     if span * (most + 2) < KEY_LIMIT:
         before = oldest - 1
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from penstock.spec import AggregateOp
 
-    from .arrays import FloatArray, IntArray, Words
+    from .arrays import FloatArray, IntArray
     from .layout import Tiles
     from .program import Group, Program, Window
     from .states import StateName

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from penstock.algebra import compile_row, dtype_of, tidy, to_polars
 from penstock.errors import DeclarationError, InputError, UserCodeError
@@ -58,7 +58,7 @@ def agree(expression: Expression, rows: list[Record]) -> None:
     assert over_frame(expression, rows) == naive
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(numbers(), histories(6))
 @example(lit(1.0) / 0.0, [{"x": 1.0}])
 @example(-(lit(2) * 1e308) + col("x"), [{"x": 1.0}])
@@ -68,7 +68,7 @@ def test_frames_rows_and_oracle_agree_on_numbers(
     agree(expression, rows)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(conditions(), histories(6))
 def test_frames_rows_and_oracle_agree_on_conditions(
     expression: Expression, rows: list[Record]
@@ -207,6 +207,7 @@ def test_functions_of_the_user_agree_over_frames_and_rows() -> None:
     assert over_rows(expression, rows) == over_frame(expression, rows) == [1.0, 0.0, 0.0]
     assert dtype_of(function(doubled, "n"), SCHEMA) == DType.FLOAT64
     assert over_frame(function(doubled, "n") > 3, [{"n": 2}]) == [True]
+    assert over_frame(function(broken, "x"), []) == []
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ class SourceLane(Lane):
             limit=1,
         )
         number = newest[0].number if newest else 0
-        if number == self._refreshed:
+        if number in {0, self._refreshed}:
             return
         for view in self._views:
             features.refresh(services.tables, services.online, services.locks, view)

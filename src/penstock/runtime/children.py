@@ -6,13 +6,12 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 __all__ = ["Child", "ProcessStatus"]
@@ -51,16 +50,17 @@ class Child:
 
     Args:
         name: Which process.
-        home: The project folder.
+        command: What to run.
         output: File for what it prints.
         address: Where it will answer; empty for those that do not.
     """
 
-    def __init__(self, name: str, home: Path, output: Path, *, address: str = "") -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], output: Path, *, address: str = ""
+    ) -> None:
         self.name = name
         self.address = address
-        self._command = [sys.executable, "-m", "penstock.cli", name, "--home", str(home)]
-        self._home = home
+        self._command = list(command)
         self._output = output
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -79,7 +79,6 @@ class Child:
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
                 self._command,
-                cwd=self._home,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

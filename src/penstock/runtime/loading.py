@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType, TracebackType
 
-__all__ = ["load_project"]
+__all__ = ["lead_path", "load_project"]
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -43,8 +43,7 @@ def load_project(home: Path, *, settings: Settings | None = None) -> Project:
     home = home.absolute()
     chosen = settings or load_settings(home)
     name = chosen.project
-    if str(home) not in sys.path:
-        sys.path.insert(0, str(home))
+    lead_path(home)
     _forget(home, name)
     importlib.invalidate_caches()
     path = _source_of(home, name)
@@ -55,6 +54,12 @@ def load_project(home: Path, *, settings: Settings | None = None) -> Project:
     except (Exception, SystemExit) as error:
         raise _user_error(path, home, error) from error
     return _gather(module, home, path)
+
+
+def lead_path(home: Path) -> None:
+    """Put a folder at the front of ``sys.path``, as Python does with a script's."""
+    place = str(home)
+    sys.path[:] = [place, *(other for other in sys.path if other != place)]
 
 
 def _forget(home: Path, name: str) -> None:

@@ -10,12 +10,12 @@ import copy
 import os
 import pwd
 import shutil
-import sys
 import threading
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from penstock.errors import NotReadyError, PenstockError, StateError
 
+from .loading import lead_path
 from .settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ class LocalServices:
             ProcessExecutor,
         )
 
-        return ProcessExecutor(self.settings.workers, [self._home])
+        return ProcessExecutor(self.settings.workers, [str(self._home)])
 
     def _open_workflows(self) -> Workflows:
         from penstock.adapters.dbos import DbosWorkflows  # noqa: PLC0415 - loaded on first use
@@ -288,8 +288,7 @@ def open_services(
     home = home.absolute()
     chosen = settings or load_settings(home)
     _check_state(home, chosen.layout(home).state)
-    if str(home) not in sys.path:
-        sys.path.insert(0, str(home))
+    lead_path(home)
     who = actor or (local_user() if kind == "cli" else kind)
     return LocalServices(home, chosen, kind=kind, actor=who)
 

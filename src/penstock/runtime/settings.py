@@ -234,6 +234,18 @@ def _from_environment() -> dict[str, str]:
     return origins
 
 
+def _check_slip(variable: str) -> None:
+    # Without the prefix, which would make any two of them alike.
+    given = variable.removeprefix(PREFIX).lower()
+    close = difflib.get_close_matches(given, Settings.model_fields, n=1, cutoff=NEAR)
+    if close:
+        meant = f"{PREFIX}{close[0].upper()}"
+        raise SettingsError(
+            f"Environment variable {variable} is no setting. Did you mean {meant}?",
+            variable=variable,
+        )
+
+
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> SettingsError:
     """One error out of everything pydantic found."""
     lines: list[str] = []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import httpx
+
+from penstock.errors import PenstockError
 
 from .addresses import check_port, url_of
 from .children import Child, ProcessStatus
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     Listener = Callable[[Sequence[ProcessStatus]], None]
 
-__all__ = ["supervise"]
+__all__ = ["Supervisor", "Ward", "supervise"]
 
 HEALTH_PATH = "/v2/health/live"
 TICK_S = 0.1
@@ -48,11 +51,15 @@ def supervise(
         wards = [_ward(services, name) for name in processes]
         told = stop or stack.enter_context(stop_on_signals())
         stack.enter_context(Heartbeat(services))
-        _Supervisor(services, wards, on_change or (lambda _statuses: None)).run(told)
+        Supervisor(services, wards, on_change or (lambda _statuses: None)).run(told)
 
 
-class _Ward:
-    """A child and what its supervisor knows of it."""
+class Ward:
+    """A child and what its supervisor knows of it.
+
+    Args:
+        child: The child, not started yet.
+    """
 
     def __init__(self, child: Child) -> None:
         self.child = child
@@ -66,6 +73,7 @@ class _Ward:
 
     @property
     def status(self) -> ProcessStatus:
+        """Where it stands."""
         return ProcessStatus(
             name=self.child.name,
             state=self.state,
@@ -76,17 +84,29 @@ class _Ward:
         )
 
 
-class _Supervisor:
-    def __init__(self, services: LocalServices, wards: list[_Ward], listener: Listener) -> None:
+class Supervisor:
+    """Keeps children running until it is told to stop.
+
+    Args:
+        services: The project; children that do not listen are ready when its records show them.
+        wards: The children.
+        listener: Called with the status of every child whenever one changes.
+    """
+
+    def __init__(self, services: LocalServices, wards: list[Ward], listener: Listener) -> None:
         self._services = services
         self._wards = wards
         self._listener = listener
         self._told: list[ProcessStatus] = []
         # Certificates are not checked: it only asks whether our own child answers.
-        self._http = httpx.Client(verify=False, timeout=2.0)  # noqa: S501
+        self._http = httpx.Client(verify=False, trust_env=False, timeout=2.0)  # noqa: S501
 
     def run(self, stop: threading.Event) -> None:
-        """Supervise until told to stop."""
+        """Supervise until told to stop; no child is left running, whatever happens.
+
+        Args:
+            stop: Ends it when set.
+        """
         try:
             for ward in self._wards:
                 self._start(ward, "starting")
@@ -99,12 +119,12 @@ class _Supervisor:
             self._stop_all()
             self._http.close()
 
-    def _start(self, ward: _Ward, state: ProcessState) -> None:
+    def _start(self, ward: Ward, state: ProcessState) -> None:
         ward.state = state
         ward.started_s = time.monotonic()
         ward.child.start()
 
-    def _look(self, ward: _Ward) -> None:
+    def _look(self, ward: Ward) -> None:
         now_s = time.monotonic()
         if not ward.child.runs:
             self._revive(ward, now_s)
@@ -115,7 +135,7 @@ class _Supervisor:
         elif ward.state == "ready" and now_s - ward.started_s > STEADY_S:
             ward.failures = 0
 
-    def _revive(self, ward: _Ward, now_s: float) -> None:
+    def _revive(self, ward: Ward, now_s: float) -> None:
         """Note a death once, wait, start again; each death in a row doubles the wait."""
         if ward.state != "restarting" or ward.started_s > ward.start_at_s:
             ward.state = "restarting"
@@ -129,13 +149,13 @@ class _Supervisor:
 
     def _is_ready(self, child: Child) -> bool:
         """Whether it answers, or, where it does not listen, has begun its heartbeat."""
-        if not child.address:
-            living = living_processes(self._services, kind=child.name)
-            return child.process_id in {process.process_id for process in living}
         try:
-            return self._http.get(child.address + HEALTH_PATH).is_success
-        except httpx.HTTPError:
+            if child.address:
+                return self._http.get(child.address + HEALTH_PATH).is_success
+            living = living_processes(self._services, kind=child.name)
+        except (httpx.HTTPError, PenstockError):
             return False
+        return child.process_id in {process.process_id for process in living}
 
     def _stop_all(self) -> None:
         for ward in self._wards:
@@ -160,7 +180,7 @@ class _Supervisor:
             self._listener(statuses)
 
 
-def _ward(services: LocalServices, name: str) -> _Ward:
+def _ward(services: LocalServices, name: str) -> Ward:
     """A child that is not started yet; its port is free."""
     settings, layout = services.settings, services.layout
     layout.logs.mkdir(parents=True, exist_ok=True)
@@ -173,4 +193,5 @@ def _ward(services: LocalServices, name: str) -> _Ward:
         )
         check_port(host, port, setting=f"{name}_port")
         address = url_of(settings, host, port)
-    return _Ward(Child(name, services.home, layout.logs / f"{name}.out", address=address))
+    command = [sys.executable, "-m", "penstock.cli", name, "--home", str(services.home)]
+    return Ward(Child(name, command, layout.logs / f"{name}.out", address=address))

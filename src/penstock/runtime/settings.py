@@ -225,12 +225,7 @@ def _from_environment() -> dict[str, str]:
         if variable.upper() in names:
             origins[names[variable.upper()]] = f"environment variable {variable}"
         elif variable.startswith(PREFIX) and variable != PROFILE:
-            close = difflib.get_close_matches(variable, names, n=1, cutoff=NEAR)
-            if close:
-                raise SettingsError(
-                    f"Environment variable {variable} is no setting. Did you mean {close[0]}?",
-                    variable=variable,
-                )
+            _check_slip(variable)
     return origins
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from .actions import NOTIFICATIONS_TOPIC, Notification, react
+from .causes import Cause
+from .lineage import lineage
+from .links import Lineage, Link
 from .pipelines import (
     Submission,
     ingest_pipeline,
@@ -15,18 +18,26 @@ from .pipelines import (
     train_pipeline,
     train_run,
 )
+from .replay import FeatureReplay, Replay, replay
 from .triggers import due
 
 __all__ = [
     "NOTIFICATIONS_TOPIC",
+    "Cause",
+    "FeatureReplay",
+    "Lineage",
+    "Link",
     "Notification",
+    "Replay",
     "Submission",
     "due",
     "ingest_pipeline",
     "ingest_run",
+    "lineage",
     "monitor_pipeline",
     "monitor_run",
     "react",
+    "replay",
     "score_pipeline",
     "score_run",
     "start",

@@ -14,6 +14,7 @@ from .packages import (
     read_sample,
     write_manifest,
 )
+from .provenance import installed
 from .register import Registration, register
 from .versions import get_version, versions
 
@@ -30,6 +31,7 @@ __all__ = [
     "file_sha256",
     "find_version",
     "get_version",
+    "installed",
     "load_native",
     "open_native",
     "point",

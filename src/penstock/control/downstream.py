@@ -1,0 +1,102 @@
+"""Down the tree: what was derived from a batch, a dataset, a version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from penstock.plan import Catalogue
+from penstock.records import ALIASES, Aliases, DatasetSnapshot, ModelVersion
+from penstock.spec import FeatureView
+
+from .links import Link
+from .upstream import version_detail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penstock.ports import Services
+    from penstock.records import Batch
+
+__all__ = ["batch_products", "dataset_products", "version_link", "version_products"]
+
+SCORES = "scores/"
+
+
+def batch_products(services: Services, batch: Batch) -> tuple[Link, ...]:
+    """The online features, datasets, versions and scores derived from a batch."""
+    snapshots = services.metadata.find(DatasetSnapshot)
+    datasets = [
+        Link(
+            kind="dataset",
+            id=snapshot.dataset_id,
+            detail={"dataset": snapshot.dataset, "rows": snapshot.rows},
+            links=dataset_products(services, snapshot),
+        )
+        for snapshot in snapshots
+        if snapshot.batches.get(batch.source, 0) >= batch.number
+    ]
+    return (*_feature_links(services, batch), *datasets)
+
+
+def dataset_products(services: Services, snapshot: DatasetSnapshot) -> tuple[Link, ...]:
+    """The versions that learned from a dataset, and their scores."""
+    found = services.metadata.find(ModelVersion)
+    return tuple(
+        version_link(services, version)
+        for version in found
+        if version.dataset_id == snapshot.dataset_id
+    )
+
+
+def version_link(services: Services, version: ModelVersion) -> Link:
+    """A version with what was made of it."""
+    return Link(
+        kind="version",
+        id=version.label,
+        detail=version_detail(version),
+        links=version_products(services, version),
+    )
+
+
+def version_products(services: Services, version: ModelVersion) -> tuple[Link, ...]:
+    """The roles a version has, and the scores it made per deployment."""
+    aliases = services.metadata.read(Aliases, version.model)
+    roles = [
+        Link(kind="role", id=alias)
+        for alias in ALIASES
+        if aliases is not None and getattr(aliases, alias) == version.version
+    ]
+    wanted = (pl.col("model") == version.model) & (pl.col("version") == version.version)
+    return (*roles, *_scores(services, wanted))
+
+
+def _feature_links(services: Services, batch: Batch) -> Iterator[Link]:
+    """The views of the batch's source, with the scores whose features hold its records."""
+    name = f"raw/{batch.source}"
+    if services.tables.version(name) is None or not batch.stored:
+        return
+    for view in Catalogue.load(services.metadata).all(FeatureView):
+        if view.source.name != batch.source:
+            continue
+        rows = services.tables.scan(name).filter(pl.col("_batch") == batch.number)
+        key = pl.col(view.source.entity.name).cast(pl.String)
+        entities = rows.select(key.unique().sort()).collect().to_series()
+        reached = pl.col("progress").str.json_path_match(f"$.{view.name}").cast(pl.Int64)
+        wanted = (reached >= batch.number) & pl.col("entity").is_in(entities.implode())
+        detail = {"entities": entities.to_list()}
+        links = tuple(_scores(services, wanted))
+        yield Link(kind="online features", id=view.name, detail=detail, links=links)
+
+
+def _scores(services: Services, wanted: pl.Expr) -> Iterator[Link]:
+    """Counts of the scores in each table that are wanted, with the first and the last of them."""
+    for name in services.tables.names(SCORES):
+        chosen = services.tables.scan(name).filter(wanted)
+        ids = pl.col("prediction_id")
+        found = chosen.select(pl.len(), ids.min().alias("first"), ids.max().alias("last"))
+        count, first, last = found.collect().row(0)
+        if count:
+            detail = {"count": count, "first": first, "last": last}
+            yield Link(kind="scores", id=name.removeprefix(SCORES), detail=detail)

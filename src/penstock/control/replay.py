@@ -1,0 +1,292 @@
+"""Replay: a score computed again, from what it saw and from raw data, and why it differs."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from penstock.deployment import load_engine, views_of
+from penstock.errors import (
+    DeclarationError,
+    NotFoundError,
+    NotReadyError,
+    PenstockError,
+    StateError,
+    UserCodeError,
+)
+from penstock.features import point_in_time
+from penstock.plan import Catalogue
+from penstock.registry import get_version, read_manifest
+from penstock.scoring import find_score
+from penstock.spec import Deployment, DType
+
+from .causes import Cause, environment_causes, feature_causes, list_causes, package_causes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from penstock.ports import Services
+    from penstock.records import Manifest, Score
+
+__all__ = ["FeatureReplay", "Replay", "replay"]
+
+TOLERANCE = 1e-6
+FEATURE_TOLERANCE = 1e-9
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Values: TypeAlias = "Sequence[float | None]"
+
+
+class FeatureReplay(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature of the score.
+
+    Attributes:
+        name: Its full name.
+        logged: What the model saw; null for none.
+        raw: What raw data gives for it.
+        same: Whether they are equal, sums of floats to 1e-9.
+    """
+
+    name: str
+    logged: float | None
+    raw: float | None
+    same: bool
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """A score computed again.
+
+    Attributes:
+        prediction_id: The score.
+        version: ``model@version`` that answered; empty for a constant.
+        logged: What was answered.
+        from_stored: What the model gives for the features that were logged; None where it cannot
+            be computed.
+        from_raw: What it gives for the features computed again from raw data; None where it cannot
+            be computed, or where the features came with the request.
+        features: The features, logged and from raw data; empty where they came with the request.
+        same: Whether everything that can be computed again is what it was.
+        causes: What explains the difference; empty when there is none.
+    """
+
+    prediction_id: str
+    version: str
+    logged: float
+    from_stored: float | None
+    from_raw: float | None
+    features: tuple[FeatureReplay, ...]
+    same: bool
+    causes: tuple[Cause, ...]
+
+    def as_text(self) -> str:
+        """The outcome in a few lines."""
+        lines = [
+            f"{self.prediction_id}  {self.version or 'constant'}",
+            f"  logged                {self.logged!r}",
+            f"  from stored features  {_told(self.from_stored)}",
+            f"  from raw data         {_told(self.from_raw)}",
+        ]
+        lines += [
+            f"  {feature.name}: logged {feature.logged!r}, from raw data {feature.raw!r}"
+            for feature in self.features
+            if not feature.same
+        ]
+        lines.append("  the same" if self.same else "  different, because of:")
+        lines += [f"    {cause.kind}: {cause.reason}" for cause in self.causes]
+        return "\n".join(lines)
+
+
+def replay(services: Services, prediction_id: str) -> Replay:
+    """Compute a score again and say what explains a difference.
+
+    The prediction is computed twice by the version that answered: from the features that were
+    logged, and, where they were looked up, from features computed from raw data as of the score's
+    time, out of no other batches than the score had seen. What differs is searched for among the
+    five causes: model binary, feature list, feature code, feature data, environment.
+
+    Args:
+        services: The ports.
+        prediction_id: The score.
+
+    Raises:
+        NotFoundError: There is no such score, or its version is gone.
+    """
+    score = find_score(services, prediction_id)
+    if score is None:
+        raise NotFoundError(
+            f"There is no prediction {prediction_id!r}. Its id is in the answer to the request.",
+            name=prediction_id,
+        )
+    if not score.version:
+        return _constant(services, score)
+    return _Replayer(services, score).run()
+
+
+class _Replayer:
+    """One replay of a score that a version answered."""
+
+    def __init__(self, services: Services, score: Score) -> None:
+        self._services = services
+        self._score = score
+        self._version = get_version(services.metadata, score.model, score.version)
+        self._causes: list[Cause] = []
+
+    def run(self) -> Replay:
+        try:
+            folder = self._services.artifacts.path(self._version.package)
+            manifest = read_manifest(folder)
+        except (StateError, NotFoundError) as error:
+            self._blame("model binary", error)
+            return self._outcome(None, None, ())
+        stored = self._predict(folder, manifest, self._score.features)
+        if self._score.origin == "request":
+            return self._judged(folder, manifest, stored, None, ())
+        values = self._from_raw(manifest)
+        if values is None:
+            return self._judged(folder, manifest, stored, None, ())
+        features = _compared(manifest, self._score.features, values)
+        again = self._predict(folder, manifest, values)
+        return self._judged(folder, manifest, stored, again, features)
+
+    def _predict(self, folder: Path, manifest: Manifest, values: Values) -> float | None:
+        self._causes += list_causes(manifest, values)
+        if len(values) != len(manifest.features):
+            return None
+        row = [math.nan if value is None else value for value in values]
+        try:
+            predicted = load_engine(folder, manifest).predict(np.array([row], dtype=np.float64))
+        except PenstockError as error:
+            self._blame("model binary", error)
+            return None
+        return float(predicted[0])
+
+    def _from_raw(self, manifest: Manifest) -> Values | None:
+        """The features from raw data, in the manifest's order; None where there is no way."""
+        at = EPOCH + timedelta(microseconds=self._score.at_us)
+        whole = manifest.entity_dtype == DType.INT64
+        key = int(self._score.entity) if whole else self._score.entity
+        spine = pl.DataFrame({manifest.entity: [key], "at": [at]}).with_columns(
+            pl.col("at").cast(pl.Datetime("us", "UTC"))
+        )
+        try:
+            row = point_in_time(
+                self._services.tables,
+                views_of(manifest),
+                spine,
+                batches=self._score.progress,
+            ).row(0, named=True)
+        except (DeclarationError, UserCodeError) as error:
+            self._blame("feature code", error)
+            return None
+        except NotReadyError as error:
+            self._blame("feature data", error)
+            return None
+        except StateError as error:
+            self._blame("feature list", error)
+            return None
+        missing = [name for name in manifest.features if name not in row]
+        if missing:
+            reason = f"the definitions no longer give {', '.join(missing)}"
+            self._causes.append(Cause(kind="feature list", reason=reason))
+            return None
+        return [None if row[name] is None else float(row[name]) for name in manifest.features]
+
+    def _judged(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        stored: float | None,
+        raw: float | None,
+        features: tuple[FeatureReplay, ...],
+    ) -> Replay:
+        """Search for the causes of what differs, and say so."""
+        if not self._close(manifest, stored):
+            self._causes += package_causes(folder, manifest, self._score)
+            if not self._causes:
+                self._causes += environment_causes(manifest)
+        if not all(feature.same for feature in features):
+            views = views_of(manifest)
+            self._causes += feature_causes(self._services, manifest, views, self._score)
+        return self._outcome(stored, raw, features, manifest)
+
+    def _close(self, manifest: Manifest, value: float | None) -> bool:
+        if value is None:
+            return False
+        logged = self._score.prediction
+        scale = 1.0 if manifest.task == "classification" else max(1.0, abs(logged))
+        return abs(value - logged) <= TOLERANCE * scale
+
+    def _outcome(
+        self,
+        stored: float | None,
+        raw: float | None,
+        features: tuple[FeatureReplay, ...],
+        manifest: Manifest | None = None,
+    ) -> Replay:
+        looked_up = self._score.origin != "request"
+        same = (
+            manifest is not None
+            and self._close(manifest, stored)
+            and (not looked_up or self._close(manifest, raw))
+            and all(feature.same for feature in features)
+        )
+        return Replay(
+            prediction_id=self._score.prediction_id,
+            version=self._version.label,
+            logged=self._score.prediction,
+            from_stored=stored,
+            from_raw=raw,
+            features=features,
+            same=same,
+            causes=tuple(dict.fromkeys(self._causes)),
+        )
+
+    def _blame(
+        self,
+        kind: Literal["model binary", "feature list", "feature code", "feature data"],
+        error: PenstockError,
+    ) -> None:
+        self._causes.append(Cause(kind=kind, reason=error.message))
+
+
+def _compared(manifest: Manifest, logged: Values, raw: Values) -> tuple[FeatureReplay, ...]:
+    pairs = zip(manifest.features, logged, raw, strict=False)
+    return tuple(
+        FeatureReplay(name=name, logged=seen, raw=found, same=_same(seen, found))
+        for name, seen, found in pairs
+    )
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=FEATURE_TOLERANCE, abs_tol=FEATURE_TOLERANCE * 1e-3)
+
+
+def _constant(services: Services, score: Score) -> Replay:
+    """A constant answered: there is no model to ask, only the declaration."""
+    found = {one.name: one for one in Catalogue.load(services.metadata).all(Deployment)}
+    declared = found.get(score.deployment)
+    value = declared.fallback.value if declared and declared.fallback else None
+    same = value == score.prediction
+    reason = f"the fallback of {score.deployment!r} is declared as {value!r} now"
+    return Replay(
+        prediction_id=score.prediction_id,
+        version="",
+        logged=score.prediction,
+        from_stored=value,
+        from_raw=None,
+        features=(),
+        same=same,
+        causes=() if same else (Cause(kind="environment", reason=reason),),
+    )
+
+
+def _told(value: float | None) -> str:
+    return "cannot be computed" if value is None else repr(value)

@@ -1,0 +1,171 @@
+"""Up the tree: what a score, a version, a dataset or a batch comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from penstock.deployment import views_of
+from penstock.errors import NotFoundError, StateError
+from penstock.records import Batch, DatasetSnapshot
+from penstock.registry import get_version, read_manifest
+
+from .links import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from penstock.ports import Metadata, Services, Tables
+    from penstock.records import Manifest, ModelVersion, Score
+    from penstock.spec import FeatureView
+
+__all__ = ["batch_detail", "batch_origins", "batches_of", "dataset_link", "score_origins",
+           "version_detail", "version_origins"]  # fmt: skip
+
+
+def score_origins(services: Services, score: Score) -> tuple[Link, ...]:
+    """The features and the version of a score, each with its own origins."""
+    if not score.version:
+        return ()
+    version = get_version(services.metadata, score.model, score.version)
+    link = Link(
+        kind="version",
+        id=version.label,
+        detail=version_detail(version),
+        links=version_origins(services, version),
+    )
+    if score.origin == "request":
+        return (link,)
+    return (*_feature_links(services, score, version), link)
+
+
+def version_origins(services: Services, version: ModelVersion) -> tuple[Link, ...]:
+    """The dataset, the run and the code of a version."""
+    run = Link(kind="run", id=version.run_id, detail={"tracking run": version.tracking_run})
+    snapshot = services.metadata.read(DatasetSnapshot, version.dataset_id)
+    datasets = [dataset_link(services.metadata, snapshot)] if snapshot else []
+    manifest = _manifest(services, version)
+    code = [_code_link(manifest)] if manifest else []
+    return (*datasets, run, *code)
+
+
+def dataset_link(metadata: Metadata, snapshot: DatasetSnapshot) -> Link:
+    """A dataset with the tables it was built from, down to files."""
+    tables = [
+        Link(
+            kind="table",
+            id=f"{name}@{version}",
+            links=_tables_batches(metadata, name, snapshot.batches),
+        )
+        for name, version in snapshot.tables.items()
+    ]
+    detail = {"dataset": snapshot.dataset, "rows": snapshot.rows, "parts": dict(snapshot.parts)}
+    return Link(kind="dataset", id=snapshot.dataset_id, detail=detail, links=tuple(tables))
+
+
+def batch_origins(batch: Batch) -> tuple[Link, ...]:
+    """The file or messages that a batch was read from."""
+    kind, _, origin = batch.origin.partition(":")
+    detail = {"sha256": batch.sha256}
+    return (Link(kind="file" if kind == "file" else "messages", id=origin, detail=detail),)
+
+
+def batch_detail(batch: Batch) -> dict[str, object]:
+    """What a batch says of itself."""
+    return {
+        "read": batch.read,
+        "stored": batch.stored,
+        "quarantined": batch.quarantined,
+        "duplicates": batch.duplicates,
+        "arrived": batch.arrived_at.isoformat(timespec="seconds"),
+        "declaration": batch.fingerprint[:12],
+    }
+
+
+def version_detail(version: ModelVersion) -> dict[str, object]:
+    """What a version says of itself."""
+    return {
+        "candidate": version.candidate,
+        "engine": version.engine,
+        "package": version.package[:12],
+        "metrics": dict(version.metrics),
+        "params": dict(version.params),
+    }
+
+
+def batches_of(metadata: Metadata, source: str, numbers: Iterable[int]) -> tuple[Link, ...]:
+    """The batches of a source with those numbers, with their origins."""
+    wanted = set(numbers)
+    found = metadata.find(Batch, where={"source": source})
+    return tuple(
+        Link(
+            kind="batch",
+            id=batch.batch_id,
+            detail=batch_detail(batch),
+            links=batch_origins(batch),
+        )
+        for batch in found
+        if batch.number in wanted
+    )
+
+
+def _tables_batches(metadata: Metadata, table: str, last: Mapping[str, int]) -> tuple[Link, ...]:
+    source = table.removeprefix("raw/")
+    return batches_of(metadata, source, range(1, last.get(source, 0) + 1))
+
+
+def _feature_links(services: Services, score: Score, version: ModelVersion) -> list[Link]:
+    """The views whose features were read, with the batches that hold the entity's records."""
+    manifest = _manifest(services, version)
+    if manifest is None:
+        return []
+    values = dict(zip(manifest.features, score.features, strict=False))
+    links: list[Link] = []
+    for view in views_of(manifest):
+        last = score.progress.get(view.name)
+        numbers = _batches_with(services.tables, view, score, last)
+        detail: dict[str, object] = {
+            "last batch": last,
+            "definition": manifest.views[view.name][:12],
+        }
+        detail |= {name: values.get(name) for name in view.names}
+        batches = batches_of(services.metadata, view.source.name, numbers)
+        links.append(Link(kind="features", id=view.name, detail=detail, links=batches))
+    return links
+
+
+def _batches_with(tables: Tables, view: FeatureView, score: Score, last: int | None) -> list[int]:
+    """Numbers of the batches with records of the entity that were known at the score's time."""
+    source = view.source
+    name = f"raw/{source.name}"
+    if tables.version(name) is None:
+        return []
+    known_us = pl.col(source.timestamp).dt.epoch("us") + source.known_after_us
+    wanted = (pl.col(source.entity.name).cast(pl.String) == score.entity) & (
+        known_us <= score.at_us
+    )
+    if last is not None:
+        wanted &= pl.col("_batch") <= last
+    found = tables.scan(name).filter(wanted).select(pl.col("_batch").unique().sort())
+    return [int(number) for number in found.collect()["_batch"]]
+
+
+def _manifest(services: Services, version: ModelVersion) -> Manifest | None:
+    """The version's manifest; None where its package is gone or damaged."""
+    if not version.package:
+        return None
+    try:
+        return read_manifest(services.artifacts.path(version.package))
+    except (NotFoundError, StateError):
+        return None  # the rest of the tree still stands; replay says what is wrong with the files
+
+
+def _code_link(manifest: Manifest) -> Link:
+    detail: dict[str, object] = {
+        "differs": bool(manifest.diff),
+        "functions": {name: sha256[:12] for name, sha256 in manifest.functions.items()},
+        "definitions": sorted(manifest.definitions),
+        "dependencies": dict(manifest.dependencies),
+    }
+    return Link(kind="code", id=manifest.commit or "no commit", detail=detail)

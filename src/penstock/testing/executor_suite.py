@@ -1,0 +1,129 @@
+"""What every implementation of ``Executor`` must keep."""
+# ruff: noqa: S101 - a suite asserts
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from penstock.errors import NotFoundError, NotReadyError, UnavailableError, UserCodeError
+from penstock.ports import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from penstock.ports import Executor
+
+__all__ = ["ExecutorSuite"]
+
+# A task may have to wait for a worker to start, on a machine that is busy.
+_PATIENCE_S = 30.0
+
+
+class ExecutorSuite:
+    """Subclass it and override the fixture ``executor`` with one of two workers."""
+
+    @pytest.fixture
+    def opener(self) -> Callable[[], Executor]:
+        """Makes an executor of two workers."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def executor(self, opener: Callable[[], Executor]) -> Iterator[Executor]:
+        """An executor of two workers."""
+        with closing(opener()) as opened:
+            yield opened
+
+    @pytest.mark.slow
+    def test_results(self, executor: Executor, tmp_path: Path) -> None:
+        """Every task yields its index and result, as it ends; two run at a time."""
+        assert list(executor.run([])) == []
+        values: list[object] = [1, 2.5, None, "ä", [1, {"a": []}]]
+        echoes = [_task("echo", value=value) for value in values]
+        assert sorted(executor.run(echoes), key=lambda pair: pair[0]) == list(enumerate(values))
+        # The first waits for what the second does, so it must run meanwhile, and ends after it.
+        flag = str(tmp_path / "flag")
+        tasks = [_task("wait_for", path=flag), _task("touch", path=flag)]
+        assert [index for index, _ in executor.run(tasks)] == [1, 0]
+
+    @pytest.mark.slow
+    def test_errors(self, executor: Executor, tmp_path: Path) -> None:
+        """An error is raised as it is, once what ran has been yielded; nothing starts later."""
+        flag, late = str(tmp_path / "flag"), str(tmp_path / "late")
+        tasks = [
+            _task("touch_and_fail", path=flag),
+            _task("wait_for", path=flag),
+            *[_task("touch", path=late)] * 3,
+        ]
+        results: list[tuple[int, object]] = []
+        with pytest.raises(NotReadyError, match="as it is") as caught:
+            results.extend(executor.run(tasks))
+        assert results == [(1, None)]
+        assert caught.value.facts == {"fact": [1]}
+        assert "in touch_and_fail" in "".join(traceback.format_exception(caught.value))
+        assert not Path(late).exists()
+        with pytest.raises(UserCodeError, match="Stubborn: of a kind") as told:
+            list(executor.run([_task("fail_stubbornly")]))
+        assert "in fail_stubbornly" in str(told.value)
+        for function in ("no.such.module:name", f"{__name__}:no_such_name", "nothing"):
+            with pytest.raises(NotFoundError):
+                list(executor.run([Task(function=function, arguments={})]))
+
+    @pytest.mark.slow
+    def test_kill(self, executor: Executor) -> None:
+        """A task whose worker dies is reported, and the executor goes on."""
+        with pytest.raises(UnavailableError, match="worker process died"):
+            list(executor.run([_task("die")]))
+        assert list(executor.run([_task("echo", value=1)])) == [(0, 1)]
+
+
+class Stubborn(Exception):  # noqa: N818 - named for what it does in the test
+    """An error that does not survive pickling."""
+
+    def __init__(self, what: str, kind: str) -> None:
+        super().__init__(f"{what} a {kind}")
+
+
+def echo(*, value: object) -> object:
+    """Give the value back."""
+    return value
+
+
+def touch(*, path: str) -> None:
+    """Make a file."""
+    Path(path).touch()
+
+
+def wait_for(*, path: str) -> None:
+    """Wait until there is a file."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not Path(path).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def touch_and_fail(*, path: str) -> None:
+    """Make a file and raise an error."""
+    touch(path=path)
+    raise NotReadyError("as it is", fact=[1])
+
+
+def fail_stubbornly() -> None:
+    """Raise an error that does not survive pickling."""
+    raise Stubborn("of", "kind")
+
+
+def die() -> None:
+    """Kill the process this runs in."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _task(name: str, **arguments: object) -> Task:
+    return Task(function=f"{__name__}:{name}", arguments=arguments)

@@ -1,0 +1,171 @@
+"""What every implementation of ``OnlineStore`` must keep."""
+# ruff: noqa: S101, PLR2004 - a suite asserts, and literal expectations are its point
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from penstock.errors import ConflictError
+
+from .children import child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
+
+    from penstock.ports import OnlineStore
+
+__all__ = ["OnlineStoreSuite"]
+
+_KEYS = [b"%d" % number for number in range(20)]
+
+_keys = st.sampled_from([b"", b"\x00", b"a", b"a\x00", b"ab", b"\xff", b"\xff\xff", b"k" * 400])
+_writes = st.lists(
+    st.tuples(st.sampled_from(["s", "s2", "S"]), st.dictionaries(_keys, st.binary(max_size=9))),
+    max_size=6,
+)
+
+
+class OnlineStoreSuite:
+    """Subclass it and override the fixture ``opener``."""
+
+    @pytest.fixture
+    def opener(self) -> Callable[[], OnlineStore]:
+        """Opens the same store each time; pickles, so that other processes can open it."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, opener: Callable[[], OnlineStore]) -> Iterator[OnlineStore]:
+        """The store, empty at first."""
+        with closing(opener()) as opened:
+            yield opened
+
+    @pytest.fixture
+    def examples(self) -> Iterator[int]:
+        """Numbers that keep the spaces of one example apart from those of another."""
+        return count()
+
+    def test_missing_reads_as_none(self, store: OnlineStore) -> None:
+        """A missing key, a missing space and a key longer than any stored read as None."""
+        assert store.get("none", [b"a", b"b"]) == [None, None]
+        assert store.progress("none") is None
+        assert list(store.items("none")) == []
+        store.write("some", {b"a": b"1"}, progress=1)
+        assert store.get("some", [b"b", b"a", b"k" * 5000]) == [None, b"1", None]
+        assert store.get("some", []) == []
+
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(writes=_writes)
+    def test_store_is_a_dictionary_per_space(
+        self,
+        store: OnlineStore,
+        examples: Iterator[int],
+        writes: Sequence[tuple[str, dict[bytes, bytes]]],
+    ) -> None:
+        """Values are replaced, spaces are apart, and items come by key."""
+        example = next(examples)
+        expected: dict[str, dict[bytes, bytes]] = {}
+        for progress, (name, values) in enumerate(writes, start=1):
+            expected.setdefault(name, {}).update(values)
+            store.write(f"{name}/{example}", values, progress=progress)
+            assert store.progress(f"{name}/{example}") == progress
+        for name, values in expected.items():
+            space = f"{name}/{example}"
+            assert list(store.items(space)) == sorted(values.items())
+            assert store.get(space, list(values)) == list(values.values())
+            assert space in store.spaces()
+
+    def test_progress_goes_forward(self, store: OnlineStore) -> None:
+        """A batch that is in already is refused, and nothing of it is stored."""
+        store.write("a", {b"k": b"3"}, progress=3)
+        for late in (1, 3):
+            with pytest.raises(ConflictError, match="batch 3"):
+                store.write("a", {b"k": b"late", b"l": b"late"}, progress=late)
+        assert dict(store.items("a")) == {b"k": b"3"}
+        assert store.progress("a") == 3
+        store.write("a", {}, progress=4)
+        assert store.progress("a") == 4
+
+    def test_spaces_are_sorted(self, store: OnlineStore) -> None:
+        """Every space that was written, whether it has values or not."""
+        store.write("b", {b"k": b"1"}, progress=1)
+        store.write("a", {}, progress=0)
+        assert store.spaces() == ["a", "b"]
+        assert store.progress("a") == 0
+
+    def test_drop(self, store: OnlineStore) -> None:
+        """A dropped space is gone with its progress; the others stay; it can be written again."""
+        for space in ("a", "b"):
+            store.write(space, {b"%d" % n: b"v" * 300 for n in range(300)}, progress=7)
+        store.drop("a")
+        store.drop("a")
+        assert store.spaces() == ["b"]
+        assert store.get("a", [b"1"]) == [None]
+        assert store.progress("a") is None
+        assert len(list(store.items("b"))) == 300
+        store.write("a", {b"new": b"1"}, progress=1)
+        assert list(store.items("a")) == [(b"new", b"1")]
+
+    def test_items_are_as_of_one_moment(self, store: OnlineStore) -> None:
+        """What is written while the items are read is not among them."""
+        store.write("a", dict.fromkeys(_KEYS, b"old"), progress=1)
+        items = store.items("a")
+        first = next(items)
+        store.write("a", dict.fromkeys([*_KEYS, b"zz"], b"new"), progress=2)
+        assert {value for _, value in [first, *items]} == {b"old"}
+
+    def test_values_stay_after_reopening(
+        self, store: OnlineStore, opener: Callable[[], OnlineStore]
+    ) -> None:
+        """The next object reads what the last one wrote."""
+        store.write("a", {b"k": b"v" * 100_000}, progress=5)
+        store.close()
+        with closing(opener()) as other:
+            assert other.get("a", [b"k"]) == [b"v" * 100_000]
+            assert other.progress("a") == 5
+
+    def test_threads_share_one_object(self, store: OnlineStore) -> None:
+        """Readers see each write wholly or not at all."""
+        store.write("a", dict.fromkeys(_KEYS, b"0"), progress=0)
+
+        def read(_: int) -> int:
+            values = set(store.get("a", _KEYS))
+            assert len(values) == 1
+            return int(values.pop() or b"")
+
+        with ThreadPoolExecutor(4) as pool:
+            seen = pool.map(read, range(200))
+            for number in range(1, 20):
+                store.write("a", dict.fromkeys(_KEYS, b"%d" % number), progress=number)
+            assert set(seen) <= set(range(20))
+
+    @pytest.mark.slow
+    def test_kill(self, store: OnlineStore, opener: Callable[[], OnlineStore]) -> None:
+        """Values and progress of a killed writer belong together, for readers at any moment."""
+        with child(_write, opener) as writer:
+            for heard in range(1, 60):
+                writer.listen(heard)
+                values = set(store.get("a", _KEYS))
+                assert len(values) == 1
+            said = writer.kill()
+        progress = store.progress("a")
+        assert progress is not None
+        assert 0 <= progress - len(said) <= 1
+        assert set(store.get("a", _KEYS)) == {b"%d" % progress}
+        assert len(list(store.items("a"))) == len(_KEYS) + progress
+        store.write("a", dict.fromkeys(_KEYS, b"on"), progress=progress + 1)
+
+
+def _write(say: Connection, opener: Callable[[], OnlineStore]) -> None:
+    store = opener()
+    for number in range(1, 9999):
+        values = dict.fromkeys([*_KEYS, b"only in %d" % number], b"%d" % number)
+        store.write("a", values, progress=number)
+        say.send(number)

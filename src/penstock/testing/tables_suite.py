@@ -1,0 +1,262 @@
+"""What every implementation of ``Tables`` must keep."""
+# ruff: noqa: S101, PLR2004 - a suite asserts, and literal expectations are its point
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+from penstock.errors import InputError, NotFoundError
+
+from .children import child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
+
+    from penstock.ports import Tables
+
+__all__ = ["TablesSuite"]
+
+_ROWS = 50
+_NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
+_EVERY_TYPE = pl.DataFrame(
+    {
+        "flag": [True, None, False],
+        "small": [1, None, -(2**31)],
+        "large": [2**62, None, -1],
+        "real": [0.1, None, float("nan")],
+        "text": ["ä\x00'", None, ""],
+        "bytes": [b"\xff", None, b""],
+        "day": [_NOON.date(), None, _NOON.date()],
+        "at": [_NOON, None, datetime(1960, 1, 1, tzinfo=UTC)],
+        "reals": [[1.5, None], None, []],
+        "texts": [["a", None], None, []],
+        "pair": [{"a": 1, "b": "x"}, {"a": None, "b": None}, {"a": 2, "b": ""}],
+    },
+    schema_overrides={"small": pl.Int32, "at": pl.Datetime("us", "UTC")},
+)
+
+
+class TablesSuite:
+    """Subclass it and override the fixture ``opener``."""
+
+    @pytest.fixture
+    def opener(self) -> Callable[[], Tables]:
+        """Opens the same tables each time; pickles, so that other processes can open them."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def tables(self, opener: Callable[[], Tables]) -> Iterator[Tables]:
+        """The tables, none at first."""
+        with closing(opener()) as opened:
+            yield opened
+
+    def test_no_table(self, tables: Tables) -> None:
+        """Without a table there is no version, no number and no name; scanning it is an error."""
+        assert tables.version("raw/a") is None
+        assert tables.applied("raw/a", "app") == 0
+        assert tables.names() == []
+        for ask in (tables.scan, tables.compact):
+            with pytest.raises(NotFoundError, match="no table 'raw/a'"):
+                ask("raw/a")
+
+    def test_rows_read_back(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """Every type and null reads back as it was, here and through the next object."""
+        assert tables.append("raw/a", _EVERY_TYPE, app="app", number=1)
+        with closing(opener()) as other:
+            for reader in (tables, other):
+                assert reader.scan("raw/a").collect().equals(_EVERY_TYPE)
+                assert reader.scan("raw/a").collect_schema() == _EVERY_TYPE.schema
+
+    def test_number_is_written_once(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """A number that is in, or below one that is, is not written again, by whatever object."""
+        assert tables.append("a", _rows(3), app="app", number=3)
+        with closing(opener()) as other:
+            for again in (tables, other):
+                assert not again.append("a", _rows(3), app="app", number=3)
+                assert not again.append("a", _rows(9), app="app", number=2)
+            assert other.append("a", _rows(4), app="app", number=4)
+        assert tables.append("a", _rows(5), app="another", number=1)
+        assert _counts(tables) == {3: _ROWS, 4: _ROWS, 5: _ROWS}
+        assert (tables.applied("a", "app"), tables.applied("a", "another")) == (4, 1)
+        assert tables.applied("a", "nobody") == 0
+
+    def test_empty_frame_records_the_number(self, tables: Tables) -> None:
+        """An empty frame makes the table and takes its number, and adds no row."""
+        empty = _rows(1).clear()
+        assert tables.append("a", empty, app="app", number=1)
+        assert tables.scan("a").collect().equals(empty)
+        assert tables.append("a", _rows(2), app="app", number=2)
+        assert tables.append("a", empty, app="app", number=3)
+        assert not tables.append("a", _rows(3), app="app", number=3)
+        assert tables.applied("a", "app") == 3
+        assert _counts(tables) == {2: _ROWS}
+
+    def test_pinned_version_stays(self, tables: Tables) -> None:
+        """Each version holds the appends up to it, for ever, also after compaction."""
+        versions: list[int] = []
+        for number in range(1, 5):
+            tables.append("a", _rows(number), app="app", number=number)
+            versions.append(tables.version("a") or 0)
+        assert versions == sorted(set(versions))
+        pinned = [tables.scan("a", version=version) for version in versions]
+        tables.compact("a")
+        tables.append("a", _rows(5), app="app", number=5)
+        for number, (version, lazy) in enumerate(zip(versions, pinned, strict=True), start=1):
+            expected = set(range(1, number + 1))
+            assert set(lazy.collect()["n"]) == expected
+            assert set(tables.scan("a", version=version).collect()["n"]) == expected
+        for unknown in (-1, 99):
+            with pytest.raises(NotFoundError, match="version"):
+                tables.scan("a", version=unknown)
+
+    def test_compaction_changes_no_row(self, tables: Tables) -> None:
+        """Compaction is a new version with the same rows and numbers; a second one does nothing."""
+        for number in range(1, 40):
+            tables.append("a", _rows(number), app="app", number=number)
+        before = tables.scan("a").collect().sort("n", "i")
+        version = tables.version("a")
+        tables.compact("a")
+        assert (tables.version("a") or 0) > (version or 0)
+        assert tables.scan("a").collect().sort("n", "i").equals(before)
+        assert tables.applied("a", "app") == 39
+        compacted = tables.version("a")
+        tables.compact("a")
+        assert tables.version("a") == compacted
+
+    def test_scan_is_lazy(self, tables: Tables) -> None:
+        """Columns come in the asked order, and filters are pushed down to the files."""
+        for number in (1, 2):
+            tables.append("a", _rows(number), app="app", number=number)
+        narrow = tables.scan("a", columns=["text", "n"])
+        assert narrow.collect_schema().names() == ["text", "n"]
+        filtered = narrow.filter(pl.col("n") == 2)
+        assert filtered.collect().height == _ROWS
+        assert "SELECTION" in filtered.explain()
+        assert tables.scan("a").select(pl.len()).collect().item() == 2 * _ROWS
+        with pytest.raises(NotFoundError, match="Did you mean 'text'"):
+            tables.scan("a", columns=["texd"])
+
+    def test_other_columns_are_refused(self, tables: Tables) -> None:
+        """Other columns or types are refused with all that differs, and nothing is written."""
+        rows = _rows(1)
+        tables.append("a", rows, app="app", number=1)
+        version = tables.version("a")
+        wrong = {
+            "column 'text' is missing": rows.drop("text"),
+            "column 'more' is not in the table": rows.with_columns(more=1),
+            "column 'n' is String, expected Int64": rows.cast({"n": pl.String}),
+            "column 'n' is Int32": rows.cast({"n": pl.Int32}),
+            "column 'real' is Int64": rows.cast({"real": pl.Int64}),
+        }
+        for message, frame in wrong.items():
+            with pytest.raises(InputError, match=message):
+                tables.append("a", frame, app="app", number=2)
+        both = rows.drop("text").with_columns(more=1)
+        with pytest.raises(InputError, match=r"'text' is missing; .*'more' is not in the table"):
+            tables.append("a", both, app="app", number=2)
+        assert tables.version("a") == version
+        assert tables.applied("a", "app") == 1
+
+    def test_order_and_nulls_do_not_matter(self, tables: Tables) -> None:
+        """Columns are matched by name, and one of nothing but nulls takes the table's type."""
+        tables.append("a", _rows(1), app="app", number=1)
+        turned = _rows(2).select("text", "n", "i", pl.lit(None).alias("real"))
+        tables.append("a", turned, app="app", number=2)
+        second = tables.scan("a").filter(pl.col("n") == 2).collect()
+        assert second.schema == _rows(1).schema
+        assert second["real"].null_count() == _ROWS
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            pl.DataFrame(),
+            pl.DataFrame({"x": [None]}),
+            pl.DataFrame({"x": [_NOON.replace(tzinfo=None)]}),
+            pl.DataFrame({"x": [_NOON]}, schema={"x": pl.Datetime("ms", "UTC")}),
+            pl.DataFrame({"x": [[_NOON]]}, schema={"x": pl.List(pl.Datetime("ns", "UTC"))}),
+            pl.DataFrame({"x": [1]}, schema={"x": pl.UInt32}),
+            pl.DataFrame({"x": ["a"]}, schema={"x": pl.Categorical}),
+        ],
+        ids=["no column", "null", "naive", "ms", "list of ns", "unsigned", "categorical"],
+    )
+    def test_types_that_would_change_are_refused(self, tables: Tables, frame: pl.DataFrame) -> None:
+        """No table is made from a frame whose types would read back as others."""
+        with pytest.raises(InputError, match="No table 'a' can be made"):
+            tables.append("a", frame, app="app", number=1)
+        assert tables.version("a") is None
+
+    def test_names(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """Names are sorted and chosen by their beginning, whoever made the tables."""
+        for name in ("scores/b", "raw/a-1.x", "raw/b", "top"):
+            tables.append(name, _rows(1), app="app", number=1)
+        with closing(opener()) as other:
+            assert other.names() == ["raw/a-1.x", "raw/b", "scores/b", "top"]
+            assert other.names("raw/") == ["raw/a-1.x", "raw/b"]
+
+    @pytest.mark.parametrize("name", ["", "..", "../a", "a/../b", "/a", "a/", "a//b", "a b", ".a"])
+    def test_wrong_names(self, tables: Tables, name: str) -> None:
+        """A name that could lead out of the store is refused."""
+        with pytest.raises(InputError, match="no name of a table"):
+            tables.append(name, _rows(1), app="app", number=1)
+
+    def test_numbers_count_from_one(self, tables: Tables) -> None:
+        """Number 0 is refused: it could not be told from never."""
+        with pytest.raises(InputError, match="count from 1"):
+            tables.append("a", _rows(1), app="app", number=0)
+
+    def test_threads_share_one_object(self, tables: Tables) -> None:
+        """Writers of different names do not lose each other's rows."""
+        with ThreadPoolExecutor(4) as pool:
+            done = pool.map(
+                lambda n: tables.append("a", _rows(n), app=f"app{n % 4}", number=n), range(1, 21)
+            )
+            written = {n for n, was in enumerate(done, start=1) if was}
+        assert set(_counts(tables)) == written
+        assert set(_counts(tables).values()) == {_ROWS}
+
+    @pytest.mark.slow
+    def test_kill(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """Two write the same numbers and one is killed: every append is in once, and whole."""
+        with child(_append, opener, 0) as first, child(_append, opener, 24) as second:
+            first.listen(8)
+            said = first.kill()
+            said += second.end()
+        counts = _counts(tables)
+        assert set(counts.values()) == {_ROWS}
+        assert sorted(counts) == list(range(1, 25))
+        numbers = [n for n in said if n]
+        assert len(numbers) == len(set(map(str, numbers)))
+        assert tables.applied("a", "app") == 24
+        assert not tables.append("a", _rows(24), app="app", number=24)
+
+
+def _rows(number: int) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "n": [number] * _ROWS,
+            "i": list(range(_ROWS)),
+            "real": [0.5] * _ROWS,
+            "text": [f"{number}-{row}" for row in range(_ROWS)],
+        }
+    )
+
+
+def _counts(tables: Tables) -> dict[int, int]:
+    """Rows of each number in table ``a``."""
+    counted = tables.scan("a").group_by("n").len().collect()
+    return dict(counted.iter_rows())
+
+
+def _append(say: Connection, opener: Callable[[], Tables], last: int) -> None:
+    """Append 1, 2, 3 ...; says each number that was written here, 0 for one that was in already."""
+    tables = opener()
+    for number in range(1, (last or 9999) + 1):
+        frame = _rows(number)
+        say.send(number if tables.append("a", frame, app="app", number=number) else 0)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from penstock.adapters.lmdb import LmdbOnlineStore
+from penstock.errors import InputError, StateError, UnavailableError
+from penstock.testing.online_store_suite import OnlineStoreSuite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from penstock.ports import OnlineStore
+
+
+class TestLmdbOnlineStore(OnlineStoreSuite):
+    @pytest.fixture
+    def opener(self, tmp_path: Path) -> Callable[[], OnlineStore]:
+        return partial(LmdbOnlineStore, tmp_path / "state" / "online")
+
+
+def test_full_store_keeps_what_it_had(tmp_path: Path) -> None:
+    with closing(LmdbOnlineStore(tmp_path / "online", map_size_bytes=1 << 20)) as store:
+        store.write("a", {b"k": b"1"}, progress=1)
+        with pytest.raises(StateError, match="is full"):
+            store.write("a", {b"%d" % n: b"v" * 2000 for n in range(1000)}, progress=2)
+        assert dict(store.items("a")) == {b"k": b"1"}
+        assert store.progress("a") == 1
+        store.write("a", {b"k": b"2"}, progress=2)
+
+
+def test_too_long_keys_are_refused(tmp_path: Path) -> None:
+    with closing(LmdbOnlineStore(tmp_path / "online")) as store:
+        for space, key in (("a", b"k" * 508), ("s" * 508, b"k"), ("", b"k")):
+            with pytest.raises(InputError, match="expected"):
+                store.write(space, {key: b"v", b"other": b"v"}, progress=1)
+        assert store.spaces() == []
+        store.write("a", {b"k" * 507: b"v"}, progress=1)
+
+
+def test_a_process_opens_it_once(tmp_path: Path) -> None:
+    with (
+        closing(LmdbOnlineStore(tmp_path / "online")),
+        pytest.raises(UnavailableError, match="open in this process"),
+    ):
+        LmdbOnlineStore(tmp_path / "online")
+    LmdbOnlineStore(tmp_path / "online").close()
+
+
+def test_file_that_is_no_store(tmp_path: Path) -> None:
+    LmdbOnlineStore(tmp_path / "online").close()
+    (tmp_path / "online" / "data.mdb").write_bytes(b"junk" * 4096)
+    with pytest.raises(StateError, match="is damaged"):
+        LmdbOnlineStore(tmp_path / "online")
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match="cannot be used"):
+        LmdbOnlineStore(tmp_path / "file" / "online")

@@ -23,7 +23,7 @@ import numpy as np
 
 from penstock.errors import StateError
 
-from .arrays import IntArray, Words, concatenate_ranges
+from .arrays import FloatArray, IntArray, Words, concatenate_ranges
 from .program import FORMAT
 
 if TYPE_CHECKING:
@@ -143,9 +143,13 @@ def unpack(program: Program, values: Sequence[bytes]) -> Stored:
         tiles = counts[:, number]
         row = np.repeat(place, tiles) + concatenate_ranges(tiles)
         step = np.repeat(tiles, tiles)
-        words = tuple(floats[row + step * (1 + word)] for word in range(group.width))
+        index = ints[row]
+        words: list[FloatArray] = []
+        for _ in range(group.width):
+            row += step
+            words.append(floats[row])
         codes = np.repeat(np.arange(len(values)), tiles)
-        groups.append(Tiles(codes=codes, index=ints[row], words=words))
+        groups.append(Tiles(codes=codes, index=index, words=tuple(words)))
         place = place + tiles * (1 + group.width)
     return Stored(newest_us=ints[starts + 2], groups=tuple(groups))
 
@@ -188,6 +192,7 @@ def _write_rows(
         row = np.repeat(place, count) + concatenate_ranges(count)
         step = np.repeat(count, count)
         ints[row] = tiles.index
-        for word in range(group.width):
-            floats[row + step * (1 + word)] = tiles.words[word]
+        for word in tiles.words:
+            row += step
+            floats[row] = word
         place = place + count * (1 + group.width)

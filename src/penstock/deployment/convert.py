@@ -7,6 +7,7 @@ onnxmltools, in the float type that its family computes in: trees in float32, al
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -52,10 +53,13 @@ def to_onnx(estimator: object, manifest: Manifest) -> Converted:
     """
     steps, final = _parts(estimator)
     inner: FloatName = "float32" if manifest.estimator.startswith(TREES) else "float64"
-    # The converters raise whatever their internals raise for a model they do not know.
+    # The converters raise whatever their internals raise for a model they do not know, and warn
+    # of what their own libraries deprecate, which a user can do nothing about.
     try:
-        graph = _convert(final, manifest, inner)
-        model = _assemble(graph, steps, inner, len(manifest.features))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = _convert(final, manifest, inner)
+            model = _assemble(graph, steps, inner, len(manifest.features))
     except NotSupportedError:
         raise
     except Exception as error:

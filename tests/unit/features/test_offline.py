@@ -95,6 +95,22 @@ def test_rows_stay_as_they_are_and_events_count_when_they_are_known(world: World
     assert point_in_time(world.tables, [VIEW], spine[:0]).columns == frame.columns
 
 
+@pytest.mark.parametrize("known_after", ["", "1h"])
+def test_every_record_in_reach_is_read(world: World, known_after: str) -> None:
+    feature = Aggregate(op="count", over="6h", hop="1h", name="n")
+    view = FeatureView(name="v", source=source(known_after), features=(feature,))
+    world.ingest(view.source, [{"key": "a", "ts": ts} for ts in (0, 1, 6 * HOUR_US)])
+    later = view.source.known_after_us
+    for at_us, expected in (
+        (6 * HOUR_US - 1, 2),
+        (6 * HOUR_US, 2),
+        (7 * HOUR_US - 1, 2),
+        (7 * HOUR_US, 1),
+    ):
+        frame = point_in_time(world.tables, [view], spine_of(("a", at_us + later)))
+        assert frame["v.n"].to_list() == [expected]
+
+
 def test_a_pinned_version_and_a_last_batch_leave_later_records_out(world: World) -> None:
     world.ingest(VIEW.source, [{"key": "a", "ts": 0, "x": 1.0}])
     pinned = world.tables.version("raw/readings")

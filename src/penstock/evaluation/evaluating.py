@@ -92,7 +92,7 @@ def register_candidates(  # noqa: PLR0913, PLR0917 - the outputs of the steps be
     evaluation: Evaluation,
     run_id: str,
 ) -> list[ModelVersion]:
-    """Register the candidates of an evaluated run, and mirror them in MLflow.
+    """Register the candidates of an evaluated run. ``mirror`` shows them in MLflow afterwards.
 
     Args:
         services: The project's ports.
@@ -110,7 +110,7 @@ def register_candidates(  # noqa: PLR0913, PLR0917 - the outputs of the steps be
     """
     by_name = {one.candidate: one for one in trained}
     test = load(services, snapshot, "test")
-    found = register(
+    return register(
         services,
         model,
         snapshot,
@@ -121,8 +121,6 @@ def register_candidates(  # noqa: PLR0913, PLR0917 - the outputs of the steps be
         run_id=run_id,
         bins=_bins(load(services, snapshot, "train"), snapshot),
     )
-    mirror(services, model.name)
-    return found
 
 
 def mirror(services: Services, model: str) -> None:

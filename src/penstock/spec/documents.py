@@ -100,8 +100,12 @@ def from_document(cls: type[D], document: Mapping[str, object], known: Mapping[s
 
 
 def fingerprint(value: Declared) -> str:
-    """Hash (sha256, hex) of what the declaration means, through everything it refers to."""
-    document = {k: v for k, v in to_document(value).items() if k not in SHOWN_ONLY}
+    """Hash (sha256, hex) of what the declaration means, through everything it refers to.
+
+    A whole number means the same however it is written: ``between("low", 0, None)`` comes back from
+    storage with 0.0, and is still the same declaration.
+    """
+    document = {k: _canonical(v) for k, v in to_document(value).items() if k not in SHOWN_ONLY}
     inner = {key_of(other): fingerprint(other) for other in references_of(value)}
     text = json.dumps([document, inner], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -137,6 +141,17 @@ def _plain(value: object, *, top: bool = False) -> object:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     return msgspec.to_builtins(value)
+
+
+def _canonical(value: object) -> object:
+    """The value with whole floats as integers."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    return value
 
 
 def _resolved(value: object, known: Mapping[str, Declared]) -> object:

@@ -156,6 +156,15 @@ def test_the_fingerprint_leaves_out_what_is_only_shown() -> None:
     assert to_document(plain) != to_document(described)
 
 
+def test_the_fingerprint_survives_storage() -> None:
+    known: dict[str, Declared] = {}
+    for value in everything().everything:
+        document = json.loads(json.dumps(to_document(value)))
+        known[key_of(value)] = from_document(type(value), document, known)
+
+        assert fingerprint(known[key_of(value)]) == fingerprint(value)
+
+
 def test_references_are_the_direct_ones() -> None:
     view = momentum(candles())
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load"]
 
-HOME = typer.Option(".", "--home", help="The project folder.", metavar="DIR")
+HOME = typer.Option("", "--home", help="The project folder; here when left out.", metavar="DIR")
 JSON = typer.Option(False, "--json", help="Answer as JSON on standard output.")
 TRACEBACK = typer.Option(False, "--traceback", help="Show the traceback of an unexpected error.")
 

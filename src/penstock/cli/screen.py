@@ -31,13 +31,15 @@ class Screen:
 
     Attributes:
         home: The project folder.
+        home_given: Whether it was named; else it is the current folder.
         as_json: Whether the answer is JSON.
         traceback: Whether an unexpected error shows its traceback.
         out: Standard output: the answer, nothing else.
         err: Standard error: progress, hints, errors.
     """
 
-    def __init__(self, *, home: str = ".", as_json: bool = False, traceback: bool = False) -> None:
+    def __init__(self, *, home: str = "", as_json: bool = False, traceback: bool = False) -> None:
+        self.home_given = bool(home)
         self.home = Path(home).expanduser().absolute()
         self.as_json = as_json
         self.traceback = traceback

@@ -51,7 +51,7 @@ def supervise(
         wards = [_ward(services, name) for name in processes]
         told = stop or stack.enter_context(stop_on_signals())
         stack.enter_context(Heartbeat(services))
-        Supervisor(services, wards, on_change or (lambda _statuses: None)).run(told)
+        Supervisor(services, wards, on_change or _deaf).run(told)
 
 
 class Ward:
@@ -175,9 +175,16 @@ class Supervisor:
 
     def _tell(self) -> None:
         statuses = [ward.status for ward in self._wards]
-        if statuses != self._told:
-            self._told = statuses
-            self._listener(statuses)
+        if statuses == self._told:
+            return
+        self._told = statuses
+        listener, self._listener = self._listener, _deaf  # one that fails is not called again
+        listener(statuses)
+        self._listener = listener
+
+
+def _deaf(_statuses: Sequence[ProcessStatus]) -> None:
+    """Listen to nothing."""
 
 
 def _ward(services: LocalServices, name: str) -> Ward:

@@ -79,7 +79,7 @@ def _changes(
         fields = field_changes(known[key].document, to_document(value))
         if fields:
             shown = {"description", "owner", "tags"}
-            meaning = any(field.path.partition("[")[0] not in shown for field in fields)
+            meaning = any(field.path.partition(".")[0] not in shown for field in fields)
             yield Change(key=key, fields=tuple(fields), meaning=meaning)
 
 

@@ -40,7 +40,7 @@ def _value(path: str, before: object, after: object) -> Iterator[FieldChange]:
     inner = [
         change
         for name in names
-        for change in _value(f"{path}[{name}]", old.get(name), new.get(name))
+        for change in _value(f"{path}.{name}", old.get(name), new.get(name))
     ]
     # The same members in another order are a change too: of a model's inputs, for one.
     yield from inner or [FieldChange(path=path, before=list(old), after=list(new))]

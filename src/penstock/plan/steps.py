@@ -23,7 +23,7 @@ class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
     """One field of a document that differs.
 
     Attributes:
-        path: Where, such as ``search.trials`` or ``features[mean_ret_6h].over``.
+        path: Where, such as ``search.trials`` or ``features.mean_ret_6h.over``.
         before: What was applied; None where there was nothing.
         after: What is declared; None where there is nothing.
     """

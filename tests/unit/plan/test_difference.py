@@ -53,7 +53,7 @@ def test_a_changed_feature_makes_stale_what_was_made_from_it(
     change, *stale = difference(project_of(over="12h"), applied).steps
     assert isinstance(change, Change)
     assert change.meaning
-    assert change.detail == "features[m].over: 6h -> 12h"
+    assert change.detail == "features.m.over: 6h -> 12h"
     because = ("feature_view/momentum",)
     assert stale == [
         Stale(key="feature_view/momentum", action="backfill", because=because),

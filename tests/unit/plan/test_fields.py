@@ -17,8 +17,8 @@ def test_values_inside_are_named_by_their_path() -> None:
 def test_members_with_names_are_compared_by_name() -> None:
     one, two = {"name": "one", "x": 1}, {"name": "two", "x": 2}
     assert paths({"f": [one, two]}, {"f": [two | {"x": 3}]}) == [
-        ("f[one]", one, None),
-        ("f[two].x", 2, 3),
+        ("f.one", one, None),
+        ("f.two.x", 2, 3),
     ]
 
 

@@ -108,14 +108,12 @@ class ValueReader:
         place = COUNTS_AT + len(counts)
         with np.errstate(all="ignore"):
             for group, tiles in zip(self._program.groups, counts, strict=True):
-                past = place + tiles
+                whole = _Run(floats, place, tiles, tiles)
                 for window in group.windows:
                     wanted = first_tile(as_of_us, window.over_us, group.hop_us)
-                    low = bisect_left(ints, wanted, place, past)
-                    if low < past:
-                        run = _Run(floats, low, past - low, tiles)
-                        _read_window(group, window, run, result)
-                place = past + group.width * tiles
+                    low = bisect_left(ints, wanted, place, place + tiles)
+                    _read_window(group, window, whole.since(low), result)
+                place += (1 + group.width) * tiles
         return result
 
 
@@ -134,6 +132,10 @@ class _Run(NamedTuple):
     size: int
     step: int
 
+    def since(self, low: int) -> _Run:
+        """The part of the run from the tile whose index is in that word."""
+        return self._replace(low=low, size=self.low + self.size - low)
+
     def row(self, number: int) -> FloatArray:
         """The run's part of a row of states."""
         start = self.low + (1 + number) * self.step
@@ -141,6 +143,8 @@ class _Run(NamedTuple):
 
 
 def _read_window(group: Group, window: Window, run: _Run, result: list[float]) -> None:
+    if not run.size:
+        return
     slots = group.slots
     totals = {index: _TOTALS[slots[index].name](run, slots[index].row) for index in window.slots}
     for reading in window.readings:

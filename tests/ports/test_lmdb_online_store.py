@@ -58,6 +58,28 @@ def test_file_that_is_no_store(tmp_path: Path) -> None:
         LmdbOnlineStore(tmp_path / "online")
 
 
+@pytest.mark.parametrize("share", [0.99, 0.5, 0.06, 0.04, 0.001])
+def test_file_cut_short(tmp_path: Path, share: float) -> None:
+    file = tmp_path / "online" / "data.mdb"
+    with closing(LmdbOnlineStore(file.parent)) as store:
+        store.write("a", {b"%d" % n: b"v" * 1000 for n in range(100)}, progress=1)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(StateError, match="is damaged"):
+        LmdbOnlineStore(file.parent)
+    file.write_bytes(content)
+    with closing(LmdbOnlineStore(file.parent)) as store:
+        assert len(list(store.items("a"))) == 100
+
+
+def test_lost_file_begins_anew(tmp_path: Path) -> None:
+    with closing(LmdbOnlineStore(tmp_path / "online")) as store:
+        store.write("a", {b"k": b"1"}, progress=1)
+    (tmp_path / "online" / "data.mdb").write_bytes(b"")
+    with closing(LmdbOnlineStore(tmp_path / "online")) as store:
+        assert store.progress("a") is None
+
+
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot be used"):

@@ -66,7 +66,9 @@ class EventLogSuite:
         assert log.end("none") == log.committed("none", "group") == 0
         assert log.topics() == []
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(calls=_calls)
     def test_log_is_a_list_per_topic(
         self,

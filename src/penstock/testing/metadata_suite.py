@@ -111,7 +111,9 @@ class MetadataSuite:
             assert store.read(Note, note.key) is None
             assert store.find(Note, where={"topic": "a"}) == []
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(data=st.data())
     def test_find_is_a_filter_of_all(self, store: Metadata, data: st.DataObject) -> None:
         """``find`` gives the records that match, ordered by key, from either end, up to a limit."""

@@ -61,7 +61,9 @@ class OnlineStoreSuite:
         assert store.get("some", [b"b", b"a", b"k" * 5000]) == [None, b"1", None]
         assert store.get("some", []) == []
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(writes=_writes)
     def test_store_is_a_dictionary_per_space(
         self,

@@ -12,6 +12,8 @@ import lmdb
 from penstock.errors import ConflictError, InputError, StateError, UnavailableError
 from penstock.ports import OnlineStore
 
+from .layout import cut_short
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
@@ -53,6 +55,8 @@ class LmdbOnlineStore(OnlineStore):
         self._path = Path(path)
         with self._translated():
             self._path.mkdir(parents=True, exist_ok=True)
+            if cut_short(self._path / "data.mdb"):
+                raise _damaged(self._path, "its file is shorter than what was written")
             self._environment = lmdb.open(
                 str(self._path),
                 map_size=map_size_bytes,
@@ -178,12 +182,16 @@ class LmdbOnlineStore(OnlineStore):
                 "Share that object among threads, or close it first."
             )
             return UnavailableError(message, **facts)
-        message = (
-            f"The online store '{self._path}' is damaged or cannot be used: {error}. See that its "
-            "folder can be written to and the disk has room. If it is damaged, stop all processes "
-            "and remove the folder: it is built again from the tables."
-        )
-        return StateError(message, **facts)
+        return _damaged(self._path, str(error))
+
+
+def _damaged(path: Path, what: str) -> StateError:
+    message = (
+        f"The online store '{path}' is damaged or cannot be used: {what}. See that its folder can "
+        "be written to and the disk has room. If it is damaged, stop all processes and remove the "
+        "folder: it is built again from the tables."
+    )
+    return StateError(message, path=str(path))
 
 
 def _name(space: str) -> bytes:

@@ -19,6 +19,7 @@ from .pipelines import (
     train_run,
 )
 from .replay import FeatureReplay, Replay, replay
+from .steps import refresh_features, step_functions
 from .triggers import due
 
 __all__ = [
@@ -37,10 +38,12 @@ __all__ = [
     "monitor_pipeline",
     "monitor_run",
     "react",
+    "refresh_features",
     "replay",
     "score_pipeline",
     "score_run",
     "start",
+    "step_functions",
     "train_pipeline",
     "train_run",
 ]

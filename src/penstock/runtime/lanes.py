@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from penstock import features, ingest, monitoring, scoring
+from penstock import control, ingest, monitoring, scoring
 from penstock.errors import PenstockError, UnavailableError
 from penstock.records import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from penstock.spec import FeatureView, Source
+    from penstock.spec import Source
 
     from .services import LocalServices
 
@@ -105,18 +103,14 @@ class SourceLane(Lane):
     Args:
         services: The project.
         source: The source.
-        views: The feature views computed from it.
     """
 
-    def __init__(
-        self, services: LocalServices, source: Source, views: Sequence[FeatureView]
-    ) -> None:
+    def __init__(self, services: LocalServices, source: Source) -> None:
         super().__init__(services, source.name, POLL_S)
         self._source = source
-        self._views = views
         self._done = -1  # offset up to which nothing waits; unknown before the first turn
         self._waiting_since_s: float | None = None
-        self._refreshed = -1  # number of the newest batch the views have seen
+        self._refreshed = 0  # number of the newest batch the views have seen
         self._next_refresh_s = 0.0
 
     def alone(self) -> AbstractContextManager[None]:
@@ -173,8 +167,7 @@ class SourceLane(Lane):
         number = newest[0].number if newest else 0
         if number in {0, self._refreshed}:
             return
-        for view in self._views:
-            features.refresh(services.tables, services.online, services.locks, view)
+        control.refresh_features(services, self._source.name)
         self._refreshed = number
 
 

@@ -9,7 +9,7 @@ import structlog
 from penstock.errors import PenstockError
 from penstock.plan import Catalogue
 from penstock.records import AppliedProject
-from penstock.spec import FeatureView, Source
+from penstock.spec import Source
 
 from .heartbeat import Heartbeat
 from .lanes import DrainLane, Lane, SourceLane
@@ -63,12 +63,8 @@ def _watch(services: LocalServices, stop: threading.Event) -> None:
 
 
 def _source_lanes(services: LocalServices) -> list[Lane]:
-    catalogue = Catalogue.load(services.metadata)
-    views = catalogue.all(FeatureView)
-    lanes: list[Lane] = [
-        SourceLane(services, source, [view for view in views if view.source.name == source.name])
-        for source in catalogue.all(Source)
-    ]
+    applied = Catalogue.load(services.metadata).all(Source)
+    lanes: list[Lane] = [SourceLane(services, source) for source in applied]
     for lane in lanes:
         lane.start()
     return lanes

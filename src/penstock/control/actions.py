@@ -83,9 +83,10 @@ def react(services: Services, report: MonitorReport) -> Incident | None:
     with services.locks.hold(f"monitor/{monitor.name}", wait_s=LOCK_WAIT_S):
         found = services.metadata.find(Incident, where={"monitor": monitor.name, "state": "open"})
         remaining = [one for one in found if not _closed(services, one, report)]
+        known = next((one for one in remaining if one.version == report.version), None)
         if not report.breaches:
-            return remaining[0] if remaining else None
-        incident = remaining[0] if remaining else _open(services, report)
+            return known
+        incident = known or _open(services, report)
         if incident.state == "closed":
             return None  # an old report again, of what is over
         announce(services.log, _event(incident, services.clock.now_us()))

@@ -89,8 +89,10 @@ def test_while_it_is_open_another_breach_of_the_version_does_nothing_more(watche
     declare(watched, *EVERYTHING)
     watched.answers(1)
     first = react(watched.services, report(watched, 0.5))
+    audited = len(watched.services.metadata.audit())
     second = react(watched.services, report(watched, 0.9, after_us=60))
     assert second == first
+    assert len(watched.services.metadata.audit()) == audited
     assert first is not None
     assert first.actions["rollback"] == "not done: there is no previous version"
     assert len(told(watched.services)) == 1
@@ -137,7 +139,7 @@ def test_an_old_report_that_comes_again_changes_nothing(watched: Watched) -> Non
     react(watched.services, report(watched, 0.5, version=2, after_us=90))
     before = incidents(watched.services)
     assert [incident.state for incident in before] == ["closed", "open"]
-    react(watched.services, old)
+    assert react(watched.services, old) is None
     assert incidents(watched.services) == before
 
 

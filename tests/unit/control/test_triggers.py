@@ -156,6 +156,16 @@ def test_a_model_is_trained_once_at_a_time_whatever_asks(watched: Watched) -> No
     assert len(started(watched, now)) == 1
 
 
+def test_two_triggers_of_one_model_are_one_run(watched: Watched) -> None:
+    on = [ps.new_data(source_of(watched))]
+    model = watched.endpoint.model
+    watched.apply(ps.Trigger(model, on=on), ps.Trigger(model, on=on, name="again"), at=APPLIED)
+    arrive(watched, 1)
+    assert started(watched) == ["train-direction-candles-1-abc"]
+    end(watched, "train-direction-candles-1-abc")
+    assert started(watched) == []
+
+
 def scored_on_data(watched: Watched) -> Deployment:
     batch = ps.BatchScoring(on=ps.new_data(source_of(watched)))
     watched.endpoint = msgspec.structs.replace(watched.endpoint, batch=batch)
@@ -191,6 +201,7 @@ def test_a_monitor_looks_once_in_each_interval(
     assert started(watched, now + timedelta(minutes=10)) == []
     assert started(watched, now + HOUR) == []  # the first has not ended
     end(watched, first)
+    assert started(watched, now + timedelta(minutes=10)) == []  # this interval has had its run
     following = now + (HOUR if every == "1h" else HOUR / 3)
     assert started(watched, following) == [second]
 

@@ -59,8 +59,8 @@ def test_random_part_does_not_overflow() -> None:
         def __init__(self) -> None:
             super().__init__(FakeClock())
             self.new()
-            self._random = (1 << 80) - 1
+            self._random = (1 << 80) - 2
 
-    ids = Full()
+    ids = Full()  # one short of the greatest random part
     made = [ids.new() for _ in range(3)]
     assert made == sorted(set(made))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.errors import InputError, StateError
 from penstock.ports import EventLog, LogEntry
@@ -22,12 +22,12 @@ __all__ = ["SqliteEventLog"]
 
 _SCHEMA = 1
 # A message's place is its topic's number in the upper bits and its offset in the lower 40: with one
-# integer as key SQLite appends three times as fast as with two columns.
+# integer as key SQLite appends three times as fast as with two columns. The next offset is one more
+# than the newest message's, read and used in one transaction, so there are no gaps. A counter
+# beside the messages would be a second page to write for each commit.
 _OFFSET_BITS = 40
-# ``last_offset`` counts within the transaction that appends, so offsets have no gaps.
 _TABLES = """
-CREATE TABLE IF NOT EXISTS topics (
-    topic INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, last_offset INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS topics (topic INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS messages (
     place INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, payload BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS ids (
@@ -36,11 +36,9 @@ CREATE TABLE IF NOT EXISTS groups (
     topic TEXT NOT NULL, name TEXT NOT NULL, offset INTEGER NOT NULL,
     PRIMARY KEY (topic, name)) WITHOUT ROWID;
 """
-_TOPIC = (
-    "INSERT INTO topics (name, last_offset) VALUES (?, 0) "
-    "ON CONFLICT (name) DO UPDATE SET name = name RETURNING topic"
-)
-_ADVANCE = "UPDATE topics SET last_offset = last_offset + ? WHERE topic = ? RETURNING last_offset"
+_TOPIC = "SELECT topic FROM topics WHERE name = ?"
+_NEW_TOPIC = "INSERT INTO topics (name) VALUES (?) RETURNING topic"
+_NEWEST = "SELECT place FROM messages WHERE place > ? AND place < ? ORDER BY place DESC LIMIT 1"
 _READ = (
     "SELECT place, at_us, payload FROM messages WHERE place > ? AND place < ? "
     "ORDER BY place LIMIT ?"
@@ -103,34 +101,35 @@ class SqliteEventLog(EventLog):
         if not payloads:
             return self.end(topic)
         with self._writing() as connection:
-            number = (
-                self._numbers.get(topic) or connection.execute(_TOPIC, (topic,)).fetchall()[0][0]
-            )
+            number = self._number(connection, topic)
+            if number is None:
+                number = int(connection.execute(_NEW_TOPIC, (topic,)).fetchall()[0][0])
             new = payloads if ids is None else _unknown(connection, number, payloads, ids)
-            last: int = connection.execute(_ADVANCE, (len(new), number)).fetchall()[0][0]
-            first = (number << _OFFSET_BITS) + last - len(new) + 1
+            last = _newest(connection, number)
             # Asked for under the write lock, so that times grow with the offsets.
             at_us = self._clock.now_us()
-            rows = ((place, at_us, payload) for place, payload in enumerate(new, start=first))
+            rows = ((place, at_us, payload) for place, payload in enumerate(new, start=last + 1))
             connection.executemany("INSERT INTO messages VALUES (?, ?, ?)", rows)
         # Kept only now that the topic is sure to exist.
         self._numbers[topic] = number
-        return last
+        return _offset(last + len(new))
 
     def read(self, topic: str, *, after: int, limit: int) -> list[LogEntry]:
         """At most ``limit`` messages with a greater offset, oldest first."""
-        topics = self._query("SELECT topic FROM topics WHERE name = ?", (topic,))
-        if not topics:
-            return []
-        before = topics[0][0] << _OFFSET_BITS
-        place = before + max(after, 0)
-        rows = self._query(_READ, (place, before + (1 << _OFFSET_BITS), max(limit, 0)))
-        return [LogEntry(place - before, at_us, payload) for place, at_us, payload in rows]
+        with self._reading() as connection:
+            number = self._number(connection, topic)
+            if number is None:
+                return []
+            begin, end = _bounds(number)
+            values = (begin + max(after, 0), end, max(limit, 0))
+            rows = connection.execute(_READ, values).fetchall()
+        return [LogEntry(_offset(place), at_us, payload) for place, at_us, payload in rows]
 
     def end(self, topic: str) -> int:
         """Offset of the last message; 0 for none."""
-        rows = self._query("SELECT last_offset FROM topics WHERE name = ?", (topic,))
-        return int(rows[0][0]) if rows else 0
+        with self._reading() as connection:
+            number = self._number(connection, topic)
+            return 0 if number is None else _offset(_newest(connection, number))
 
     def commit(self, topic: str, group: str, offset: int) -> None:
         """Remember how far a group of consumers has come; never goes back."""
@@ -140,12 +139,15 @@ class SqliteEventLog(EventLog):
     def committed(self, topic: str, group: str) -> int:
         """How far the group has come; 0 for a new one."""
         query = "SELECT offset FROM groups WHERE topic = ? AND name = ?"
-        rows = self._query(query, (topic, group))
+        with self._reading() as connection:
+            rows = connection.execute(query, (topic, group)).fetchall()
         return int(rows[0][0]) if rows else 0
 
     def topics(self) -> list[str]:
         """Names of all topics, sorted."""
-        return [row[0] for row in self._query("SELECT name FROM topics ORDER BY name", ())]
+        with self._reading() as connection:
+            rows = connection.execute("SELECT name FROM topics ORDER BY name").fetchall()
+        return [row[0] for row in rows]
 
     def close(self) -> None:
         """Give connections back; the object is not used afterwards."""
@@ -167,9 +169,18 @@ class SqliteEventLog(EventLog):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {_SCHEMA}")
 
-    def _query(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+    def _number(self, connection: sqlite3.Connection, topic: str) -> int | None:
+        """The topic's number; None when there is no such topic. A number never changes."""
+        number = self._numbers.get(topic)
+        if number is None:
+            rows = connection.execute(_TOPIC, (topic,)).fetchall()
+            number = int(rows[0][0]) if rows else None
+        return number
+
+    @contextmanager
+    def _reading(self) -> Generator[sqlite3.Connection]:
         with translated(self._path), self._read_lock:
-            return self._reader.execute(query, values).fetchall()
+            yield self._reader
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
@@ -183,6 +194,22 @@ class SqliteEventLog(EventLog):
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+
+
+def _bounds(number: int) -> tuple[int, int]:
+    """The places that a topic's messages lie between."""
+    return number << _OFFSET_BITS, (number + 1) << _OFFSET_BITS
+
+
+def _offset(place: int) -> int:
+    return place & ((1 << _OFFSET_BITS) - 1)
+
+
+def _newest(connection: sqlite3.Connection, number: int) -> int:
+    """The place of a topic's last message; the one before its first when it has none."""
+    bounds = _bounds(number)
+    rows = connection.execute(_NEWEST, bounds).fetchall()
+    return int(rows[0][0]) if rows else bounds[0]
 
 
 def _unknown(

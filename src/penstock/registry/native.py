@@ -8,6 +8,7 @@ only.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol, cast
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -40,6 +41,11 @@ TRUSTED_TYPES: tuple[str, ...] = (
     "sklearn.tree._tree.Tree",
 )
 """What may be built from a model file beyond skops' own list: data holders of scikit-learn."""
+
+
+_UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, BadZipFile
+)  # fmt: skip
 
 
 class NativeModel(Protocol):
@@ -76,6 +82,14 @@ class _Booster(Protocol):
     """What is used of an XGBoost booster."""
 
     def inplace_predict(self, data: Floats) -> NDArray[np.float32]: ...
+
+    def save_raw(self, raw_format: str) -> bytearray: ...
+
+
+class _BoosterHolder(Protocol):
+    """What is used of XGBoost's scikit-learn interface."""
+
+    def get_booster(self) -> _Booster: ...
 
 
 class _SklearnModel:
@@ -164,7 +178,8 @@ def save_native(estimator: object, path: Path, native: Literal["skops", "ubj"]) 
         NotSupportedError: It holds a type that would not be trusted when it is loaded.
     """
     if native == "ubj":
-        estimator.get_booster().save_model(path)  # type: ignore[attr-defined]  # XGBModel has it
+        booster = cast("_BoosterHolder", estimator).get_booster()
+        path.write_bytes(booster.save_raw("ubj"))
         return
     import skops.io  # noqa: PLC0415 - loads scikit-learn, which most processes never need
 
@@ -178,7 +193,7 @@ def _read_skops(path: Path) -> _Estimator:
     try:
         _refuse_untrusted(path, skops.io.get_untrusted_types(file=path))
         loaded = skops.io.load(path, trusted=list(TRUSTED_TYPES))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+    except _UNREADABLE as error:
         raise StateError(
             f"{path} cannot be read as a skops model: {error}. It was written by another version "
             "of scikit-learn, or damaged; train the model again.",
@@ -208,8 +223,8 @@ def _read_booster(path: Path) -> _Booster:
         ) from error
     booster = xgboost.Booster({"nthread": 1})
     try:
-        booster.load_model(path)
-    except xgboost.core.XGBoostError as error:
+        booster.load_model(bytearray(path.read_bytes()))
+    except (OSError, xgboost.core.XGBoostError) as error:
         raise StateError(
             f"{path} cannot be read as an XGBoost model: {str(error).splitlines()[-1]}. It is "
             "damaged; train the model again.",

@@ -1,7 +1,8 @@
 """A small project with trained versions: where tests and benchmarks of serving begin.
 
 Everything in it is real and small: ingested candles, an online store, a dataset, and two
-registered and packaged versions (a scaled logistic regression, then a gradient boosting). Nothing is deployed.
+registered and packaged versions (a scaled logistic regression, then a gradient boosting). Nothing
+is deployed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,141 @@
+"""Lanes without models: what tests of batching, routing and fallbacks begin with."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+import numpy as np
+
+from penstock.adapters.system import SystemClock, UlidIds
+from penstock.deployment import Engine
+from penstock.records import Manifest, Score
+from penstock.scoring import ScoreLog, ServedVersion, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from penstock.features import OnlineReader
+
+    Floats = NDArray[np.float64]
+
+
+__all__ = ["FixedReader", "LaneWorld", "Summing"]
+
+UNLUCKY = 13
+
+
+class Summing(Engine):
+    """Predicts the sum of a row; refuses rows that contain 13, and is held up where asked to be.
+
+    Attributes:
+        batches: Sizes of the batches it was asked for.
+        threads: The threads it was asked from.
+        gate: Cleared, it waits until it is set again.
+    """
+
+    name = "native"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.threads: set[str] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def predict(self, x: Floats) -> Floats:
+        """The sums; see the class."""
+        self.batches.append(len(x))
+        self.threads.add(threading.current_thread().name)
+        self.gate.wait(5)
+        if (x == UNLUCKY).any():
+            raise ValueError("13 is not lucky")
+        return np.asarray(x.sum(axis=1))
+
+
+class FixedReader:
+    """Stands for an online store: the features of a key are its length and the time asked for."""
+
+    names = ("v.a", "v.b")
+
+    def progress(self) -> dict[str, int]:
+        """Always the same."""
+        return {"v": 7}
+
+    def read(self, keys: Sequence[str | int], at_us: NDArray[np.int64]) -> tuple[Floats, object]:
+        """The length of each key and 0.5, of a microsecond later."""
+        values = np.array([[len(str(key)), np.nan] for key in keys], dtype=float)
+        return np.nan_to_num(values, nan=0.5), at_us + 1
+
+
+class LaneWorld:
+    """Makes versions without models and reads what was logged.
+
+    Args:
+        folder: Where scores are logged.
+
+    Attributes:
+        folder: Where scores are logged.
+        writer: Of the deployment ``btc``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        clock = SystemClock()
+        self.folder = folder
+        self.writer = Writer("btc", ScoreLog(folder, UlidIds(clock)), UlidIds(clock), clock)
+
+    def version(
+        self,
+        number: int,
+        engine: Engine | None = None,
+        *,
+        slow: bool = False,
+        features: tuple[str, ...] = ("v.a", "v.b"),
+    ) -> ServedVersion:
+        """A version of a regression.
+
+        Args:
+            number: Its number.
+            engine: What predicts; ``Summing`` when left out.
+            slow: Whether it computes in a thread.
+            features: Names of its features.
+        """
+        manifest = Manifest(
+            model="direction",
+            version=number,
+            task="regression",
+            candidate="one",
+            estimator="a:B",
+            prepare="none",
+            params={},
+            native="skops",
+            entity="symbol",
+            entity_dtype="string",
+            features=features,
+            dtypes=dict.fromkeys(features, "float64"),
+            views={},
+            label="up",
+            dataset_id="d",
+            tables={},
+            definitions={},
+            functions={},
+            dependencies={},
+            commit="",
+            diff="",
+            metrics={},
+            files={},
+            bins={},
+            created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+        known = set(features) <= set(FixedReader.names)
+        reader = cast("OnlineReader", FixedReader()) if known else None
+        return ServedVersion(manifest, engine or Summing(), reader, slow=slow)
+
+    def logged(self) -> list[Score]:
+        """Every score on disk, in the order written."""
+        data = b"".join(path.read_bytes() for path in sorted(self.folder.glob("*.jsonl")))
+        return msgspec.json.Decoder(Score).decode_lines(data)

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import penstock as ps
+from penstock.errors import InputError, NotReadyError, UnavailableError
+from penstock.scoring import Ask, Counters, Endpoint, Lane
+from penstock.spec import Trainer
+from penstock.testing.lanes import LaneWorld, Summing
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from penstock.records import Score
+    from penstock.scoring import ServedVersion
+    from penstock.spec import Deployment, Fallback, Route
+
+
+def _declare(*routes: Route, fallback: Fallback | None = None) -> Deployment:
+    source = ps.Source(
+        "s",
+        entity=ps.Entity("k"),
+        timestamp="t",
+        schema={"k": ps.String, "t": ps.Timestamp, "x": ps.Float64},
+    )
+    view = ps.FeatureView("v", source=source, features=[ps.last("x")])
+    label = ps.Label("y", ps.col("x") * 2)
+    dataset = ps.Dataset("d", spine=source, features=[view], label=label)
+    trainer = Trainer(kind="sklearn", estimator="a:B")
+    objective = ps.minimise("rmse")
+    model = ps.Model("m", dataset=dataset, candidates=[trainer], select=objective)
+    return ps.Deployment("btc", model=model, routes=[ps.champion(), *routes], fallback=fallback)
+
+
+def _endpoint(world: LaneWorld, declared: Deployment, **versions: ServedVersion) -> Endpoint:
+    lanes = {
+        role: Lane("fallback" if role == "previous" else role, version, world.writer)
+        for role, version in versions.items()
+    }
+    return Endpoint(declared, lanes, world.writer, Counters(), {})
+
+
+def _ask(world: LaneWorld, *values: float, key: str | None = None) -> Ask:
+    return Ask(world.writer.clock.now_us(), values=values or None, key=key)
+
+
+def _score(endpoint: Endpoint, *asks: Ask) -> list[Score]:
+    async def scenario() -> list[Score]:
+        scores = [await endpoint.score(ask) for ask in asks]
+        await asyncio.sleep(0.01)  # the shadows
+        return scores
+
+    return asyncio.run(scenario())
+
+
+def test_before_the_first_deployment(world: LaneWorld) -> None:
+    endpoint = _endpoint(world, _declare())
+
+    with pytest.raises(NotReadyError, match="'penstock train m', then 'penstock deploy btc'"):
+        _score(endpoint, _ask(world, 1.0, 1.0))
+
+
+def test_the_champion_answers_and_is_counted(world: LaneWorld) -> None:
+    endpoint = _endpoint(world, _declare(), champion=world.version(2))
+
+    (score,) = _score(endpoint, _ask(world, 1.0, 2.0))
+
+    assert (score.prediction, score.route, score.version) == (3.0, "champion", 2)
+    assert endpoint.counters.answered == {("champion", 2): 1}
+    assert sum(endpoint.counters.buckets) == 1
+
+
+def test_the_previous_version_answers_for_one_that_fails(world: LaneWorld) -> None:
+    fallback = ps.Fallback(deadline="100ms", to="previous")
+    endpoint = _endpoint(
+        world, _declare(fallback=fallback), champion=world.version(2), previous=_other(world, 1)
+    )
+
+    (score,) = _score(endpoint, _ask(world, 13.0, 2.0))
+
+    assert (score.route, score.version, score.prediction) == ("fallback", 1, 150.0)
+    assert "13 is not lucky" in score.reason
+    assert endpoint.counters.fallbacks == {"previous": 1}
+    assert [logged.version for logged in world.logged()] == [1]
+
+
+def test_the_previous_version_answers_for_one_that_is_late(world: LaneWorld) -> None:
+    fallback = ps.Fallback(deadline="30ms", to="previous")
+    engine = Summing()
+    engine.gate.clear()
+    late = world.version(2, engine, slow=True)
+    endpoint = _endpoint(
+        world, _declare(fallback=fallback), champion=late, previous=world.version(1)
+    )
+
+    (score,) = _score(endpoint, _ask(world, 1.0, 2.0))
+    engine.gate.set()
+
+    assert (score.route, score.version, score.prediction) == ("fallback", 1, 3.0)
+    assert score.reason == "direction@2 was later than 30 ms"
+    assert score.duration_us >= 30_000
+    assert len(world.logged()) == 1
+
+
+def test_a_constant_answers_when_there_is_nothing_else(world: LaneWorld) -> None:
+    fallback = ps.Fallback(deadline="30ms", to="constant", value=0.25)
+    endpoint = _endpoint(world, _declare(fallback=fallback), champion=world.version(2))
+
+    (score,) = _score(endpoint, _ask(world, 13.0, 2.0))
+
+    assert (score.prediction, score.version, score.engine) == (0.25, 0, "constant")
+    assert world.logged() == [score]
+
+
+def test_without_a_fallback_the_failure_is_told(world: LaneWorld) -> None:
+    endpoint = _endpoint(world, _declare(), champion=world.version(2))
+
+    with pytest.raises(Exception, match="13 is not lucky"):
+        _score(endpoint, _ask(world, 13.0, 2.0))
+
+
+def test_a_row_at_fault_is_told_so_and_no_failure_of_the_version(world: LaneWorld) -> None:
+    fallback = ps.Fallback(deadline="30ms", to="constant", value=0.25)
+    endpoint = _endpoint(world, _declare(fallback=fallback), champion=world.version(2))
+
+    for _ in range(10):
+        with pytest.raises(InputError, match="no finite prediction"):
+            _score(endpoint, _ask(world, float("inf"), 2.0))
+
+    assert _score(endpoint, _ask(world, 1.0, 1.0))[0].route == "champion"
+
+
+def test_repeated_failures_open_the_circuit(world: LaneWorld) -> None:
+    fallback = ps.Fallback(deadline="1s", to="previous")
+    engine = Summing()
+    champion = world.version(2, engine)
+    endpoint = _endpoint(
+        world, _declare(fallback=fallback), champion=champion, previous=_other(world, 1)
+    )
+    _score(endpoint, *[_ask(world, 13.0, 0.0) for _ in range(5)])
+    asked = len(engine.batches)
+
+    (score,) = _score(endpoint, _ask(world, 1.0, 2.0))
+
+    assert len(engine.batches) == asked
+    assert score.reason == "circuit of direction@2 is open"
+    assert score.version == 1
+
+
+def test_late_without_a_fallback_is_unavailable(
+    world: LaneWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.scoring.endpoint.LONGEST_WAIT_US", 20_000)
+    engine = Summing()
+    engine.gate.clear()
+    late = world.version(2, engine, slow=True)
+    endpoint = _endpoint(world, _declare(), champion=late)
+
+    with pytest.raises(UnavailableError, match="later than 20 ms, and nothing falls back"):
+        _score(endpoint, _ask(world, 1.0, 2.0))
+    engine.gate.set()
+
+
+def test_a_challenger_answers_its_entities_always(world: LaneWorld) -> None:
+    endpoint = _endpoint(
+        world,
+        _declare(ps.challenger(share=0.5)),
+        champion=world.version(2),
+        challenger=world.version(3),
+    )
+    keys = [f"k{number}" for number in range(40)] * 2
+
+    scores = _score(endpoint, *[_ask(world, key=key) for key in keys])
+
+    by_key = {key: {s.route for s in scores if s.entity == key} for key in keys}
+    assert all(len(routes) == 1 for routes in by_key.values())
+    assert {route for routes in by_key.values() for route in routes} == {"champion", "challenger"}
+
+
+def test_shadows_score_everything_and_answer_nothing(world: LaneWorld) -> None:
+    endpoint = _endpoint(
+        world, _declare(ps.shadow("candidate")), champion=world.version(2), shadow=world.version(9)
+    )
+
+    scores = _score(endpoint, _ask(world, 1.0, 2.0), _ask(world, key="abc"))
+
+    assert [score.version for score in scores] == [2, 2]
+    routes = sorted((logged.route, logged.version) for logged in world.logged())
+    assert routes == [("champion", 2), ("champion", 2), ("shadow", 9), ("shadow", 9)]
+    assert endpoint.counters.answered == {("champion", 2): 2}
+
+
+def test_a_shadow_that_fails_is_only_counted(world: LaneWorld) -> None:
+    endpoint = _endpoint(
+        world,
+        _declare(ps.shadow("candidate")),
+        champion=_other(world, 2),
+        shadow=world.version(9),
+    )
+
+    (score,) = _score(endpoint, _ask(world, 13.0, 2.0))
+
+    assert score.version == 2
+    assert endpoint.counters.shadows_dropped == 1
+
+
+def test_versions_with_other_features_get_theirs(world: LaneWorld) -> None:
+    champion = world.version(2, features=("v.a", "v.b"))
+    fewer = world.version(3, features=("v.b",))
+    more = world.version(4, features=("v.a", "v.c"))
+    shadowed = _endpoint(world, _declare(), champion=champion, shadow=fewer)
+    _score(shadowed, _ask(world, 1.0, 2.0))
+    assert {s.version: s.features for s in world.logged()} == {2: (1.0, 2.0), 3: (2.0,)}
+
+    dropped = _endpoint(world, _declare(), champion=champion, shadow=more)
+    _score(dropped, _ask(world, 1.0, 2.0))
+    assert dropped.counters.shadows_dropped == 1
+
+
+class _Tenfold(Summing):
+    """Takes what the usual one refuses."""
+
+    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((x * 10).sum(axis=1))
+
+
+def _other(world: LaneWorld, number: int) -> ServedVersion:
+    return world.version(number, _Tenfold())

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from penstock.errors import InputError, UnavailableError, UserCodeError
+from penstock.records import Score
+from penstock.scoring import Ask, Lane
+from penstock.testing.lanes import LaneWorld, Summing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+NAN = float("nan")
+
+
+def _asks(world: LaneWorld, rows: Sequence[tuple[float | None, ...]]) -> list[Ask]:
+    now_us = world.writer.clock.now_us()
+    return [Ask(now_us, values=row, request_id=f"r{place}") for place, row in enumerate(rows)]
+
+
+async def _answers(lane: Lane, asks: Sequence[Ask]) -> list[Score | BaseException]:
+    futures = [lane.submit(ask) for ask in asks]
+    return await asyncio.gather(*futures, return_exceptions=True)
+
+
+def test_rows_that_come_together_are_computed_together(world: LaneWorld) -> None:
+    engine = Summing()
+    version = world.version(3, engine)
+    lane = Lane("champion", version, world.writer)
+
+    scores = asyncio.run(_answers(lane, _asks(world, [(n + 100.0, 1.0) for n in range(150)])))
+
+    assert engine.batches == [64, 64, 22]
+    assert [score.prediction for score in scores if isinstance(score, Score)] == [
+        n + 101.0 for n in range(150)
+    ]
+    assert (lane.batches, lane.rows) == (3, 150)
+
+
+def test_a_row_alone_waits_for_nobody(world: LaneWorld) -> None:
+    engine = Summing()
+    version = world.version(3, engine)
+    lane = Lane("champion", version, world.writer)
+
+    async def one_by_one() -> None:
+        for ask in _asks(world, [(1.0, 1.0)] * 3):
+            await lane.submit(ask)
+
+    asyncio.run(one_by_one())
+
+    assert engine.batches == [1, 1, 1]
+
+
+def test_what_is_answered_is_logged_whole_and_before(world: LaneWorld) -> None:
+    lane = Lane("challenger", world.version(3), world.writer)
+    seen: list[int] = []
+
+    async def ask() -> Score:
+        future = lane.submit(_asks(world, [(1.5, None)])[0])
+        future.add_done_callback(lambda _: seen.append(len(world.logged())))
+        return await future
+
+    with pytest.raises(InputError, match="no finite prediction"):
+        asyncio.run(ask())
+    future_ask = Ask(world.writer.clock.now_us(), key="ABC", at_us=1_000, request_id="q")
+    (score,) = asyncio.run(_answers(lane, [future_ask]))
+
+    assert isinstance(score, Score)
+    assert world.logged() == [score]
+    assert (score.route, score.version, score.model) == ("challenger", 3, "direction")
+    assert (score.entity, score.at_us, score.origin) == ("ABC", 1_001, "online")
+    assert score.features == (3.0, 0.5)
+    assert score.prediction == 3.5
+    assert score.progress == {"v": 7}
+    assert score.request_id == "q"
+    assert 0 <= score.duration_us < 1_000_000
+
+
+def test_features_handed_in_and_looked_up_share_a_batch(world: LaneWorld) -> None:
+    engine = Summing()
+    version = world.version(3, engine)
+    lane = Lane("champion", version, world.writer)
+    now_us = world.writer.clock.now_us()
+    asks = [Ask(now_us, key="AB"), Ask(now_us, values=(1.0, 2.0)), Ask(now_us, key="ABCD")]
+
+    scores = asyncio.run(_answers(lane, asks))
+
+    assert engine.batches == [3]
+    assert [s.prediction for s in scores if isinstance(s, Score)] == [2.5, 3.0, 4.5]
+    assert [s.origin for s in scores if isinstance(s, Score)] == ["online", "request", "online"]
+    assert scores[1].progress == {}  # type: ignore[union-attr]  # it is a score
+
+
+def test_a_bad_row_does_not_fail_its_neighbours(world: LaneWorld) -> None:
+    lane = Lane("champion", world.version(3), world.writer)
+
+    found = asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0), (13.0, 0.0), (2.0, NAN)])))
+
+    assert isinstance(found[0], Score)
+    assert isinstance(found[1], UserCodeError)
+    assert "13 is not lucky" in str(found[1])
+    assert isinstance(found[2], InputError)
+    assert len(world.logged()) == 1
+
+
+def test_a_slow_version_computes_in_a_thread_while_the_next_batch_gathers(world: LaneWorld) -> None:
+    engine = Summing()
+    version = world.version(3, engine, slow=True)
+    lane = Lane("champion", version, world.writer)
+
+    async def scenario() -> list[float]:
+        engine.gate.clear()
+        first = lane.submit(_asks(world, [(1.0, 1.0)])[0])
+        await asyncio.sleep(0.02)
+        later = [lane.submit(ask) for ask in _asks(world, [(n, 0.0) for n in range(9)])]
+        await asyncio.sleep(0.02)
+        assert not first.done()
+        engine.gate.set()
+        return [score.prediction for score in await asyncio.gather(first, *later)]
+
+    assert asyncio.run(scenario()) == [2.0, *map(float, range(9))]
+    assert engine.batches == [1, 9]
+    assert all(name.startswith("lane-direction@3") for name in engine.threads)
+    lane.close()
+
+
+def test_rows_nobody_waits_for_any_more_are_left_out(world: LaneWorld) -> None:
+    engine = Summing()
+    version = world.version(3, engine)
+    lane = Lane("champion", version, world.writer)
+
+    async def scenario() -> None:
+        futures = [lane.submit(ask) for ask in _asks(world, [(1.0, 0.0), (2.0, 0.0)])]
+        futures[0].set_exception(TimeoutError())
+        assert (await futures[1]).prediction == 2.0
+        with pytest.raises(TimeoutError):
+            await futures[0]
+
+    asyncio.run(scenario())
+
+    assert engine.batches == [1]
+    assert len(world.logged()) == 1
+
+
+def test_too_many_rows_are_refused_at_once(world: LaneWorld) -> None:
+    lane = Lane("champion", world.version(3), world.writer)
+
+    found = asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0)] * 4_100)))
+
+    refused = [one for one in found if isinstance(one, UnavailableError)]
+    assert len(refused) == 4
+    assert refused[0].facts["retry_after_s"] == 1
+
+
+def test_an_answer_that_cannot_be_logged_is_not_given(world: LaneWorld) -> None:
+    world.folder.parent.mkdir(parents=True)
+    world.folder.write_text("in the way")
+    lane = Lane("champion", world.version(3), world.writer)
+
+    (found,) = asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0)])))
+
+    assert isinstance(found, UnavailableError)
+    assert "Nothing is answered that is not logged" in found.message
+
+
+def test_a_version_that_turns_slow_moves_to_a_thread(
+    world: LaneWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.scoring.lane.SLOW_BATCH_US", -1)
+    lane = Lane("champion", world.version(3), world.writer)
+
+    asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0)])))
+
+    assert lane.slow
+
+
+def test_a_thousand_rows_of_any_company_have_their_own_answers(world: LaneWorld) -> None:
+    lane = Lane("champion", world.version(3), world.writer)
+    rows = np.random.default_rng(1).normal(size=(1_000, 2))
+
+    async def client(part: NDArray[np.float64]) -> list[tuple[float, float]]:
+        found: list[tuple[float, float]] = []
+        for row in part:
+            score = await lane.submit(_asks(world, [tuple(row.tolist())])[0])
+            found.append((float(row.sum()), score.prediction))
+        return found
+
+    async def all_of_them() -> list[list[tuple[float, float]]]:
+        return await asyncio.gather(*[client(rows[start::40]) for start in range(40)])
+
+    pairs = [pair for part in asyncio.run(all_of_them()) for pair in part]
+
+    assert len(pairs) == 1_000
+    assert all(expected == got for expected, got in pairs)
+    assert len({score.prediction_id for score in world.logged()}) == 1_000

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import threading
     from pathlib import Path
 
-__all__ = ["stream"]
+__all__ = ["stream", "watch"]
 
 LOOK_S = 0.5
 JOIN_S = 8.0
@@ -38,12 +38,17 @@ def stream(home: Path) -> None:
         log = structlog.get_logger("penstock.stream")
         with Heartbeat(services):
             log.info("stream is ready")
-            _watch(services, stop)
+            watch(services, stop)
         log.info("stream stops")
 
 
-def _watch(services: LocalServices, stop: threading.Event) -> None:
-    """Keep a lane per applied source; begin anew when another project is applied."""
+def watch(services: LocalServices, stop: threading.Event) -> None:
+    """Keep a lane per applied source; begin anew when another project is applied.
+
+    Args:
+        services: The project.
+        stop: Ends it when set; what the lanes are at is finished first.
+    """
     log = structlog.get_logger("penstock.stream")
     drain = DrainLane(services)
     drain.start()

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+import penstock as ps
+from penstock.errors import UnavailableError
+from penstock.features import OnlineReader
+from penstock.ingest import accept_events
+from penstock.plan import apply
+from penstock.ports import EVENTS_TOPIC
+from penstock.records import Batch
+from penstock.runtime import lanes, open_services
+from penstock.runtime.lanes import Lane, SourceLane
+from penstock.runtime.stream import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from penstock.runtime import LocalServices
+
+HOUR_US = 3_600_000_000
+PATIENCE_S = 20.0
+
+symbol = ps.Entity("symbol")
+candles = ps.Source(
+    "candles",
+    entity=symbol,
+    timestamp="ts",
+    schema={"symbol": ps.String, "ts": ps.Timestamp, "close": ps.Float64},
+    expect=(ps.positive("close"),),
+)
+view = ps.FeatureView("closes", source=candles, features=(ps.last("close"), ps.count()))
+
+
+@pytest.fixture
+def services(home: Path) -> Generator[LocalServices]:
+    (home / "penstock.toml").write_text("stream_batch_rows = 3\nstream_wait_ms = 60000\n")
+    with open_services(home, kind="stream") as opened:
+        project = ps.Project("shop", declarations=(view,))
+        apply(opened.metadata, project, actor="test", now=opened.clock.now())
+        yield opened
+
+
+def send(services: LocalServices, *closes: float) -> None:
+    before = services.log.end(candles.topic)
+    records = [
+        {"symbol": "BTC", "ts": f"2026-01-01T{before + n:02}:00:00Z", "close": close}
+        for n, close in enumerate(closes)
+    ]
+    accept_events(services, candles, msgspec.json.encode(records), "application/json")
+
+
+def batches(services: LocalServices) -> list[tuple[int, int, int]]:
+    return [(b.read, b.stored, b.quarantined) for b in services.metadata.find(Batch)]
+
+
+def closes(services: LocalServices) -> dict[str, float | int | None]:
+    return OnlineReader(services.online, (view,)).read_one("BTC", 2**60)
+
+
+def kinds(services: LocalServices) -> list[str]:
+    entries = services.log.read(EVENTS_TOPIC, after=0, limit=100)
+    return [str(msgspec.json.decode(entry.payload)["kind"]) for entry in entries]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
+def test_messages_go_to_tables_and_features(services: LocalServices) -> None:
+    send(services, 1.0, -1.0, 2.0)
+    SourceLane(services, candles).turn()
+
+    assert batches(services) == [(3, 2, 1)]
+    assert closes(services) == {"closes.last_close": 2.0, "closes.count": 2}
+    assert kinds(services) == ["raw.ingested", "features.generated"]
+
+
+def test_what_a_dead_process_left_is_taken_at_once(services: LocalServices) -> None:
+    send(services, 1.0)
+    SourceLane(services, candles).turn()
+
+    assert batches(services) == [(1, 1, 0)]
+
+
+def test_messages_are_gathered(services: LocalServices) -> None:
+    lane = SourceLane(services, candles)
+    lane.turn()
+    send(services, 1.0, 2.0)
+    lane.turn()
+    waiting = batches(services)
+    send(services, 3.0)
+    lane.turn()
+
+    assert waiting == []
+    assert batches(services) == [(3, 3, 0)]
+
+
+def test_the_first_message_does_not_wait_for_ever(home: Path, services: LocalServices) -> None:
+    (home / "penstock.toml").write_text("stream_wait_ms = 50\n")
+    with open_services(home, kind="stream") as impatient:
+        lane = SourceLane(impatient, candles)
+        lane.turn()
+        send(services, 1.0)
+        lane.turn()
+        waiting = batches(services)
+        time.sleep(0.06)
+        lane.turn()
+
+    assert waiting == []
+    assert batches(services) == [(1, 1, 0)]
+
+
+def test_a_backlog_is_taken_in_batches(services: LocalServices) -> None:
+    lane = SourceLane(services, candles)
+    send(services, *[1.0] * 8)
+    for _ in range(4):
+        lane.turn()
+
+    assert batches(services) == [(3, 3, 0), (3, 3, 0), (2, 2, 0)]
+    assert closes(services)["closes.count"] == 8
+
+
+def test_one_that_fails_is_tried_again_and_stops_no_other(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "FIRST_BACKOFF_S", 0.01)
+    turns: list[str] = []
+
+    class Failing(Lane):
+        def turn(self) -> None:
+            turns.append("failing")
+            if turns.count("failing") < 4:
+                error = UnavailableError("busy") if turns.count("failing") % 2 else KeyError("bug")
+                raise error
+
+    class Steady(Lane):
+        def turn(self) -> None:
+            turns.append("steady")
+
+    both = [Failing(services, "failing", 0.01), Steady(services, "steady", 0.01)]
+    for lane in both:
+        lane.start()
+    until(lambda: turns.count("failing") >= 6 and turns.count("steady") >= 6)
+    for lane in both:
+        lane.stop()
+        lane.join(PATIENCE_S)
+    ended = len(turns)
+    time.sleep(0.05)
+
+    assert len(turns) == ended
+
+
+def test_one_lane_at_a_time_has_a_source(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "TAKEN_WAIT_S", 0.01)
+    first, second = SourceLane(services, candles), SourceLane(services, candles)
+    first.start()
+    until(lambda: is_taken(services))
+    second.start()
+    send(services, 1.0, 2.0, 3.0)
+    until(lambda: closes_or_none(services) == 3)
+    first.stop()
+    first.join(PATIENCE_S)
+    send(services, 4.0, 5.0, 6.0)
+    until(lambda: closes_or_none(services) == 6)
+    second.stop()
+    second.join(PATIENCE_S)
+
+    assert batches(services) == [(3, 3, 0), (3, 3, 0)]
+
+
+def is_taken(services: LocalServices) -> bool:
+    try:
+        with services.locks.hold("stream/candles", wait_s=0):
+            return False
+    except UnavailableError:
+        return True
+
+
+def closes_or_none(services: LocalServices) -> float | int | None:
+    return closes(services)["closes.count"] if services.online.spaces() else None
+
+
+def test_a_project_that_is_applied_later_is_followed(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.runtime.stream.LOOK_S", 0.01)
+    stop = threading.Event()
+    thread = threading.Thread(target=watch, args=(services, stop))
+    thread.start()
+    send(services, 1.0, 2.0, 3.0)
+    until(lambda: closes_or_none(services) == 3)
+    more = ps.FeatureView("more", source=candles, features=(ps.count(),))
+    project = ps.Project("shop", declarations=(view, more))
+    apply(services.metadata, project, actor="test", now=services.clock.now())
+    until(lambda: len(services.online.spaces()) == 2)
+    stop.set()
+    thread.join(PATIENCE_S)
+
+    assert not thread.is_alive()
+    assert not is_taken(services)
+    assert OnlineReader(services.online, (more,)).read_one("BTC", 2**60) == {"more.count": 3}

@@ -93,10 +93,11 @@ class DeltaTables(Tables):
         listing = table.listing(newest if version is None else version)
         for column in columns or ():
             if column not in listing.schema:
-                raise NotFoundError.of(f"column in table {name!r}", column, listing.schema)
+                hint = f"It was looked for in the table {name!r}."
+                raise NotFoundError.of("column", column, listing.schema, hint=hint)
         paths = [path for path, _ in listing.files]
         frame = (
-            pl.scan_parquet(paths, schema=listing.schema, glob=False)
+            pl.scan_parquet(paths, schema=listing.schema, glob=False, hive_partitioning=False)
             if paths
             else pl.LazyFrame(schema=listing.schema)
         )

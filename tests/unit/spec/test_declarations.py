@@ -427,6 +427,12 @@ def test_an_estimator_is_named_by_its_public_module() -> None:
     assert trainer.name == "LogisticRegression"
 
 
+def test_an_estimator_may_be_named_without_importing_it() -> None:
+    named = ps.sklearn("sklearn.linear_model:LogisticRegression", C=1.0)
+
+    assert named == ps.sklearn(LogisticRegression, C=1.0)
+
+
 def test_an_estimator_without_public_module_keeps_its_own() -> None:
     class Mine:
         pass

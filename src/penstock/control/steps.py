@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from msgspec import to_builtins
 
 from penstock.errors import NotReadyError, StateError
+from penstock.evaluation import mirror
 from penstock.features import refresh
 from penstock.ingest import ingest_files
 from penstock.monitoring import drain_observations, look
 from penstock.plan import Catalogue
 from penstock.ports import announce
 from penstock.records import Event, MonitorReport
+from penstock.registry import aliases
 from penstock.scoring import drain_scores, score_batch
 from penstock.spec import FeatureView
 
@@ -149,4 +151,7 @@ def _react(services: Services, _: Values, outputs: Values) -> Mapping[str, objec
     incident = react(services, report)
     if incident is None:
         return {"incident_id": "", "actions": {}}
+    model = Catalogue.load(services.metadata).deployment(report.deployment).model.name
+    if f"{model}@{aliases(services.metadata, model).champion}" != report.version:
+        mirror(services, model)
     return {"incident_id": incident.incident_id, "actions": dict(incident.actions)}

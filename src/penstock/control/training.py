@@ -70,6 +70,7 @@ def _register(services: Services, given: Values, outputs: Values) -> Mapping[str
         "verdicts": verdicts,
     }
     if not ready:
+        mirror(services, model.name)  # the run ends here, and what it made is shown all the same
         why = "; ".join(verdicts) or "none was selected"
         return made | {"stop": True, "message": f"no candidate is ready: {why}"}
     return made | {"message": f"{model.name}@{ready[-1]} is ready"}

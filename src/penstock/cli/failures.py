@@ -80,9 +80,10 @@ def _as_json(screen: Screen, kind: str, message: str, facts: dict[str, str]) -> 
 def _keep(home: Path, text: str) -> str:
     """Append the traceback to the log of the project; where that cannot be, nowhere."""
     path = home / LOG
-    if not path.parent.is_dir():
+    if not path.parent.parent.is_dir():
         return ""
     try:
+        path.parent.mkdir(exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(text + "\n")
     except OSError:

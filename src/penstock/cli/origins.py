@@ -5,15 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
+from rich.tree import Tree
 
 from penstock.control import lineage as lineage_of
 from penstock.control import replay as replay_score
 from penstock.runtime import open_services
 
+from .failures import FAILED
+from .humanise import number, pairs
+from .screen import table
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.control import Link, Replay
+
     from .screen import Screen
 
 __all__ = ["lineage", "replay"]
+
+SHOWN_LINKS = 12
+DIGITS = 9
 
 
 def lineage(
@@ -25,7 +38,11 @@ def lineage(
     """Show where something comes from and what was made of it."""
     with open_services(screen.home) as services:
         found = lineage_of(services, identifier)
-    screen.show(found, found)
+    tree = Tree(_label(found.kind, found.id, pairs(found.detail)))
+    for heading, links in (("comes from", found.comes_from), ("leads to", found.leads_to)):
+        if links:
+            _grow(tree.add(f"[dim]{heading}[/]"), links)
+    screen.show(found, tree)
 
 
 def replay(
@@ -34,4 +51,40 @@ def replay(
     """Compute a prediction again."""
     with open_services(screen.home) as services:
         found = replay_score(services, prediction_id)
-    screen.show(found, found)
+    rows = [
+        ("as it was answered", number(found.logged, DIGITS)),
+        ("from the logged features", number(found.from_stored, DIGITS)),
+        ("from raw data", number(found.from_raw, DIGITS)),
+    ]
+    title = f"{found.prediction_id}  {found.version or 'a constant'}"
+    screen.show(found, table(["", "prediction"], rows, title=title, right=["prediction"]))
+    screen.hint(*_verdict(found))
+    if not found.same:
+        raise typer.Exit(FAILED)
+
+
+def _grow(tree: Tree, links: Sequence[Link]) -> None:
+    for link in links[:SHOWN_LINKS]:
+        _grow(tree.add(_label(link.kind, link.id, pairs(link.detail))), link.links)
+    if len(links) > SHOWN_LINKS:
+        tree.add(f"[dim]and {len(links) - SHOWN_LINKS:,} more; --json shows all[/]")
+
+
+def _label(kind: str, name: str, detail: str) -> str:
+    return f"[bold]{kind}[/] {escape(name)}  [dim]{escape(detail)}[/]"
+
+
+def _verdict(found: Replay) -> list[object]:
+    if found.same:
+        return ["[green]✓[/] The same again."]
+    differing = [
+        (feature.name, number(feature.logged, DIGITS), number(feature.raw, DIGITS))
+        for feature in found.features
+        if not feature.same
+    ]
+    causes = [(cause.kind, cause.reason) for cause in found.causes]
+    shown: list[object] = ["[red]✗[/] It differs, because of:", table(["cause", "why"], causes)]
+    if differing:
+        columns = ["feature", "logged", "from raw data"]
+        shown.append(table(columns, differing, right=columns[1:]))
+    return shown

@@ -61,6 +61,12 @@ class Screen:
         for item in shown:
             self.out.print(item)
 
+    def hint(self, *shown: object) -> None:
+        """Add to the answer what is for people only; silent when the answer is JSON."""
+        if not self.as_json:
+            for item in shown:
+                self.out.print(item)
+
     def line(self, value: object) -> None:
         """Give one of several JSON answers, on a line of its own."""
         self.out.file.write(json.dumps(_plain(value), ensure_ascii=False) + "\n")

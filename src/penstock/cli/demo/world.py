@@ -24,9 +24,10 @@ __all__ = ["Asked", "World", "auc"]
 
 CHUNK_ROWS = 5_000
 HOUR_US = 3_600_000_000
-WAIT_S = 60.0
+WAIT_S = 180.0  # a slow machine is no failure
 POLL_S = 0.02
 OK = range(200, 300)
+JSON = "application/json"
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +78,7 @@ class World:
         Raises:
             UnavailableError: It refuses.
         """
-        return _said(self.api.get(path))
+        return _said(self.api, "GET", path)
 
     def post(self, path: str, body: object = None) -> Any:  # noqa: ANN401 - as in get
         """Tell the control plane.
@@ -85,7 +86,7 @@ class World:
         Raises:
             UnavailableError: It refuses.
         """
-        return _said(self.api.post(path, content=msgspec.json.encode(body)))
+        return _said(self.api, "POST", path, msgspec.json.encode(body))
 
     def send(self, source: str, hours: int) -> int:
         """Send the candles of the next hours as events; returns when the last is known, in us."""
@@ -93,10 +94,9 @@ class World:
         self._next += hours
         rows = self._live.filter(self._live["ts"].is_between(until[0], until[-1]))
         lines = rows.drop("up").with_columns(rows["ts"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
-        headers = {"Content-Type": "application/x-ndjson"}
+        path = f"/v1/sources/{source}/events"
         for part in lines.iter_slices(CHUNK_ROWS):
-            body = part.write_ndjson().encode()
-            _said(self.api.post(f"/v1/sources/{source}/events", content=body, headers=headers))
+            _said(self.api, "POST", path, part.write_ndjson().encode(), kind="application/x-ndjson")
         self.sent += rows.height
         return round(until[-1].timestamp() * 1e6) + HOUR_US
 
@@ -115,11 +115,19 @@ class World:
             self.post("/v1/observations", {"deployment": deployment, "observations": told})
         return len(told)
 
+    def answers(self) -> bool:
+        """Whether both processes answer."""
+        live = "/v2/health/live"
+        try:
+            return self.api.get(live).is_success and self.serve.get(live).is_success
+        except httpx.TransportError:
+            return False
+
     def wait_for(self, done: Callable[[], bool], what: str) -> None:
         """Wait until something has happened.
 
         Raises:
-            UnavailableError: It has not, in a minute.
+            UnavailableError: It has not, for long.
         """
         for _ in _patiently():
             if done():
@@ -128,12 +136,10 @@ class World:
 
     def _ask(self, deployment: str, symbol: str, at_us: int) -> Asked:
         body = {"entity": {"symbol": symbol}, "at": _iso(at_us)}
+        path = f"/v1/deployments/{deployment}/predict"
         began = time.perf_counter()
-        answer = self.serve.post(
-            f"/v1/deployments/{deployment}/predict", content=msgspec.json.encode(body)
-        )
+        said = _said(self.serve, "POST", path, msgspec.json.encode(body))
         took_ms = (time.perf_counter() - began) * 1e3
-        said = _said(answer)
         return Asked(
             prediction_id=said["prediction_id"],
             prediction=said["probability"]["true"],
@@ -149,7 +155,7 @@ class World:
 
 
 def auc(asked: Sequence[Asked]) -> float | None:
-    """Share of pairs of a rise and a fall that the predictions order rightly; none without pairs."""
+    """Share of pairs of a rise and a fall that are ordered rightly; none without any pair."""
     known = [one for one in asked if one.came_true is not None]
     rises = np.array([one.prediction for one in known if one.came_true == 1])
     falls = np.array([one.prediction for one in known if one.came_true == 0])
@@ -160,18 +166,24 @@ def auc(asked: Sequence[Asked]) -> float | None:
     return float(above + level / 2)
 
 
-def _said(answer: httpx.Response) -> Any:  # noqa: ANN401 - whatever JSON it answers
+def _said(
+    client: httpx.Client, method: str, path: str, body: bytes = b"", *, kind: str = JSON
+) -> Any:  # noqa: ANN401 - whatever JSON it answers
+    headers = {"Content-Type": kind} if body else {}
+    try:
+        answer = client.request(method, path, content=body, headers=headers)
+    except httpx.TransportError as error:
+        raise UnavailableError(f"{method} {path} was not answered: {error}.") from error
     if answer.status_code in OK:
         return answer.json()
     raise UnavailableError(
-        f"{answer.request.method} {answer.request.url.path} answered {answer.status_code}: "
-        f"{answer.text[:500]}",
+        f"{method} {path} answered {answer.status_code}: {answer.text[:500]}",
         status=answer.status_code,
     )
 
 
 def _patiently() -> Iterator[None]:
-    """Go round until a minute is over."""
+    """Go round until the time is over."""
     end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         yield

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import uvicorn
+
+from penstock.http import token_hash
+from penstock.http.api_app import build_app
+from penstock.http.api_data import BODY_LIMIT_BYTES
+from penstock.ports import Put
+from penstock.records import Identity
+from penstock.runtime import LocalServices, open_services
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from penstock.records import Role
+    from penstock.testing.served_project import ServedProject
+
+RECORD = {"symbol": "BTC", "ts": "2026-02-01T00:00:00Z", "open": 1.0, "close": 2.0, "volume": 3.0}
+EVENTS = "/v1/sources/candles/events"
+
+
+class Caller:
+    """A client of the control plane, and the project behind it."""
+
+    def __init__(self, services: LocalServices, token: str, address: str) -> None:
+        self.services = services
+        headers = {"Authorization": f"Bearer {token}"}
+        self.http = httpx.Client(base_url=address, headers=headers, timeout=60)
+
+    def as_role(self, role: Role) -> dict[str, str]:
+        """Headers of somebody of that role."""
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        name = f"ana-{role}"
+        known = Identity(name=name, role=role, token_sha256=token_hash(role), created_at=now)
+        self.services.metadata.write(Put(known))
+        return {"Authorization": f"Bearer {role}"}
+
+
+@contextmanager
+def running(services: LocalServices) -> Generator[str]:
+    """The control plane on a free port, in a thread."""
+    bound = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(build_app(services), log_config=None))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    bound.close()
+
+
+@pytest.fixture
+def caller(served: ServedProject) -> Iterator[Caller]:
+    with open_services(served.home, kind="api") as services, running(services) as address:
+        made = Caller(services, served.token, address)
+        yield made
+        made.http.close()
+
+
+def error_of(answer: Any) -> tuple[int, str]:  # noqa: ANN401 - an httpx response
+    return answer.status_code, answer.json()["error"]["kind"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v2/health/live", "/v2/health/ready"])
+def test_health_takes_no_token(caller: Caller, path: str) -> None:
+    del caller.http.headers["Authorization"]
+
+    assert caller.http.get(path).status_code == 200
+
+
+def test_everything_else_takes_one(caller: Caller) -> None:
+    paths = caller.http.get("/openapi.json").json()["paths"]
+    del caller.http.headers["Authorization"]
+    guarded = {path for path in paths if "health" not in path} | {"/openapi.json"}
+
+    assert len(guarded) > 15
+    for path in guarded:
+        method = "GET" if path == "/openapi.json" else next(iter(paths[path])).upper()
+        answer = caller.http.request(method, path.replace("{", "").replace("}", ""), json={})
+        assert error_of(answer) == (401, "access"), path
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_roles_are_kept_apart(caller: Caller) -> None:
+    reader, writer = caller.as_role("reader"), caller.as_role("writer")
+
+    assert caller.http.get("/v1/models", headers=reader).status_code == 200
+    assert error_of(caller.http.post(EVENTS, json=RECORD, headers=reader)) == (403, "access")
+    assert caller.http.post(EVENTS, json=RECORD, headers=writer).status_code == 202
+    answer = caller.http.post("/v1/deployments/btc/deploy", headers=writer)
+    assert error_of(answer) == (403, "access")
+
+
+def test_events_are_durable_when_they_are_answered(caller: Caller) -> None:
+    lines = "\n".join(json.dumps(RECORD) for _ in range(3))
+    kind = {"Content-Type": "application/x-ndjson"}
+
+    one = caller.http.post(EVENTS, json=RECORD)
+    three = caller.http.post(EVENTS, content=lines, headers=kind)
+
+    assert (one.json(), three.json()) == ({"count": 1, "offset": 1}, {"count": 3, "offset": 4})
+    entries = caller.services.log.read("candles", after=0, limit=10)
+    assert [json.loads(entry.payload) for entry in entries] == [RECORD] * 4
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b'{"symbol": ', "application/json", 400),
+        (b'{"a": 1}\n{"b": ', "application/x-ndjson", 400),
+        (b"", "application/json", 400),
+        (b"a,b\n1,2", "text/csv", 400),
+        (b"[" + b" " * BODY_LIMIT_BYTES + b"]", "application/json", 413),
+    ],
+    ids=["malformed", "malformed line", "empty", "another type", "too large"],
+)
+def test_bodies_that_are_no_events_are_refused_whole(
+    caller: Caller, body: bytes, kind: str, status: int
+) -> None:
+    answer = caller.http.post(EVENTS, content=body, headers={"Content-Type": kind})
+
+    assert error_of(answer) == (status, "input")
+    assert caller.services.log.end("candles") == 0
+
+
+def test_a_body_without_a_length_is_limited_too(caller: Caller) -> None:
+    chunks = (b" " * (1 << 20) for _ in range(20))
+
+    answer = caller.http.post(EVENTS, content=chunks)
+
+    assert error_of(answer) == (413, "input")
+
+
+def test_unknown_names_get_the_nearest(caller: Caller) -> None:
+    for path in ("/v1/sources/candle", "/v1/models/directions", "/v1/deployments/btx"):
+        answer = caller.http.get(path)
+        assert error_of(answer) == (404, "not_found")
+        assert "Did you mean" in answer.json()["error"]["message"]
+    assert error_of(caller.http.get("/v1/runs/none")) == (404, "not_found")
+    assert error_of(caller.http.get("/v1/nothing")) == (404, "not_found")
+    assert error_of(caller.http.get("/v1/runs?limit=0")) == (422, "input")
+
+
+def test_sources_models_and_deployments_are_told(caller: Caller) -> None:
+    (source,) = caller.http.get("/v1/sources").json()
+    shown = caller.http.get("/v1/sources/candles").json()
+    (model,) = caller.http.get("/v1/models").json()
+    versions = caller.http.get("/v1/models/direction").json()["all_versions"]
+
+    assert source["read"] == source["stored"] + source["quarantined"] + source["duplicates"] > 0
+    assert [batch["number"] for batch in shown["batches"]] == [1]
+    assert (model["name"], model["versions"]) == ("direction", 2)
+    assert [version["version"] for version in versions] == [2, 1]
+
+
+def test_a_deployment_is_changed_in_the_name_of_the_caller(caller: Caller) -> None:
+    admin = caller.as_role("admin")
+
+    first = caller.http.post("/v1/deployments/btc/deploy", json={"version": 1}, headers=admin)
+    second = caller.http.post("/v1/deployments/btc/deploy", json={"version": 2}, headers=admin)
+    back = caller.http.post("/v1/deployments/btc/rollback", headers=admin)
+
+    assert [answer.json()["version"] for answer in (first, second, back)] == [1, 2, 1]
+    told = caller.http.get("/v1/deployments/btc").json()
+    assert (told["champion"], told["previous"]) == (1, 2)
+    audit = caller.http.get("/v1/audit").json()
+    assert [entry["action"] for entry in audit[-3:]] == ["promote", "promote", "rollback"]
+    assert {entry["actor"] for entry in audit[-3:]} == {"ana-admin"}
+    assert error_of(caller.http.post("/v1/deployments/btc/deploy", json={"version": 9})) == (
+        404,
+        "not_found",
+    )
+
+
+def test_observations_are_checked_and_durable(caller: Caller) -> None:
+    path, one = "/v1/observations", {"prediction_id": "p", "value": 1}
+
+    taken = caller.http.post(path, json={"deployment": "btc", "observations": [one]})
+
+    assert (taken.status_code, taken.json()) == (202, {"count": 1})
+    assert caller.services.log.end("observations") == 1
+    for wrong, status in (
+        ({"deployment": "btx", "observations": [one]}, 404),
+        ({"deployment": "btc", "observations": []}, 422),
+        ({"deployment": "btc", "observations": [one | {"value": 0.5}]}, 422),
+        ({"deployment": "btc", "observations": [one | {"valu": 1}]}, 422),
+    ):
+        assert caller.http.post(path, json=wrong).status_code == status
+    assert caller.services.log.end("observations") == 1
+
+
+def test_a_training_is_queued_and_audited(caller: Caller) -> None:
+    answer = caller.http.post("/v1/models/direction/train")
+
+    run_id = answer.json()["run_id"]
+    assert answer.status_code == 202
+    shown = caller.http.get(f"/v1/runs/{run_id}").json()
+    assert (shown["pipeline"], shown["subject"], shown["state"]) == ("train", "direction", "queued")
+    (newest, *_) = caller.http.get("/v1/audit").json()[::-1]
+    assert (newest["action"], newest["difference"]) == ("train", {"run_id": run_id})
+
+
+def test_metrics_count_by_route_not_by_path(caller: Caller) -> None:
+    caller.http.get("/v1/models/direction")
+    caller.http.get("/v1/models/none")
+
+    text = caller.http.get("/metrics").text
+
+    ok = 'penstock_api_requests_total{method="GET",route="/v1/models/{name}",status="200"} 1.0'
+    assert ok in text
+    assert "/v1/models/none" not in text
+
+
+def test_origins_are_told(caller: Caller) -> None:
+    found = caller.http.get("/v1/lineage/direction@1").json()
+
+    assert found["kind"] == "version"
+    assert error_of(caller.http.get("/v1/lineage/nothing")) == (404, "not_found")
+    assert error_of(caller.http.get("/v1/replay/nothing")) == (404, "not_found")

@@ -96,7 +96,7 @@ def ingest_log(services: Services, source: Source, *, limit: int = 5000) -> Batc
         after = log.committed(topic, GROUP)
         waiting = log.read(topic, after=after, limit=limit)
         if not waiting:
-            return finished[-1] if finished else None
+            return finished
         intake = messages_intake(log, source, topic, waiting[0].offset, waiting[-1].offset)
         return take_in(services, source, intake)
 

@@ -48,7 +48,8 @@ class Verdict:
 def judge(source: Source, parsed: Parsed) -> Verdict:
     """Part the records that keep the source's schema and expectations from those that do not."""
     frame = _without_nan(source, parsed.frame)
-    _, failure = _contract(source).filter(frame, cast=False)
+    # Lazily, so that only the failing rows are ever copied out.
+    _, failure = _contract(source).filter(frame.lazy(), cast=False)
     faults = dict(parsed.faults)
     details = failure.details()
     rules = [name for name in details.columns if name not in frame.columns]
@@ -61,7 +62,7 @@ def judge(source: Source, parsed: Parsed) -> Verdict:
     bad = mask(frame.height, [])
     for rows in faults.values():
         bad |= rows
-    return Verdict(frame.filter(~bad), faults)
+    return Verdict(frame.filter(~bad) if faults else frame, faults)
 
 
 def _without_nan(source: Source, frame: pl.DataFrame) -> pl.DataFrame:

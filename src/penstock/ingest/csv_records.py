@@ -9,33 +9,65 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from .columns import Faults, mask
-from .parsed import Cells
+from penstock.spec import DType
+
+from .columns import POLARS_TYPES, Faults, mask
+from .parsed import Cells, Texts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["csv_cells", "rows_as_json"]
 
 BOM = b"\xef\xbb\xbf"
+NUMBERS = {dtype: POLARS_TYPES[dtype] for dtype in (DType.FLOAT64, DType.INT64)}
 
 
-def csv_cells(data: bytes) -> Cells:
+def csv_cells(data: bytes, wanted: Mapping[str, DType]) -> Cells:
     """Take a CSV file apart; its first line names the columns, a comma separates them.
 
-    Every cell stays text. Blank lines are no records. A record with more cells than the header is
+    Numbers are read at once where all of a file can be; else every cell stays text, to be read one
+    by one. Blank lines are no records. A record with more cells than the header is
     marked ``fields``, one that is not UTF-8 ``encoding``, one whose quotes do not close ``quotes``.
+
+    Args:
+        data: The file's bytes.
+        wanted: The names of the columns that will be taken, and what they hold.
     """
     data = data.removeprefix(BOM)
-    try:
-        frame = pl.read_csv(data, infer_schema=False)
-    except pl.exceptions.NoDataError:
-        return Cells({}, 0, {}, lambda _: [])
-    except pl.exceptions.ComputeError:
-        return _patient_cells(data)
-    if frame.width:
-        frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
-    return Cells(_columns(frame), frame.height, {}, lambda places: rows_as_json(frame, places))
+    numbers = {name: NUMBERS[dtype] for name, dtype in wanted.items() if dtype in NUMBERS}
+    for overrides in (numbers, {}):
+        try:
+            frame = _read(data, overrides)
+        except pl.exceptions.NoDataError:
+            return Cells({}, 0, {}, lambda _: [])
+        except pl.exceptions.ComputeError:
+            continue
+        columns = {name: frame.get_column(name) for name in frame.columns}
+        return Cells(columns, frame.height, {}, _texts(data, frame))
+    return _patient_cells(data)
+
+
+def _texts(data: bytes, frame: pl.DataFrame) -> Texts:
+    """The records as they came, read again as text, since few are asked for if any."""
+
+    def texts(places: Sequence[int]) -> list[str]:
+        plain = _read(data, {})
+        # A line of nothing but "" is a record of text but a blank one of numbers.
+        return rows_as_json(plain if plain.height == frame.height else frame, places)
+
+    return texts
+
+
+def _read(data: bytes, overrides: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Read a regular file; columns without an override are text, blank lines left out.
+
+    Raises:
+        ComputeError: The file is not regular, or a number cannot be read.
+        NoDataError: It is empty.
+    """
+    frame = pl.read_csv(data, infer_schema=False, schema_overrides=overrides)
+    return frame.filter(~pl.all_horizontal(pl.all().is_null()))
 
 
 def rows_as_json(frame: pl.DataFrame, places: Sequence[int]) -> list[str]:
@@ -47,10 +79,6 @@ def rows_as_json(frame: pl.DataFrame, places: Sequence[int]) -> list[str]:
 def _jsonable(value: object) -> object:
     plain = not isinstance(value, float) or value - value == 0  # NaN and infinity are not JSON
     return value if plain else str(value)
-
-
-def _columns(frame: pl.DataFrame) -> dict[str, pl.Series]:
-    return {name: frame.get_column(name) for name in frame.columns}
 
 
 def _patient_cells(data: bytes) -> Cells:

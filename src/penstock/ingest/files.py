@@ -151,7 +151,7 @@ def _cells(source: Source, content: FileContent, files: Files, names: Mapping[st
     optional = [names[name] for name in source.nullable if name in names]
     wanted = {column: source.schema[name] for name, column in names.items()}
     readers: Mapping[str, Callable[[], Cells]] = {
-        "csv": lambda: csv_cells(content.data),
+        "csv": lambda: csv_cells(content.data, wanted),
         "parquet": lambda: _parquet_cells(content),
         "jsonl": lambda: json_cells(_lines(content.data), wanted, optional=optional),
     }

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.errors import InputError
-from penstock.records import Batch
 
 from .files import open_file, parse_file
-from .intake import Intake, announce_batch, close_without_file, take_in
+from .intake import Intake, announce_batch, close_without_file, newest_batch, take_in
 from .messages import messages_intake
 
 if TYPE_CHECKING:
     from penstock.ports import Services
+    from penstock.records import Batch
     from penstock.spec import Source
 
     from .files import FileContent
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 __all__ = ["file_intake", "finish_started"]
 
 
-def finish_started(services: Services, source: Source) -> list[Batch]:
-    """Finish the source's batches that are ``started``; the caller holds ``ingest/<source>``.
+def finish_started(services: Services, source: Source) -> Batch | None:
+    """Finish the source's batch that is ``started``; the caller holds ``ingest/<source>``.
 
     Returns:
-        The batches that were finished, in their order.
+        The batch that was finished; None where there was none.
     """
-    last = services.metadata.find(Batch, where={"source": source.name}, newest_first=True, limit=1)
-    for batch in last:
-        announce_batch(services, batch)
-    started = services.metadata.find(Batch, where={"source": source.name, "state": "started"})
-    return [_finish(services, source, batch) for batch in started]
+    newest = newest_batch(services, source)
+    if newest is None:
+        return None
+    if newest.state == "started":
+        return _finish(services, source, newest)
+    announce_batch(services, newest)
+    return None
 
 
 def file_intake(source: Source, content: FileContent) -> Intake:

@@ -69,9 +69,10 @@ def _quarantined(parsed: Parsed, faults: Faults) -> pl.DataFrame:
     for rows in faults.values():
         bad |= rows
     places = bad.arg_true()
+    texts = parsed.texts(places.to_list()) if places.len() else []
     return pl.DataFrame(
         {
-            "_record": pl.Series(parsed.texts(places.to_list()), dtype=pl.String),
+            "_record": pl.Series(texts, dtype=pl.String),
             "_reasons": _reasons(faults, places),
             "_row": places.cast(pl.Int64),
             "_arrived_at": parsed.frame.get_column("_arrived_at").gather(places),

@@ -56,7 +56,12 @@ class Batch(Record, frozen=True):
     @property
     def key(self) -> str:
         """``source/number``, ordered as text like the numbers."""
-        return f"{self.source}/{self.number:09d}"
+        return self.key_of(self.source, self.number)
+
+    @staticmethod
+    def key_of(source: str, number: int) -> str:
+        """The key of a source's batch of that number."""
+        return f"{source}/{number:09d}"
 
 
 class DatasetSnapshot(Record, frozen=True):

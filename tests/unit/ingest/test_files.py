@@ -303,3 +303,26 @@ def test_nan_in_a_nullable_column_means_no_value(services: LocalServices, candle
     (batch,) = ingest_files(services, source)
     assert batch.stored == 1
     assert rows(services, "raw/candles")["close"].to_list() == [None]
+
+
+@pytest.mark.parametrize("odd", ["", "1e0", " 1", '""', "1.0"])
+def test_numbers_read_at_once_are_those_read_one_by_one(
+    services: LocalServices, candles: Source, odd: str
+) -> None:
+    """A cell that makes the whole column be read as text changes nothing for the others."""
+    body = (
+        f"{HEADER}BTC,2026-01-01T00:00:00Z,0.1,3e2,-2.50,\nBTC,2026-01-01T01:00:00Z,1,3,2,{odd}\n"
+    )
+    write(services, "data/a.csv", body)
+    (batch,) = ingest_files(services, candles)
+    assert (batch.stored, batch.quarantined) == (1, 1)
+    assert rows(services, "raw/candles")["trades"].to_list() == [None if odd in {"", '""'} else 1]
+    record = json.loads(rows(services, "quarantine/candles")["_record"][0])
+    assert record == {
+        "symbol": "BTC",
+        "ts": "2026-01-01T00:00:00Z",
+        "low": "0.1",
+        "high": "3e2",
+        "close": "-2.50",
+        "trades": None,
+    }

@@ -78,6 +78,16 @@ def _finite(values: pl.Series) -> pl.Series:
     return pl.Series(values.name, np.where(kept, array, np.nan), nan_to_null=True)
 
 
+def _divide(columns: Sequence[pl.Series]) -> pl.Series:
+    """Divide in numpy: Polars multiplies by the reciprocal of a constant, which is another number.
+
+    A constant comes as a series of one value.
+    """
+    left, right = (column.to_numpy() for column in columns)
+    with np.errstate(all="ignore"):
+        return _finite(pl.Series(columns[0].name, left / right))
+
+
 class _Translator:
     """Builds the Polars expression of a tree."""
 
@@ -111,8 +121,7 @@ class _Translator:
             return pl.lit(compile_row(node)({}))
         op, args = node.op, node.args
         if op in ARITHMETIC:
-            result = _ARITHMETIC[op](*(self._number(arg) for arg in args))
-            return result if op in TOTAL else finite(result)
+            return self._arithmetic(op, args)
         if op in COMPARISONS:
             return _COMPARISONS[op](*self._alike(args))
         if op == "coalesce":
@@ -120,6 +129,13 @@ class _Translator:
         if op == "is_null":
             return self.translate(args[0]).is_null()
         return _LOGIC[op](*(self.translate(arg).cast(pl.Boolean) for arg in args))
+
+    def _arithmetic(self, op: str, args: Sequence[Expression]) -> pl.Expr:
+        numbers = [self._number(arg) for arg in args]
+        if op == "div":
+            return pl.map_batches(numbers, _divide, pl.Float64)
+        result = _ARITHMETIC[op](*numbers)
+        return result if op in TOTAL else finite(result)
 
     def _alike(self, args: Sequence[Expression]) -> list[pl.Expr]:
         take = self._number if any(is_number(arg) for arg in args) else self.translate
@@ -141,7 +157,6 @@ _ARITHMETIC: dict[str, Callable[..., pl.Expr]] = {
     "add": pl.Expr.__add__,
     "sub": pl.Expr.__sub__,
     "mul": pl.Expr.__mul__,
-    "div": pl.Expr.__truediv__,
     "neg": pl.Expr.neg,
     "abs": pl.Expr.abs,
     "log": pl.Expr.log,

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "KEY_LIMIT",
     "BoolArray",
     "FloatArray",
     "IntArray",
@@ -21,8 +20,8 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 
-KEY_LIMIT = 2**62
-"""A whole number made of a code and a time stays below it, else both are compared in turn."""
+DIGIT_BITS = 16
+DIGIT_MASK = 2**DIGIT_BITS - 1
 
 Words: TypeAlias = tuple[FloatArray, ...]
 """States of one kind, one array per word of the state; all of one length."""
@@ -49,11 +48,11 @@ def order_of(codes: IntArray, times: IntArray) -> IntArray:
         codes: Whole numbers from -1 on.
         times: int64 microseconds, of the same length.
     """
-    if not len(codes):
-        return np.empty(0, dtype=np.int64)
-    oldest = int(times.min())
-    span = int(times.max()) - oldest + 1
-    if span * (int(codes.max()) + 2) > KEY_LIMIT:
-        return np.lexsort((times, codes))
-    # One number for both sorts several times faster than two.
-    return np.argsort(codes * span + (times - oldest), kind="stable")
+    # By time first, which costs little where records come in order, then by code, which numpy
+    # sorts in linear time, 16 bits at once.
+    order = np.argsort(times, kind="stable")
+    places = codes + 1
+    for shift in range(0, int(places.max(initial=0)).bit_length(), DIGIT_BITS):
+        digit = (places >> shift & DIGIT_MASK).astype(np.uint16)
+        order = order[np.argsort(digit[order], kind="stable")]
+    return order

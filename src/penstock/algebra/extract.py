@@ -14,7 +14,7 @@ from .expressions import tidy, to_polars
 if TYPE_CHECKING:
     from .program import Input, Program
 
-__all__ = ["Events", "extract", "in_order"]
+__all__ = ["Events", "extract", "in_order", "sorting"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +74,20 @@ def _value(each: Input) -> pl.Expr:
 
 def in_order(events: Events) -> Events:
     """Sort events by entity and time; those of one time stay in the order given."""
+    order = sorting(events)
+    if order is None:
+        return events
+    return Events(
+        codes=events.codes[order],
+        times=events.times[order],
+        values=tuple(value[order] for value in events.values),
+    )
+
+
+def sorting(events: Events) -> IntArray | None:
+    """What sorts events as ``in_order`` does; None where they are in order already."""
     codes, times = events.codes, events.times
     same = codes[1:] == codes[:-1]
     if ((codes[1:] > codes[:-1]) | (same & (times[1:] >= times[:-1]))).all():
-        return events
-    order = order_of(codes, times)
-    return Events(
-        codes=codes[order],
-        times=times[order],
-        values=tuple(value[order] for value in events.values),
-    )
+        return None
+    return order_of(codes, times)

@@ -66,7 +66,7 @@ class State(ABC):
         """Prepare states for merging runs of them.
 
         Args:
-            words: States of ascending time, ties in the order of arrival.
+            words: States of ascending time, ties in the order of arrival; at least one.
 
         Returns:
             A function of ``low`` and ``high`` (int64, ``low <= high``; best ascending) that merges
@@ -181,8 +181,6 @@ class Last(State):
         def runs(low: IntArray, high: IntArray) -> Words:
             place = newest[high]
             found = place >= low
-            if not len(times):
-                return _zeros(self, len(low))
             seen = np.where(found, times[place], NEVER_US).view(np.float64)
             return seen, np.where(found, values[place], 0.0)
 
@@ -196,10 +194,6 @@ class Last(State):
 
 def _padded(words: Words) -> Words:
     return tuple(np.append(word, 0.0) for word in words)
-
-
-def _zeros(state: State, size: int) -> Words:
-    return tuple(np.full(size, word) for word in state.zero)
 
 
 STATES: Mapping[StateName, State] = {

@@ -108,7 +108,16 @@ def read_records(tables: Tables, program: Program, version: int, wanted: pl.Expr
     source = program.view.source
     columns = [source.entity.name, source.timestamp, *program.columns, *ARRIVAL]
     records = tables.scan(raw_table(program.view), version=version, columns=columns)
-    return records.filter(wanted).sort(*ARRIVAL).collect()
+    return _by_arrival(records.filter(wanted).collect())
+
+
+def _by_arrival(records: pl.DataFrame) -> pl.DataFrame:
+    """Sort records by arrival, unless they are: files are mostly read in that order."""
+    batch, row = (records[name].to_numpy() for name in ARRIVAL)
+    same = batch[1:] == batch[:-1]
+    if ((batch[1:] > batch[:-1]) | (same & (row[1:] > row[:-1]))).all():
+        return records
+    return records.sort(*ARRIVAL)
 
 
 def _compute(  # noqa: PLR0913 - what a computation depends on

@@ -257,6 +257,7 @@ def test_records_without_values_give_what_nothing_gives(over: str, copies: int) 
     for values, expected in (
         ([None, None], nothing),
         ([None, 2.0], [1.0, 2.0, 2.0, 2.0, 2.0, math.nan, 2.0]),
+        ([2.0, None], [1.0, 2.0, 2.0, 2.0, 2.0, math.nan, 2.0]),
         ([1.0, 3.0], [2.0, 4.0, 2.0, 1.0, 3.0, math.sqrt(2), 3.0]),
         ([3.0, 1e308, 1e308], [3.0, math.nan, math.nan, 3.0, 1e308, math.nan, 1e308]),
     ):

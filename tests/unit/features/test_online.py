@@ -97,6 +97,22 @@ def test_reading_by_name(world: World) -> None:
     assert reader.read([], 5)[0].shape == (0, 4)
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_views_that_know_different_batches_are_read_at_one_time(world: World, turn: int) -> None:
+    world.ingest(VIEW.source, [{"key": "a", "ts": 0, "x": 2.0, "n": 1}])
+    world.refresh(VIEW)
+    world.ingest(VIEW.source, [{"key": "a", "ts": 5 * HOUR_US, "x": 3.0, "n": 2}])
+    world.refresh(OTHER)
+    views = [VIEW, OTHER][::turn]
+    reader = OnlineReader(world.online, views)
+    assert reader.progress() == {"v": 1, "w": 2}
+    assert reader.read(["a"], 0)[1].tolist() == [6 * HOUR_US]
+    assert reader.read_one("a", 0) == {
+        "v.n": 0, "v.x": 2.0, "v.mean": None, "v.std": None, "w.m": 2.0,
+    }  # fmt: skip
+    assert_same_as_offline(world, views)
+
+
 def test_a_refresh_that_fails_half_way_goes_on_from_there(world: World) -> None:
     for seed in range(6):
         world.ingest(VIEW.source, make_records(20, seed))

@@ -28,7 +28,7 @@ from penstock.scoring import Ask, Fleet, build_fleet, read_target
 from penstock.spec import DType
 
 from .failures import UsageError
-from .humanise import moment, number, span
+from .humanise import moment, number
 from .screen import Screen, table
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = ["predict"]
 
 TIMEOUT_S = 30.0
 US = 1e6
+MORE_LIKELY = 0.5
 KINDS: Mapping[str, type[PenstockError]] = {
     "access": AccessError,
     "conflict": ConflictError,
@@ -159,7 +160,8 @@ def _in_process(services: LocalServices, deployment: str, wanted: _Wanted) -> di
         score = asyncio.run(endpoint.score(ask))
     finally:
         fleet.close()
-    return _shown(score)
+    task = endpoint.declared.model.dataset.task
+    return _shown(score, classifies=task == "classification")
 
 
 def _ordered(names: Sequence[str], given: Mapping[str, float | None]) -> tuple[float | None, ...]:
@@ -172,16 +174,16 @@ def _ordered(names: Sequence[str], given: Mapping[str, float | None]) -> tuple[f
     return tuple(given[name] for name in names)
 
 
-def _shown(score: Score) -> dict[str, object]:
-    return {
-        "prediction_id": score.prediction_id,
-        "prediction": score.prediction,
-        "version": f"{score.model}@{score.version}",
-        "route": score.route,
-        "as_of": moment(score.at_us),
-        "took": span(score.duration_us / US),
-        "reason": score.reason,
-    }
+def _shown(score: Score, *, classifies: bool) -> dict[str, object]:
+    """The answer as a serving process gives it."""
+    told: dict[str, object] = {"prediction_id": score.prediction_id}
+    if classifies:
+        told["prediction"] = score.prediction >= MORE_LIKELY
+        told["probability"] = {"false": 1 - score.prediction, "true": score.prediction}
+    else:
+        told["prediction"] = score.prediction
+    told |= {"model": score.model, "version": score.version, "route": score.route}
+    return told | {"as_of": f"{moment(score.at_us).replace(' ', 'T')}Z", "reason": score.reason}
 
 
 def _cell(name: str, value: object) -> str:

@@ -12,7 +12,7 @@ from penstock.cli.commands import COMMANDS, Command, Group
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .conftest import Said  # type: ignore[import-not-found]  # importlib mode
+    from .conftest import Said
 
 
 def every_command() -> Iterator[tuple[tuple[str, ...], Command]]:

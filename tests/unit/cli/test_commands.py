@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from penstock.deployment import deploy
+from penstock.records import Identity
+from penstock.registry import aliases
+from penstock.runtime import open_services
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from penstock.testing.served_project import ServedProject
+
+    from .conftest import Said
+
+    Call = Callable[..., Said]
+
+PROJECT = """
+import penstock as ps
+
+symbol = ps.Entity("symbol")
+candles = ps.Source(
+    "candles",
+    entity=symbol,
+    timestamp="ts",
+    schema={"symbol": ps.String, "ts": ps.Timestamp, "close": ps.Float64},
+    expect=[ps.positive("close"), ps.unique("symbol", "ts")],
+    batch=ps.Files("data/*.csv"),
+)
+momentum = ps.FeatureView("momentum", source=candles, features=[ps.last("close"), ps.count()])
+"""
+ROWS = """symbol,ts,close
+BTC,2026-01-01T00:00:00Z,1.5
+BTC,2026-01-01T01:00:00Z,2.5
+ETH,2026-01-01T00:00:00Z,-1
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, call: Call) -> Path:
+    """A project folder that is applied, with a file that was not read yet."""
+    folder = tmp_path / "shop"
+    assert call("init", "--home", folder).code == 0
+    (folder / "project.py").write_text(PROJECT)
+    (folder / "data").mkdir()
+    (folder / "data" / "one.csv").write_text(ROWS)
+    assert call("apply", "--home", folder).code == 0
+    return folder
+
+
+def test_init_makes_a_token_that_nobody_else_reads(tmp_path: Path, call: Call) -> None:
+    said = call("init", "--home", tmp_path, "--json")
+
+    token = tmp_path / ".penstock" / "token"
+    assert said.value == {"home": str(tmp_path), "token": str(token)}
+    assert token.stat().st_mode & 0o077 == 0
+    with open_services(tmp_path) as services:
+        assert [one.name for one in services.metadata.find(Identity)] == ["admin"]
+
+
+def test_plan_shows_and_changes_nothing(home: Path, call: Call) -> None:
+    project = home / "project.py"
+    project.write_text(project.read_text().replace("ps.count()", 'ps.count(over="1d")'))
+
+    said = call("plan", "--home", home)
+    told = call("plan", "--home", home, "--json").value
+
+    assert "~ change" in said.out
+    assert [step["step"] for step in told["steps"]] == ["change", "stale"]
+    assert call("plan", "--home", home, "--json").value == told
+
+
+def test_applying_twice_changes_nothing(home: Path, call: Call) -> None:
+    again = call("apply", "--home", home, "--json").value
+
+    assert (again["empty"], again["revision"]) == (True, 1)
+
+
+def test_faults_of_the_project_are_told_together(home: Path, call: Call) -> None:
+    text = PROJECT.replace('"close": ps.Float64}', '"closed": ps.Float64}')
+    (home / "project.py").write_text(text)
+
+    said = call("plan", "--home", home)
+
+    assert said.code == 1
+    assert "project.py:5" in said.err
+    assert "Did you mean 'closed'?" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_folder_without_a_project_says_what_to_run(tmp_path: Path, call: Call) -> None:
+    said = call("status", "--home", tmp_path)
+
+    assert said.code == 1
+    assert "penstock init" in said.err
+
+
+@pytest.mark.slow
+def test_data_goes_in_and_features_come_out(home: Path, call: Call) -> None:
+    (done,) = call("ingest", "candles", "--home", home, "--json").value
+    (again,) = call("ingest", "--home", home, "--json").value
+    built = call("features", "build", "--home", home)
+    get = ("features", "get", "momentum", "--home", home, "--json", "--keys", "BTC,XRP")
+    online = call(*get).value
+    then = call(*get, "--at", "2026-01-01T00:30:00Z").value
+
+    counts = ("read", "stored", "quarantined", "duplicates")
+    assert [done[name] for name in counts] == [3, 2, 1, 0]
+    assert [again[name] for name in counts] == [3, 0, 0, 3]
+    assert built.code == 0
+    assert [row["momentum.last_close"] for row in online] == [2.5, None]
+    assert [row["momentum.count"] for row in then] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("features", "get", "momentum", "--keys", "BTC", "--at", "noon"), "is no time"),
+        (("features", "get", "momentum", "--keys", "BTC", "--at", "2026-01-01"), "no time zone"),
+        (("features", "get", "momentum", "--keys", ","), "no entity"),
+        (("ingest", "--file", "x.csv"), "needs the name of the source"),
+        (("runs", "list", "--state", "lost"), "There is no state"),
+        (("predict", "btc"), "Give either --key"),
+        (("observe", "btc", "--id", "p"), "Give either --id and --value"),
+        (("demo", "psystok"), "Did you mean 'psystock'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_use_is_told_apart_from_failure(
+    home: Path, call: Call, words: tuple[str, ...], said: str
+) -> None:
+    answer = call(*words, "--home", home)
+
+    assert answer.code == 2
+    assert said in answer.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ingest", "candle"),
+        ("features", "build", "momentun"),
+        ("features", "get", "momentun", "--keys", "BTC"),
+        ("models", "list", "direction"),
+        ("train", "direction"),
+        ("deploy", "btc"),
+        ("predict", "btc", "--key", "BTC"),
+        ("score", "btc"),
+        ("monitor", "btc"),
+        ("runs", "show", "train-1"),
+        ("lineage", "nothing"),
+        ("replay", "nothing"),
+    ],
+    ids=" ".join,
+)
+def test_unknown_names_fail_in_one_block(home: Path, call: Call, words: tuple[str, ...]) -> None:
+    said = call(*words, "--home", home)
+
+    assert said.code == 1
+    assert said.err.startswith("error not_found")
+    assert said.out == ""
+
+
+def test_models_are_listed_shown_and_promoted(served: ServedProject, call: Call) -> None:
+    home = ("--home", served.home)
+
+    promoted = call("models", "promote", "direction@2", *home)
+    listed = call("models", "list", *home)
+    shown = call("models", "show", "direction@champion", *home, "--json").value
+
+    assert "direction@2 is champion" in promoted.out
+    assert [line.split()[0] for line in listed.out.splitlines()[1:]] == [
+        "direction@2",
+        "direction@1",
+    ]
+    assert shown["version"]["version"] == 2
+    assert call("models", "promote", "direction@7", *home).code == 1
+
+
+def test_a_deployment_goes_forth_and_back(served: ServedProject, call: Call) -> None:
+    home = ("--home", served.home)
+
+    first = call("deploy", "btc", "--version", "direction@1", *home)
+    call("deploy", "btc", "--version", 2, *home)
+    back = call("rollback", "btc", *home, "--json").value
+
+    assert "direction@1 answers on btc" in first.out
+    assert (back["version"], back["previous"]) == (1, 2)
+    assert call("deploy", "btc", "--version", "newest", *home).code == 2
+
+
+def test_a_prediction_without_a_serving_process_is_logged_and_replayed(
+    served: ServedProject, call: Call
+) -> None:
+    home = ("--home", served.home)
+    with open_services(served.home) as services:
+        deploy(services, "btc", version=1)
+    at = ("--at", "2026-01-09T12:00:00Z")
+
+    told = call("predict", "btc", "--key", "BTC", *at, *home, "--json").value
+    replayed = call("replay", told["prediction_id"], *home)
+    origin = call("lineage", told["prediction_id"], *home)
+
+    assert 0 < told["probability"]["true"] < 1
+    assert (told["model"], told["version"], told["route"]) == ("direction", 1, "champion")
+    assert replayed.code == 0
+    assert "The same again." in replayed.out
+    assert "direction@1" in origin.out
+    assert "candles.parquet" in origin.out
+
+
+def test_features_may_be_handed_in(served: ServedProject, call: Call) -> None:
+    home = ("--home", served.home)
+    with open_services(served.home) as services:
+        deploy(services, "btc", version=1)
+    given = [word for name in served.features for word in ("--feature", f"{name}=1.5")]
+
+    assert call("predict", "btc", *given, *home).code == 0
+    missing = call("predict", "btc", *given[2:], *home)
+    assert missing.code == 1
+    assert f"--feature {served.features[0]} is missing" in missing.err
+
+
+def test_observations_come_from_a_file(served: ServedProject, call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "came-true.jsonl"
+    file.write_text(
+        "".join(json.dumps({"prediction_id": f"p{n}", "value": n % 2}) + "\n" for n in range(4))
+    )
+    home = ("--home", served.home)
+
+    assert call("observe", "btc", "--file", file, *home, "--json").value["count"] == 4
+    file.write_text('{"prediction_id": "p"}\n')
+    wrong = call("observe", "btc", "--file", file, *home)
+    assert wrong.code == 1
+    assert "line 1" in wrong.err
+    assert call("observe", "btc", "--id", "p", "--value", "0.5", *home).code == 1
+
+
+def test_status_and_doctor_look_at_everything(served: ServedProject, call: Call) -> None:
+    home = ("--home", served.home)
+    with open_services(served.home) as services:
+        deploy(services, "btc", version=2)
+        assert aliases(services.metadata, "direction").champion == 2
+
+    told = call("status", *home, "--json").value
+    found = {one["check"]: one for one in call("doctor", *home, "--json").value}
+
+    assert told["deployments"][0]["answers"] == "direction@2"
+    assert {one["state"] for one in found.values()} <= {"ok", "warning"} | {
+        found["declarations"]["state"]  # its project was applied without a module
+    }
+    assert found["audit chain"]["state"] == "ok"
+    assert found["tables"]["found"].startswith("1 table, 720 rows")
+
+
+def test_doctor_finds_what_is_broken(served: ServedProject, call: Call) -> None:
+    (served.home / ".penstock" / "token").chmod(0o644)
+    (log,) = (served.home / ".penstock" / "tables" / "raw" / "candles").glob("*.parquet")
+    log.unlink()
+
+    said = call("doctor", "--home", served.home, "--json")
+
+    found = {one["check"]: one for one in said.value}
+    assert said.code == 1
+    assert found["token"]["state"] == "failed"
+    assert "chmod 600" in found["token"]["remedy"]
+    assert found["tables"]["state"] == "failed"

@@ -52,13 +52,14 @@ def _scores(endpoints: Mapping[str, Endpoint]) -> Iterator[str]:
     yield "# TYPE penstock_score_seconds histogram"
     for name, endpoint in sorted(endpoints.items()):
         yield from _histogram(name, endpoint)
-    yield "# HELP penstock_batch_rows_total Rows computed, by deployment and role."
-    yield "# TYPE penstock_batch_rows_total counter"
-    for name, endpoint in sorted(endpoints.items()):
-        for role, lane in sorted(endpoint.lanes.items()):
-            labels = f'deployment="{name}",role="{role}"'
-            yield f"penstock_batch_rows_total{{{labels}}} {lane.rows}"
-            yield f"penstock_batches_total{{{labels}}} {lane.batches}"
+    for what, text in (("rows", "Rows"), ("batches", "Batches")):
+        yield f"# HELP penstock_computed_{what}_total {text} computed, by deployment and role."
+        yield f"# TYPE penstock_computed_{what}_total counter"
+        for name, endpoint in sorted(endpoints.items()):
+            for role, lane in sorted(endpoint.lanes.items()):
+                labels = f'deployment="{name}",role="{role}"'
+                number = lane.rows if what == "rows" else lane.batches
+                yield f"penstock_computed_{what}_total{{{labels}}} {number}"
 
 
 def _histogram(name: str, endpoint: Endpoint) -> Iterator[str]:

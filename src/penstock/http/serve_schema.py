@@ -67,6 +67,7 @@ class Schema:
         self._key = manifest.entity
         self._place = {name: index for index, name in enumerate(manifest.features)}
         whole = {name for name, dtype in manifest.dtypes.items() if dtype == "int64"}
+        self._whole = whole
         features = msgspec.defstruct(
             "Features",
             [
@@ -131,7 +132,10 @@ class Schema:
         if score.reason:
             told["reason"] = score.reason
         if features:
-            told["features"] = dict(zip(self.manifest.features, score.features, strict=False))
+            told["features"] = {
+                name: value if value is None or name not in self._whole else int(value)
+                for name, value in zip(self.manifest.features, score.features, strict=False)
+            }
         return told
 
     def _row(self, given: Any, where: str) -> Row:  # noqa: ANN401 - a struct made above
@@ -199,7 +203,7 @@ class Schema:
             return f"is {_name(value)}; send a number, or null"
         if isinstance(value, float) and not math.isfinite(value):
             return f"is {value}; send a finite number, or null"
-        if self.manifest.dtypes.get(name) == "int64" and value != int(value):
+        if self.manifest.dtypes.get(name) == "int64" and isinstance(value, float):
             return f"is {value}; it counts, so send a whole number"
         return ""
 

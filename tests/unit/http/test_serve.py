@@ -1,0 +1,472 @@
+"""The application over a real project, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from penstock.deployment import deploy, rollback
+from penstock.http import token_hash
+from penstock.http.serve_app import ServeApp
+from penstock.http.serve_keeper import Keeper
+from penstock.ports import Delete, Put
+from penstock.records import Identity, Role, ServingStatus
+from penstock.runtime import open_services
+from penstock.scoring import find_score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from pathlib import Path
+
+    from penstock.runtime import LocalServices
+    from penstock.testing.served_project import ServedProject
+
+Json = Any
+ENTITY = b'{"entity":{"symbol":"BTC"}}'
+PREDICT = "/v1/deployments/btc/predict"
+
+
+class Reply(msgspec.Struct):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Json:
+        return msgspec.json.decode(self.body)
+
+    @property
+    def message(self) -> str:
+        return str(self.json["error"]["message"])
+
+
+class Client:
+    """Speaks ASGI to the application, as a server would."""
+
+    def __init__(self, app: ServeApp, keeper: Keeper, token: str) -> None:
+        self.app = app
+        self.keeper = keeper
+        self.token = token
+
+    async def post(self, path: str, body: bytes, **options: Any) -> Reply:  # noqa: ANN401 - send's
+        return await self.send("POST", path, body, **options)
+
+    async def get(self, path: str, **options: Any) -> Reply:  # noqa: ANN401 - as send takes them
+        return await self.send("GET", path, b"", **options)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Sequence[bytes],
+        *,
+        token: str | None = None,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> Reply:
+        parts = [body] if isinstance(body, bytes) else list(body)
+        messages: list[dict[str, object]] = [
+            {"type": "http.request", "body": part, "more_body": place < len(parts) - 1}
+            for place, part in enumerate(parts)
+        ]
+        sent: list[Any] = []
+        token = self.token if token is None else token
+        given = [(b"authorization", f"Bearer {token}".encode())] if token else []
+        name, _, query = path.partition("?")
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": name,
+            "query_string": query.encode(),
+            "headers": [*given, *headers],
+        }
+
+        async def receive() -> dict[str, object]:
+            await asyncio.sleep(0)
+            return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:  # noqa: ANN401 - as ASGI has it
+            await asyncio.sleep(0)
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        start, content = sent
+        found = {key.decode(): value.decode() for key, value in start["headers"]}
+        return Reply(start["status"], found, content["body"])
+
+
+@pytest.fixture
+def services(served: ServedProject) -> Iterator[LocalServices]:
+    with open_services(served.home, actor="tester") as opened:
+        yield opened
+
+
+@pytest.fixture
+def talk(services: LocalServices, served: ServedProject) -> Callable[..., None]:
+    """Runs a conversation with a started application."""
+
+    def run(conversation: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
+        async def whole() -> None:
+            keeper = Keeper(services, address="http://here", limit_bytes=1 << 20)
+            client = Client(ServeApp(keeper, services.clock), keeper, served.token)
+            await keeper.start()
+            try:
+                await conversation(client)
+            finally:
+                await keeper.stop()
+
+        asyncio.run(whole())
+
+    return run
+
+
+def _features(served: ServedProject, **changes: Json) -> bytes:
+    values: dict[str, Json] = dict.fromkeys(served.features, 1.5)
+    values["momentum.count_1d"] = 3
+    values |= {f"momentum.{name}": value for name, value in changes.items()}
+    return msgspec.json.encode({"features": values})
+
+
+def test_predicting_by_entity_and_by_features(
+    talk: Callable[..., None], services: LocalServices, served: ServedProject
+) -> None:
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        one = await client.post(f"{PREDICT}?features=true", ENTITY)
+        assert one.status == 200
+        assert list(one.json["features"]) == list(served.features)
+        assert (one.json["version"], one.json["route"]) == (1, "champion")
+        share = one.json["probability"]
+        assert share["false"] + share["true"] == pytest.approx(1)
+        assert one.json["prediction"] is (share["true"] >= 0.5)
+        assert one.json["as_of"].endswith("Z")
+
+        body = msgspec.json.encode({"features": one.json["features"]})
+        same = await client.post(PREDICT, body, headers=[(b"x-request-id", b"mine")])
+        assert same.json["probability"] == share
+        assert "features" not in same.json
+
+        score = find_score(services, same.json["prediction_id"])
+        assert score is not None
+        assert score.prediction == share["true"]
+        assert (score.request_id, score.origin, score.deployment) == ("mine", "request", "btc")
+
+        past = await client.post(
+            f"{PREDICT}?features=true",
+            b'{"entity":{"symbol":"NOBODY"},"at":"2026-01-05T01:00:00+01:00"}',
+        )
+        assert past.json["as_of"] == "2026-01-05T00:00:00Z"
+        assert past.json["features"]["momentum.count_1d"] == 0
+
+    talk(conversation)
+
+
+def test_predicting_several_rows(talk: Callable[..., None], services: LocalServices) -> None:
+    deploy(services, "btc", version=2)
+
+    async def conversation(client: Client) -> None:
+        rows = b'{"rows":[{"entity":{"symbol":"BTC"}},{"entity":{"symbol":"ETH"}}]}'
+        both = (await client.post(PREDICT, rows)).json["predictions"]
+        alone = (await client.post(PREDICT, ENTITY)).json
+        assert len(both) == 2
+        assert both[0]["probability"] == alone["probability"]
+        assert both[0]["prediction_id"] != both[1]["prediction_id"]
+        assert client.keeper.doors["btc"].endpoint.lanes["champion"].batches == 2
+
+    talk(conversation)
+
+
+BAD = [
+    (b'{"entity":', 400, "line 1, column 11"),
+    (b"\xff\xfe", 400, "no JSON"),
+    (b"", 400, "line 1, column 1"),
+    (b"[]", 422, "a list"),
+    (b"{}", 422, "names nothing to score"),
+    (b'{"entiti":{"symbol":"BTC"}}', 422, "Did you mean 'entity'?"),
+    (b'{"entity":{"symbl":"BTC"}}', 422, "Did you mean 'symbol'?"),
+    (b'{"entity":{"symbol":1}}', 422, "Expected `str`, got `int`"),
+    (b'{"entity":{"symbol":"BTC"},"at":"2026-01-05T00:00:00"}', 422, "timezone"),
+    (b'{"entity":{"symbol":"BTC"},"at":"yesterday"}', 422, "RFC3339"),
+    (b'{"features":{"momentum.last_clos":1}}', 422, "Did you mean 'momentum.last_close'?"),
+    (b'{"features":{"momentum.last_close":"1"}}', 422, "is text; send a number"),
+    (b'{"features":{"momentum.last_close":true}}', 422, "is true or false"),
+    (b'{"features":{"momentum.last_close":NaN}}', 422, "is nan; send a finite number"),
+    (b'{"features":{"momentum.last_close":-Infinity}}', 422, "is -inf"),
+    (b'{"features":{"momentum.last_close":1e999}}', 422, "is inf"),
+    (b'{"features":{"momentum.last_close":1}}', 422, "lacks the features"),
+    (b'{"features":{"momentum.count_1d":1.5}}', 422, "send a whole number"),
+    (b'{"features":{"momentum.count_1d":2.0}}', 422, "send a whole number"),
+    (b'{"rows":[]}', 422, "length >= 1"),
+    (b'{"rows":[{"entity":{"symbol":"BTC"}},{"features":{"a":1}}]}', 422, "rows[1]: there is no"),
+    (b'{"rows":[{"entity":{"symbol":"BTC"}},{}]}', 422, "rows[1] names nothing"),
+    (b'{"rows":[{"entity":{"symbol":"BTC"}}],"entity":{"symbol":"BTC"}}', 422, "inside it"),
+]
+
+
+def test_bad_bodies_are_told_what_is_wrong(
+    talk: Callable[..., None], services: LocalServices, served: ServedProject
+) -> None:
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        for body, status, text in BAD:
+            reply = await client.post(PREDICT, body)
+            assert (reply.status, text in reply.message) == (status, True), (body, reply.message)
+        kinds = {(await client.post(PREDICT, b"{")).json["error"]["kind"]}
+        assert kinds == {"malformed"}
+        good = await client.post(PREDICT, _features(served, std_ret_1d=None))
+        assert good.status == 200
+
+    talk(conversation)
+
+
+def test_unknown_names_and_wrong_methods(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        unknown = await client.post("/v1/deployments/btx/predict", ENTITY)
+        assert (unknown.status, "Did you mean 'btc'?" in unknown.message) == (404, True)
+        nowhere = await client.get("/v1/deploymens")
+        assert (nowhere.status, "'/v1/deployments'" in nowhere.message) == (404, True)
+        got = await client.get(PREDICT)
+        assert (got.status, got.headers["allow"]) == (405, "POST")
+        posted = await client.post("/metrics", b"")
+        assert (posted.status, posted.headers["allow"]) == (405, "GET")
+        head = await client.send("HEAD", "/v2", b"")
+        assert (head.status, head.body) == (200, b"")
+
+    talk(conversation)
+
+
+def test_long_bodies_are_refused_before_they_are_whole(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        endless = [b" " * 300_000] * 1_000
+        reply = await client.send("POST", PREDICT, endless)
+        assert (reply.status, reply.headers["connection"]) == (413, "close")
+        parts = [ENTITY[:5], ENTITY[5:12], ENTITY[12:]]
+        assert (await client.send("POST", PREDICT, parts)).status == 200
+
+    talk(conversation)
+
+
+def test_every_request_but_health_needs_a_token(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    deploy(services, "btc", version=1)
+    readers: Role = "reader"
+    services.metadata.write(
+        Put(
+            Identity(
+                name="eve",
+                role=readers,
+                token_sha256=token_hash("eves"),
+                created_at=services.clock.now(),
+            )
+        )
+    )
+
+    async def conversation(client: Client) -> None:
+        eve = "eves"
+        for path in ("/v1/deployments", "/v2", "/metrics", "/openapi.json", "/v2/models/btc", "/x"):
+            for token in ("", "wrong"):
+                reply = await client.get(path, token=token)
+                assert (reply.status, reply.headers["www-authenticate"]) == (401, "Bearer")
+            assert (await client.get(path, token=eve)).status in {200, 404}
+        assert (await client.post(PREDICT, ENTITY, token="")).status == 401
+        forbidden = await client.post(PREDICT, ENTITY, token=eve)
+        assert (forbidden.status, "this takes the role writer" in forbidden.message) == (403, True)
+        for path in ("/v2/health/live", "/v2/health/ready"):
+            assert (await client.get(path, token="")).status == 200
+
+    talk(conversation)
+
+
+def test_a_withdrawn_token_stops_working(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    deploy(services, "btc", version=1)
+    (admin,) = services.metadata.find(Identity)
+
+    async def conversation(client: Client) -> None:
+        assert (await client.post(PREDICT, ENTITY)).status == 200
+        services.metadata.write(Delete(admin))
+        changed = msgspec.structs.replace(admin, name="another", token_sha256=token_hash("another"))
+        services.metadata.write(Put(changed))
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if (await client.post(PREDICT, ENTITY)).status == 401:
+                break
+        assert (await client.post(PREDICT, ENTITY)).status == 401
+        assert (await client.post(PREDICT, ENTITY, token=changed.name)).status == 200
+
+    talk(conversation)
+
+
+def test_before_the_first_deployment_it_says_which_command(talk: Callable[..., None]) -> None:
+    async def conversation(client: Client) -> None:
+        reply = await client.post(PREDICT, ENTITY)
+        assert reply.status == 503
+        assert "'penstock deploy btc'" in reply.message
+        assert (await client.get("/v2/models/btc/ready")).status == 503
+        assert (await client.get("/v2/health/ready")).json == {"ready": True}
+
+    talk(conversation)
+
+
+def test_a_deployment_and_a_rollback_take_effect_without_a_restart(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    async def conversation(client: Client) -> None:
+        seen: list[int] = []
+        for change in (
+            lambda: deploy(services, "btc", version=1, wait_s=20),
+            lambda: deploy(services, "btc", version=2, wait_s=20),
+            lambda: rollback(services, "btc", wait_s=20),
+        ):
+            done = await asyncio.to_thread(change)
+            assert done.processes == 1
+            seen.append((await client.post(PREDICT, ENTITY)).json["version"])
+        assert seen == [1, 2, 1]
+        (status,) = services.metadata.find(ServingStatus)
+        assert status.versions["btc/champion"] == "direction@1"
+        assert status.versions["btc/previous"] == "direction@2"
+        assert (status.address, status.errors) == ("http://here", {})
+
+    talk(conversation)
+    assert services.metadata.find(ServingStatus) == []
+
+
+def test_the_inference_protocol(
+    talk: Callable[..., None], services: LocalServices, served: ServedProject
+) -> None:
+    deploy(services, "btc", version=2)
+    width = len(served.features)
+
+    async def conversation(client: Client) -> None:
+        about = (await client.get("/v2/models/btc")).json
+        assert [one["name"] for one in about["inputs"]] == list(served.features)
+        assert about["inputs"][-1]["datatype"] == "INT64"
+        assert (await client.get("/v2/models/btc/ready")).json["ready"] is True
+        assert (await client.get("/v2")).json["name"] == "penstock"
+
+        infer = "/v2/models/btc/infer"
+        row = [1.0, 2.0, None, 4.0, 5]
+        matrix = {"name": "x", "shape": [2, width], "datatype": "FP64", "data": [row, row]}
+        one = await client.post(infer, msgspec.json.encode({"id": "a", "inputs": [matrix]}))
+        assert one.status == 200
+        assert one.json["id"] == "a"
+        prediction, ids = one.json["outputs"]
+        assert prediction["shape"] == [2]
+        assert prediction["data"][0] == prediction["data"][1]
+        score = find_score(services, ids["data"][0])
+        assert score is not None
+        assert (score.prediction, score.request_id) == (prediction["data"][0], "a")
+
+        columns = [
+            {"name": name, "shape": [1, 1], "datatype": "FP32", "data": [value]}
+            for name, value in zip(served.features, row, strict=True)
+        ]
+        same = await client.post(infer, msgspec.json.encode({"inputs": columns}))
+        assert same.json["outputs"][0]["data"] == prediction["data"][:1]
+
+        keys = {"name": "symbol", "shape": [2], "datatype": "BYTES", "data": ["BTC", "ETH"]}
+        by_key = await client.post(infer, msgspec.json.encode({"inputs": [keys]}))
+        assert by_key.json["outputs"][0]["shape"] == [2]
+
+        for tensor, text in [
+            (matrix | {"shape": [2, 4]}, "takes 5 features a row"),
+            (matrix | {"data": row}, "has 5 values"),
+            (matrix | {"datatype": "BYTES"}, "Features are numbers"),
+            (matrix | {"data": [["a"] * 5, row]}, "send numbers, or null"),
+            (matrix | {"name": "momentum.last_clos", "shape": [1]}, "Did you mean"),
+            (matrix | {"name": "momentum.last_close", "shape": [1]}, "are missing"),
+            (keys | {"data": ["BTC", 5]}, "its keys are string"),
+        ]:
+            reply = await client.post(infer, msgspec.json.encode({"inputs": [tensor]}))
+            assert (reply.status, text in reply.message) == (422, True), reply.message
+        assert (await client.post(infer, b'{"inputs":[]}')).status == 422
+        assert (await client.post(infer, b'{"inputs":')).status == 400
+        assert (await client.post(infer, b'{"in":1}')).status == 422
+
+    talk(conversation)
+
+
+def test_metrics_count_what_happened(talk: Callable[..., None], services: LocalServices) -> None:
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        for _ in range(3):
+            await client.post(PREDICT, ENTITY)
+        await client.post(PREDICT, b"{")
+        text = (await client.get("/metrics")).body.decode()
+        assert 'penstock_http_requests_total{kind="predict",status="200"} 3' in text
+        assert 'penstock_http_requests_total{kind="predict",status="400"} 1' in text
+        assert 'penstock_scores_total{deployment="btc",route="champion",version="1"} 3' in text
+        assert 'penstock_score_seconds_bucket{deployment="btc",le="+Inf"} 3' in text
+        assert 'penstock_score_seconds_count{deployment="btc"} 3' in text
+
+    talk(conversation)
+
+
+def test_metrics_are_what_prometheus_reads(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
+
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        await client.post(PREDICT, ENTITY)
+        text = (await client.get("/metrics")).body.decode()
+        families = {one.name: one for one in text_string_to_metric_families(text)}
+        assert families["penstock_score_seconds"].type == "histogram"
+        assert families["penstock_computed_batches"].type == "counter"
+
+    talk(conversation)
+
+
+def test_the_schema_is_typed_by_the_version_that_answers(
+    talk: Callable[..., None], services: LocalServices, served: ServedProject
+) -> None:
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        document = (await client.get("/openapi.json")).json
+        assert "/v1/deployments/btc/predict" in document["paths"]
+        row = document["components"]["schemas"]["btc.row"]
+        features = row["properties"]["features"]["properties"]
+        assert list(features) == list(served.features)
+        assert features["momentum.count_1d"]["type"] == ["integer", "null"]
+        assert features["momentum.last_close"]["type"] == ["number", "null"]
+        assert row["properties"]["entity"]["properties"] == {"symbol": {"type": "string"}}
+
+        told = (await client.get("/v1/deployments")).json["deployments"]
+        assert [one["name"] for one in told] == ["btc", "split"]
+        assert told[0]["routes"]["champion"] == "direction@1"
+        assert told[0]["engine"] == "onnx"
+
+    talk(conversation)
+
+
+def test_features_that_were_never_built_are_told(
+    talk: Callable[..., None], services: LocalServices, tmp_path: Path
+) -> None:
+    deploy(services, "btc", version=1)
+    for space in services.online.spaces():
+        services.online.drop(space)
+
+    async def conversation(client: Client) -> None:
+        reply = await client.post(PREDICT, ENTITY)
+        assert (reply.status, "penstock features build momentum" in reply.message) == (503, True)
+
+    talk(conversation)
+    assert tmp_path.exists()

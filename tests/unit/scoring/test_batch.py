@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from penstock.deployment import deploy, load_engine
+from penstock.errors import NotFoundError, NotReadyError
+from penstock.ingest import ingest_files
+from penstock.plan import Catalogue
+from penstock.ports import EVENTS_TOPIC
+from penstock.registry import get_version, promote, read_manifest
+from penstock.runtime import open_services
+from penstock.scoring import (
+    Fleet,
+    ServedVersion,
+    build_fleet,
+    load_served,
+    read_target,
+    score_batch,
+    scores_in,
+)
+from penstock.testing.served_project import HOURS, START, SYMBOLS, candles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import polars as pl
+
+    from penstock.ports import Services
+    from penstock.runtime import LocalServices
+    from penstock.testing.served_project import ServedProject
+
+
+@pytest.fixture
+def services(served: ServedProject) -> Iterator[LocalServices]:
+    with open_services(served.home, actor="tester") as opened:
+        yield opened
+
+
+def _ingest_more(services: LocalServices, folder: Path, hours: int) -> None:
+    path = folder / "more.parquet"
+    candles(SYMBOLS, START + timedelta(hours=HOURS), hours, 9).write_parquet(path)
+    ingest_files(services, Catalogue.load(services.metadata).source("candles"), paths=[path])
+
+
+def test_a_batch_scores_each_new_row_once(services: LocalServices, tmp_path: Path) -> None:
+    deploy(services, "btc", version=1)
+
+    first = score_batch(services, "btc")
+    again = score_batch(services, "btc")
+    _ingest_more(services, tmp_path, 5)
+    second = score_batch(services, "btc")
+
+    assert (first.rows, first.number, first.version) == (HOURS * 3, 1, "direction@1")
+    assert (again.rows, again.number) == (0, 1)
+    assert (second.rows, second.number) == (15, 2)
+    frame = services.tables.scan("scores/btc").collect()
+    assert len(frame) == HOURS * 3 + 15
+    assert frame["prediction_id"].n_unique() == len(frame)
+    assert frame.select("entity", "at_us").is_unique().all()
+    told = services.log.read(EVENTS_TOPIC, after=0, limit=1_000)
+    ready = [entry for entry in told if b'"scores.ready"' in entry.payload]
+    assert len(ready) == 2
+
+
+def test_a_batch_score_is_the_model_s_answer_to_its_features(services: LocalServices) -> None:
+    deploy(services, "btc", version=2)
+    score_batch(services, "btc")
+
+    scores = scores_in(services.tables.scan("scores/btc").collect())
+    record = get_version(services.metadata, "direction", 2)
+    folder = services.artifacts.path(record.package)
+    engine = load_engine(folder, read_manifest(folder))
+
+    x = np.array([score.features for score in scores], dtype=np.float64)
+    np.testing.assert_array_equal(engine.predict(x), [score.prediction for score in scores])
+    one = scores[0]
+    assert (one.route, one.origin, one.engine, one.progress) == (
+        "batch",
+        "batch",
+        "onnx",
+        {"momentum": 1},
+    )
+    assert any(None in score.features for score in scores)
+
+
+def test_a_batch_that_dies_before_it_is_stored_is_done_once(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(services, "btc", version=1)
+    append = services.tables.append
+
+    def die_after(name: str, frame: pl.DataFrame, *, app: str, number: int) -> bool:
+        append(name, frame, app=app, number=number)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(services.tables, "append", die_after)
+        with pytest.raises(KeyboardInterrupt):
+            score_batch(services, "btc")
+
+    again = score_batch(services, "btc")
+
+    assert (again.rows, again.number) == (0, 1)
+    assert len(services.tables.scan("scores/btc").collect()) == HOURS * 3
+    told = services.log.read(EVENTS_TOPIC, after=0, limit=1_000)
+    assert sum(b'"scores.ready"' in entry.payload for entry in told) == 1
+
+
+def test_batches_need_a_deployment_and_a_champion(services: LocalServices) -> None:
+    with pytest.raises(NotFoundError, match="Did you mean 'btc'"):
+        score_batch(services, "btcc")
+    with pytest.raises(NotReadyError, match="penstock deploy btc"):
+        score_batch(services, "btc")
+
+
+def test_a_fleet_has_what_the_aliases_say(services: LocalServices) -> None:
+    deploy(services, "btc", version=1)
+    deploy(services, "btc", version=2)
+    target = read_target(services.metadata, Fleet().target)
+
+    fleet = build_fleet(services, Fleet(), target)
+
+    assert fleet.versions == {
+        "btc/champion": "direction@2",
+        "btc/previous": "direction@1",
+        "split/champion": "direction@2",
+        "split/shadow": "direction@2",
+    }
+    assert fleet.errors == {}
+    assert fleet.revision == {"direction": target.aliases["direction"].revision}
+    shared = {id(lane.version) for lane in fleet.lanes.values()}
+    assert len(shared) == 2
+    assert read_target(services.metadata, target) == target
+
+
+def test_what_did_not_change_is_carried_over(services: LocalServices) -> None:
+    deploy(services, "btc", version=1)
+    before = build_fleet(services, Fleet(), read_target(services.metadata, Fleet().target))
+    before.endpoints["btc"].counters.fall_back("constant")
+
+    deploy(services, "btc", version=2)
+    after = build_fleet(services, before, read_target(services.metadata, before.target))
+
+    assert after.endpoints["btc"].writer is before.endpoints["btc"].writer
+    assert after.endpoints["btc"].counters.fallbacks == {"constant": 1}
+    assert after.lanes["btc/previous"].version is before.lanes["btc/champion"].version
+    assert after.lanes["split/shadow"] is before.lanes["split/shadow"]
+
+
+def test_what_cannot_be_loaded_leaves_the_old_version(services: LocalServices) -> None:
+    deploy(services, "btc", version=2)
+    deploy(services, "btc", version=1)
+    record = get_version(services.metadata, "direction", 2)
+    model = services.artifacts.path(record.package) / "model.onnx"
+    model.chmod(0o600)
+    model.write_bytes(b"rust")
+    before = build_fleet(services, Fleet(), read_target(services.metadata, Fleet().target))
+    promote(services, "direction", 2)
+
+    after = build_fleet(services, before, read_target(services.metadata, before.target))
+
+    assert after.versions["btc/champion"] == "direction@1"
+    assert set(after.errors) >= {"btc/champion", "split/champion"}
+    assert "damaged" in after.errors["btc/champion"]
+
+
+def test_a_first_version_that_cannot_be_loaded_is_said(services: LocalServices) -> None:
+    deploy(services, "btc", version=1)
+
+    def fail(_services: Services, model: str, number: int) -> ServedVersion:
+        raise NotReadyError(f"{model}@{number} is asleep.")
+
+    target = read_target(services.metadata, Fleet().target)
+    fleet = build_fleet(services, Fleet(), target, load=fail)
+
+    assert fleet.endpoints["btc"].champion is None
+    assert fleet.endpoints["btc"].no_champion == "direction@1 is asleep."
+
+
+def test_online_and_batch_see_the_same_features(services: LocalServices) -> None:
+    deploy(services, "btc", version=2)
+    score_batch(services, "btc")
+    served = load_served(services, "direction", 2)
+    last = services.tables.scan("scores/btc").sort("at_us").tail(3).collect()
+    scores = scores_in(last)
+
+    values, as_of_us, progress = served.read(
+        [score.entity for score in scores], np.array([score.at_us for score in scores])
+    )
+
+    expected = np.array([score.features for score in scores], dtype=np.float64)
+    np.testing.assert_allclose(values, expected, rtol=1e-9)
+    assert as_of_us.tolist() == [score.at_us for score in scores]
+    assert progress == {"momentum": 1}
+    np.testing.assert_allclose(served.predict(values), [score.prediction for score in scores])

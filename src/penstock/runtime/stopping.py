@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 __all__ = ["leave", "stop_on_signals"]
+
+GRACE_S = 3.0
 
 
 @contextmanager
@@ -36,18 +39,29 @@ def stop_on_signals() -> Generator[threading.Event]:
 
 
 def leave(code: int = 0) -> None:
-    """End the process now although a step is still at work in a thread.
+    """End the process soon although a step may still be at work in a thread.
 
-    Python would wait for the thread, which may train for an hour. The step's run is unfinished in
-    the database and goes on elsewhere, or here after the next start.
+    Python would wait for the thread, which may compute for an hour; it gets three seconds. The
+    step's run is unfinished in the database and goes on elsewhere, or here after the next start.
+    Everything has to be closed before. Returns when no thread is left.
+
+    Args:
+        code: Exit code of the process.
     """
-    busy = [
-        thread
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread() and not thread.daemon and thread.is_alive()
-    ]
-    if not busy:
+    end_s = time.monotonic() + GRACE_S
+    for thread in _busy():
+        thread.join(max(0.0, end_s - time.monotonic()))
+    if not _busy():
         return
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)
+
+
+def _busy() -> list[threading.Thread]:
+    """The threads that Python would wait for."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not thread.daemon
+    ]

@@ -1,7 +1,8 @@
 """Step functions that leave a trace on disk, so that several processes can be watched at work.
 
 Each appends its name to a journal when it is called. Files in the same folder tell them what to do:
-``release`` lets ``hold`` return, ``mended`` keeps ``flaky`` and ``broken`` from failing.
+``release`` lets ``hold`` return and ``hold_broken`` fail, ``mended`` keeps ``flaky`` and ``broken``
+from failing.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Journal:
         return {
             "first": self._first,
             "hold": self._hold,
+            "hold_broken": self._hold_broken,
             "last": self._last,
             "flaky": self._flaky,
             "broken": self._broken,
@@ -86,6 +88,13 @@ class Journal:
         self._note("hold")
         self._await(lambda: self._is_set("release"), "release")
         return {}
+
+    def _hold_broken(
+        self, _parameters: Mapping[str, object], _outputs: Mapping[str, object]
+    ) -> Mapping[str, object]:
+        self._note("hold")
+        self._await(lambda: self._is_set("release"), "release")
+        raise InputError("The file is no CSV. Expected one; correct it.")
 
     def _last(
         self, _parameters: Mapping[str, object], outputs: Mapping[str, object]

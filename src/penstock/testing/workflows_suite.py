@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, ClassVar
@@ -35,6 +36,7 @@ __all__ = ["WorkflowsSuite"]
 
 PATIENCE_S = 60.0
 AT_LEAST_AT_A_TIME = 2  # fewer runs at once in each process would let long ones hold up all others
+LATE_S = 0.3  # for steps to end that nobody waits for
 CHILD = "penstock.testing.workflows_child"
 
 
@@ -278,6 +280,19 @@ class WorkflowsSuite:
         assert (run.state, run.executor_id) == ("succeeded", "after")
         assert Counter(journal.lines)["first"] == 1
         assert Counter(journal.lines)["last"] == 1
+
+    def test_what_ends_after_closing_is_not_kept(self, open_one: Open, journal: Journal) -> None:
+        before = open_one("before")
+        before.launch(journal.functions)
+        for function in ("hold", "hold_broken"):
+            before.submit(pipeline(function), {}, run_id=function, subject="s")
+        journal.await_line("hold", times=2)
+        before.close()
+        journal.switch("release")
+        time.sleep(LATE_S)
+        after = open_one("after")
+
+        assert sorted(run.run_id for run in after.runs(state="running")) == ["hold", "hold_broken"]
 
     @pytest.mark.slow
     def test_a_killed_process_loses_nothing(

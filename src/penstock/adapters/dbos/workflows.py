@@ -80,6 +80,7 @@ class DbosWorkflows(Workflows):
             ConflictError: Another object of this process has been launched.
         """
         with self._lock:
+            _route_logs()
             self._register_queue()
             dbos = DBOS(config=self._config())
             if DBOS.executor_id != self._executor_id:
@@ -206,6 +207,9 @@ class DbosWorkflows(Workflows):
         with self._lock:
             if self._interpreter is not None:
                 self._interpreter.stop()
+                # A step still at work will fail to store its output, as it has to, and DBOS would
+                # tell of it at length.
+                logging.getLogger("dbos").setLevel(logging.CRITICAL + 1)
                 DBOS.destroy(destroy_registry=True)
                 self._interpreter = None
             self._client.destroy()

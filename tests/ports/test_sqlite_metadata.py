@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from penstock.adapters.sqlite import SqliteMetadata
@@ -19,16 +21,37 @@ if TYPE_CHECKING:
 
     from penstock.ports import Metadata
 
+REHASH = (
+    "UPDATE audit SET hash = "
+    "rehash(sequence, at, actor, action, subject, difference, previous_hash)"
+)
+INSERT = (
+    "INSERT INTO audit SELECT 4, at, actor, action, subject, difference, hash, '' "
+    "FROM audit WHERE sequence = 3"
+)
+# What is forged, by which statements, and what the check of the chain says to it.
 FORGERIES = {
-    "an entry altered": "UPDATE audit SET difference = '{}' WHERE sequence = 2",
-    "its hash too": "UPDATE audit SET hash = 'x' WHERE sequence = 2",
-    "an entry moved": "UPDATE audit SET previous_hash = 'x' WHERE sequence = 2",
-    "an entry removed": "DELETE FROM audit WHERE sequence = 2",
-    "the newest removed": "DELETE FROM audit WHERE sequence = 3",
-    "all removed": "DELETE FROM audit",
+    "an entry altered": (
+        ["UPDATE audit SET actor = 'you' WHERE sequence = 2"],
+        "2: its content is not what was written",
+    ),
+    "an entry altered with its hash": (
+        ["UPDATE audit SET actor = 'you' WHERE sequence = 2", REHASH],
+        "3: it does not follow",
+    ),
+    "the newest altered with its hash": (
+        ["UPDATE audit SET actor = 'you' WHERE sequence = 3", REHASH],
+        "3: it is not the newest entry that was written",
+    ),
+    "an entry removed": (["DELETE FROM audit WHERE sequence = 2"], "2: it is missing"),
+    "the newest removed": (["DELETE FROM audit WHERE sequence = 3"], "3: the end was removed"),
+    "all removed": (["DELETE FROM audit"], "1: the end was removed"),
     "an entry inserted": (
-        "INSERT INTO audit SELECT 4, at, actor, action, subject, difference, hash, hash "
-        "FROM audit WHERE sequence = 3"
+        [
+            INSERT,
+            REHASH,
+        ],
+        "4: the end was removed or added to",
     ),
 }
 
@@ -48,25 +71,36 @@ def opened(path: Path) -> SqliteMetadata:
     return SqliteMetadata(path, SystemClock(), busy_timeout_s=0.05)
 
 
+def rehash(*values: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(values)).hexdigest()
+
+
 def execute(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.create_function("rehash", -1, rehash)
         for statement in statements:
             connection.execute(statement)
 
 
-@pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES)
-def test_forged_audit_is_found(path: Path, forgery: str) -> None:
+@pytest.mark.parametrize(("statements", "said"), FORGERIES.values(), ids=FORGERIES)
+def test_forged_audit_is_found(path: Path, statements: list[str], said: str) -> None:
     with closing(opened(path)) as store:
         for subject in "abc":
             store.write(audit=Audit(actor="me", action="do", subject=subject, difference={"to": 1}))
         assert store.verify_audit() == 3
-        if not forgery.startswith("INSERT"):
-            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-                execute(path, forgery)
-            execute(path, "DROP TRIGGER audit_refuses_UPDATE", "DROP TRIGGER audit_refuses_DELETE")
-        execute(path, forgery)
-        with pytest.raises(StateError, match="audit chain is broken at entry"):
+        execute(path, "DROP TRIGGER audit_refuses_UPDATE", "DROP TRIGGER audit_refuses_DELETE")
+        execute(path, *statements)
+        with pytest.raises(StateError, match=f"audit chain is broken at entry {said}"):
             store.verify_audit()
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM audit", "UPDATE audit SET actor = 'you'"])
+def test_audit_table_is_append_only(path: Path, change: str) -> None:
+    with closing(opened(path)) as store:
+        store.write(audit=Audit(actor="me", action="do", subject="a"))
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            execute(path, change)
+        assert [entry.actor for entry in store.audit()] == ["me"]
 
 
 def test_locked_database_is_unavailable(path: Path) -> None:

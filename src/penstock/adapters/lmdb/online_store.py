@@ -81,11 +81,6 @@ class LmdbOnlineStore(OnlineStore):
                     return [None] * len(keys)
                 number = entry[: _NUMBER.size]
                 return [transaction.get(number + key) for key in keys]
-        except lmdb.BadValsizeError:
-            # A key too long to be stored is missing like any other.
-            short = [key for key in keys if len(key) + _NUMBER.size <= _LONGEST_KEY_BYTES]
-            found = dict(zip(short, self.get(space, short), strict=True))
-            return [found.get(key) for key in keys]
         except lmdb.Error as error:
             raise self._in_our_words(error) from error
 

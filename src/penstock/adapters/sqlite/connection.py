@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ __all__ = ["BUSY_TIMEOUT_S", "configure", "connect", "in_our_words", "translated
 
 BUSY_TIMEOUT_S = 30.0
 
-_WAL_PAUSE_S = 0.01
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 _UNUSABLE = frozenset(
@@ -37,29 +35,20 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
         path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
     )
     try:
-        configure(connection, busy_timeout_s)
+        configure(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def configure(connection: sqlite3.Connection, busy_timeout_s: float) -> None:
+def configure(connection: sqlite3.Connection) -> None:
     """Write-ahead log, flushed at checkpoints only.
 
     A commit so survives the death of any process; a power cut may take the newest ones, never the
     file's integrity.
     """
-    deadline = time.monotonic() + busy_timeout_s
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL").fetchall()
-            break
-        except sqlite3.OperationalError as error:
-            # When two processes switch a new file to WAL, SQLite says "locked" without waiting.
-            if error.sqlite_errorcode not in _BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(_WAL_PAUSE_S)
+    connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
 

@@ -53,7 +53,7 @@ class Database:
         )
 
         def prepare(connection: sqlite3.Connection, _record: object) -> None:
-            configure(connection, busy_timeout_s)
+            configure(connection)
 
         event.listen(self._engine, "connect", prepare)
         with self._translated():

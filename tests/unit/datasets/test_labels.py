@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import penstock as ps
@@ -25,6 +25,8 @@ PRICES = ps.Source(
     schema={"symbol": ps.String, "ts": ps.Timestamp, "close": ps.Float64},
     nullable=["close"],
 )
+
+UNHURRIED = settings(deadline=None)
 
 
 def frame_of(records: list[Record]) -> pl.DataFrame:
@@ -51,12 +53,14 @@ def naive(records: list[Record], by: int) -> list[bool | None]:
     return labels
 
 
+@UNHURRIED
 @given(RECORDS, st.integers(1, 3))
 def test_a_label_agrees_with_the_naive_one(records: list[Record], by: int) -> None:
     label = ps.Label("up", ps.lead("close", f"{by}h") > ps.col("close"))
     assert label_values(frame_of(records), PRICES, label).to_list() == naive(records, by)
 
 
+@UNHURRIED
 @given(RECORDS)
 def test_the_order_of_the_rows_changes_no_label(records: list[Record]) -> None:
     label = ps.Label("up", ps.lead("close", "1h") > ps.col("close"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from penstock.datasets.splits import PARTS, assign_parts
@@ -16,6 +16,8 @@ ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(-50, 200)), min_si
 SHARES = st.sampled_from(
     [(0.7, 0.15, 0.15), (0.5, 0.25, 0.25), (0.1, 0.1, 0.8), (0.98, 0.01, 0.01)]
 )
+
+UNHURRIED = settings(deadline=None)
 
 
 def frame_of(rows: list[tuple[str, int]]) -> pl.DataFrame:
@@ -33,6 +35,7 @@ def shuffled_spec(shares: tuple[float, float, float], seed: int = 0) -> Shuffled
     return ShuffledSplit(train=train, validation=validation, test=test, seed=seed)
 
 
+@UNHURRIED
 @given(ROWS, SHARES, st.integers(0, 20))
 def test_a_split_by_time_never_lets_one_part_see_the_next(
     rows: list[tuple[str, int]], shares: tuple[float, float, float], embargo: int
@@ -51,6 +54,7 @@ def test_a_split_by_time_never_lets_one_part_see_the_next(
             assert max(spans[before]) < min(spans[after])
 
 
+@UNHURRIED
 @given(ROWS, st.integers(0, 20))
 def test_the_embargo_takes_only_what_is_too_near(rows: list[tuple[str, int]], embargo: int) -> None:
     frame = frame_of(rows)
@@ -66,6 +70,7 @@ def test_the_embargo_takes_only_what_is_too_near(rows: list[tuple[str, int]], em
         assert tick + embargo > min(starts)
 
 
+@UNHURRIED
 @given(ROWS)
 def test_rows_of_one_instant_stay_together(rows: list[tuple[str, int]]) -> None:
     frame = frame_of(rows)
@@ -79,6 +84,7 @@ def test_a_split_by_time_keeps_its_shares() -> None:
     assert [parts.count(part) for part in (*PARTS, "embargo")] == [138, 28, 30, 4]
 
 
+@UNHURRIED
 @given(ROWS, SHARES, st.integers(0, 5))
 def test_a_shuffled_split_cuts_at_the_exact_shares(
     rows: list[tuple[str, int]], shares: tuple[float, float, float], seed: int
@@ -89,6 +95,7 @@ def test_a_shuffled_split_cuts_at_the_exact_shares(
     assert [parts.count(part) for part in PARTS] == expected
 
 
+@UNHURRIED
 @given(ROWS, ROWS, st.integers(0, 5))
 def test_a_random_split_keeps_a_row_in_its_part_when_others_come(
     rows: list[tuple[str, int]], others: list[tuple[str, int]], seed: int
@@ -114,6 +121,7 @@ def test_a_random_split_never_changes_between_releases() -> None:
     assert "".join(str(PARTS.index(part)) for part in parts) == KEPT_PARTS
 
 
+@UNHURRIED
 @given(ROWS, st.data())
 def test_a_stratified_split_keeps_the_proportions(
     rows: list[tuple[str, int]], data: st.DataObject

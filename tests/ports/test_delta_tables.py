@@ -105,12 +105,14 @@ def test_damaged_log(folder: Path, damage: Callable[[Path], None]) -> None:
         assert tables.append("raw/b", FRAME, app="app", number=1)
 
 
-def test_damage_while_it_is_open(folder: Path) -> None:
+@pytest.mark.parametrize("content", [b"junk", b""])
+def test_damage_while_it_is_open(folder: Path, content: bytes) -> None:
     with closing(DeltaTables(folder.parents[1])) as tables:
         assert tables.version("raw/a") == 30
-        log_file(folder, 31).write_bytes(b"junk")
-        with pytest.raises(StateError, match="damaged"):
-            tables.version("raw/a")
+        log_file(folder, 31).write_bytes(content)
+        for _ in range(2):
+            with pytest.raises(StateError, match="damaged"):
+                tables.version("raw/a")
         log_file(folder, 31).unlink()
         assert tables.version("raw/a") == 30
         assert tables.append("raw/a", FRAME, app="app", number=31)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -114,14 +114,12 @@ class OneTable:
 
     def compact(self) -> None:
         """Merge small files as a new version; nothing happens when somebody else does it now."""
-        with self._lock, self._guarded():
-            handle = self._handle()
-            if handle is None or len(handle.file_uris()) < 2:  # noqa: PLR2004
-                return
-            try:
-                handle.optimize.compact(commit_properties=_properties())
-            except CommitFailedError:
-                self._opened = None
+        with self._guarded():
+            # A handle of its own, without the lock: others go on reading and appending meanwhile.
+            handle = DeltaTable(self._folder)
+            if len(handle.file_uris()) > 1:
+                with suppress(CommitFailedError):
+                    handle.optimize.compact(commit_properties=_properties())
 
     def _handle(self) -> DeltaTable | None:
         """The kept handle at the newest version; None when there is no table."""
@@ -165,6 +163,7 @@ class OneTable:
         """An empty log file would pass for a version without changes."""
         path = self._log_file(handle.version())
         if _size_bytes(path) == 0:
+            self._opened = None
             raise self._damaged(f"its log file '{path}' is empty")
 
     def _log_file(self, version: int) -> Path:

@@ -1,0 +1,119 @@
+"""A small project with everything trained and deployed, for benchmarks that need one."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DECLARED = """
+import penstock as ps
+
+device = ps.Entity("device", dtype=ps.Int64)
+readings = ps.Source(
+    "readings", entity=device, timestamp="ts",
+    schema={"device": ps.Int64, "ts": ps.Timestamp}
+    | {f"x{i}": ps.Float64 for i in range(10)},
+    expect=[ps.unique("device", "ts")], batch=ps.Files("data/*.parquet"))
+recent = ps.FeatureView(
+    "recent", source=readings,
+    features=[ps.last(f"x{i}") for i in range(10)]
+    + [ps.mean(f"x{i}", over="6h") for i in range(10)])
+rows = ps.Dataset(
+    "rows", spine=readings, features=[recent],
+    label=ps.Label("up", ps.lead("x0", "1h") > ps.col("x0")), split=ps.TimeSplit(embargo="1h"))
+boosted = ps.Model(
+    "boosted", dataset=rows, candidates=[ps.sklearn(
+        "sklearn.ensemble:HistGradientBoostingClassifier", max_iter=100, early_stopping=False)],
+    gates=[ps.at_least("roc_auc", 0.5)])
+endpoint = ps.Deployment("boosted", model=boosted)
+"""
+DEVICES, HOURS = 40, 500
+
+
+def command(*arguments: str) -> list[str]:
+    """A Penstock command line for this interpreter."""
+    return [sys.executable, "-m", "penstock.cli", *arguments]
+
+
+def run(home: Path, *arguments: str) -> None:
+    """Run a command in the project; its output is shown when it fails."""
+    done = subprocess.run(
+        command(*arguments, "--home", str(home)), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"penstock {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+
+
+def build(home: Path) -> None:
+    """Declare, ingest, train and deploy."""
+    (home / "data").mkdir(parents=True)
+    rng = np.random.default_rng(7)
+    rows = DEVICES * HOURS
+    walks = {f"x{i}": rng.normal(size=(DEVICES, HOURS)).ravel() for i in range(10)}
+    frame = {
+        "device": np.repeat(np.arange(DEVICES), HOURS),
+        "ts": np.tile(np.arange(HOURS) * 3_600_000_000 + 1_700_000_000_000_000, DEVICES),
+    }
+    stamped = pl.DataFrame(frame | walks).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
+    assert len(stamped) == rows
+    stamped.write_parquet(home / "data" / "readings.parquet")
+    run(home, "init")
+    (home / "project.py").write_text(DECLARED, encoding="utf-8")
+    for arguments in (
+        ("apply",),
+        ("ingest", "readings"),
+        ("features", "build"),
+        ("train", "boosted"),
+    ):
+        run(home, *arguments)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(arguments: list[str], url: str, *, wait_s: float = 60.0) -> Iterator[float]:
+    """Run a server until the block ends; yields the seconds until it answered."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    start = time.perf_counter()
+    with subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as child:
+        try:
+            while not answers(url):
+                if child.poll() is not None or time.perf_counter() - start > wait_s:
+                    raise RuntimeError(f"{' '.join(arguments)} does not answer at {url}")
+                time.sleep(0.01)
+            yield time.perf_counter() - start
+        finally:
+            child.terminate()
+            child.wait(20)
+
+
+def answers(url: str) -> bool:
+    """Whether the address answers at all, with 2xx or 405."""
+    try:
+        with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own loopback address
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except OSError:
+        return False

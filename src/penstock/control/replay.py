@@ -84,23 +84,6 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     same: bool
     causes: tuple[Cause, ...]
 
-    def as_text(self) -> str:
-        """The outcome in a few lines."""
-        lines = [
-            f"{self.prediction_id}  {self.version or 'constant'}",
-            f"  logged                {self.logged!r}",
-            f"  from stored features  {_told(self.from_stored)}",
-            f"  from raw data         {_told(self.from_raw)}",
-        ]
-        lines += [
-            f"  {feature.name}: logged {feature.logged!r}, from raw data {feature.raw!r}"
-            for feature in self.features
-            if not feature.same
-        ]
-        lines.append("  the same" if self.same else "  different, because of:")
-        lines += [f"    {cause.kind}: {cause.reason}" for cause in self.causes]
-        return "\n".join(lines)
-
 
 def replay(services: Services, prediction_id: str) -> Replay:
     """Compute a score again and say what explains a difference.
@@ -286,7 +269,3 @@ def _constant(services: Services, score: Score) -> Replay:
         same=same,
         causes=() if same else (Cause(kind="environment", reason=reason),),
     )
-
-
-def _told(value: float | None) -> str:
-    return "cannot be computed" if value is None else repr(value)

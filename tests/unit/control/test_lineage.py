@@ -6,8 +6,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from penstock.control import lineage
-from penstock.control.links import SHOWN_LINKS, Lineage, Link
+from penstock.control import Lineage, Link, lineage
 from penstock.errors import NotFoundError
 from penstock.records import Batch, ModelVersion
 
@@ -98,17 +97,3 @@ def test_a_package_that_is_damaged_does_not_hide_the_rest(scored: LocalServices)
     found = lineage(scored, newest_score(scored, "BTC"))
     assert ids(found.find("dataset")) == [version.dataset_id]
     assert found.find("code") == []
-
-
-def test_the_text_shows_the_tree_and_cuts_long_lists() -> None:
-    leaf = Link(kind="file", id="a.csv", detail={"rows": 3, "share": 0.123456789, "none": ""})
-    many = tuple(Link(kind="batch", id=f"b{n}", links=(leaf,)) for n in range(SHOWN_LINKS + 2))
-    text = Lineage(kind="dataset", id="d", comes_from=many).as_text().splitlines()
-    assert text[:5] == [
-        "dataset d",
-        "",
-        "comes from",
-        "  batch b0",
-        "    file a.csv  (rows 3, share 0.123457)",
-    ]
-    assert text[-1] == "  ... and 2 more"

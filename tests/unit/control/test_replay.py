@@ -74,7 +74,6 @@ def test_a_score_is_the_same_whatever_came_later(scored: LocalServices) -> None:
     assert found.from_stored == pytest.approx(score.prediction, abs=1e-6)
     assert found.from_raw == pytest.approx(score.prediction, abs=1e-6)
     assert tuple(feature.raw for feature in found.features) == pytest.approx(score.features)
-    assert "  the same" in found.as_text()
 
 
 def test_the_batches_the_score_had_not_seen_are_left_out(scored: LocalServices) -> None:
@@ -128,7 +127,8 @@ def test_cause_model_binary_replaced(scored: LocalServices) -> None:
     )
     found = replay(scored, score_of(scored).prediction_id)
     assert (found.same, found.from_stored) == (False, None)
-    assert "model.onnx is not the file that was registered" in found.as_text()
+    reasons = [cause.reason for cause in found.causes]
+    assert "model.onnx is not the file that was registered" in reasons
 
 
 def test_cause_feature_list(scored: LocalServices) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -79,7 +79,7 @@ class _Call:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise _Gone
-            part = cast("bytes", message.get("body", b""))
+            part: bytes = message.get("body", b"")
             size_bytes += len(part)
             if size_bytes > BODY_LIMIT_BYTES:
                 raise refusal(
@@ -137,7 +137,7 @@ class ServeApp:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, call: _Call) -> tuple[str, Answer | None]:
-        path = cast("str", call.scope["path"])
+        path: str = call.scope["path"]
         kind = "other"
         # A request must never end without an answer, whatever goes wrong in here.
         try:

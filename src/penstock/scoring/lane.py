@@ -33,15 +33,19 @@ __all__ = ["Lane"]
 BATCH_ROWS = 64
 QUEUE_ROWS = 4_096
 SLOW_BATCH_US = 5_000
+QUICK_BATCH_US = 1_000
+SLOW_IN_A_ROW = 8
+QUICK_IN_A_ROW = 256
 
 
 class _Rows:
     """The features of a batch, and what was predicted from them."""
 
-    __slots__ = ("at_us", "predictions", "progress", "x")
+    __slots__ = ("at_us", "predictions", "progress", "took_us", "x")
 
     def __init__(self, asks: Sequence[Ask], version: ServedVersion, now_us: int) -> None:
         self.progress: Mapping[str, int] = {}
+        self.took_us = 0
         self.at_us: list[int] = [ask.at_us or now_us for ask in asks]
         if all(ask.values is not None for ask in asks):
             self.x = np.array([ask.values for ask in asks], dtype=np.float64)
@@ -91,6 +95,7 @@ class Lane:
         self._queue: deque[Ask] = deque()
         self._scheduled = False
         self._thread: ThreadPoolExecutor | None = None
+        self._in_a_row = 0
 
     def submit(self, ask: Ask) -> asyncio.Future[Score]:
         """Queue a row; the future holds its score, which is logged by then.
@@ -125,16 +130,23 @@ class Lane:
         if not batch:
             self._scheduled = False
             return
-        loop = asyncio.get_running_loop()
         if self.slow:
+            loop = asyncio.get_running_loop()
             self._thread = self._thread or ThreadPoolExecutor(1, f"lane-{self.version.label}")
             work = loop.run_in_executor(self._thread, self._compute, batch)
             work.add_done_callback(lambda done: self._finish(batch, done.result()))
-            return
-        start_us = self._writer.clock.now_us()
-        self._finish(batch, self._compute(batch))
-        if self._writer.clock.now_us() - start_us > SLOW_BATCH_US:
-            self.slow = True
+        else:
+            self._finish(batch, self._compute(batch))
+
+    def _place(self, took_us: int) -> None:
+        """Decide where to compute from how long batches took, by many in a row: a machine that is
+        busy elsewhere makes a quick version look slow now and then.
+        """
+        other = took_us < QUICK_BATCH_US if self.slow else took_us > SLOW_BATCH_US
+        self._in_a_row = self._in_a_row + 1 if other else 0
+        if self._in_a_row >= (QUICK_IN_A_ROW if self.slow else SLOW_IN_A_ROW):
+            self.slow = not self.slow
+            self._in_a_row = 0
 
     def _next_batch(self) -> list[Ask]:
         """The oldest rows that somebody still waits for."""
@@ -146,9 +158,13 @@ class Lane:
         return batch
 
     def _compute(self, batch: list[Ask]) -> _Rows | Exception:
+        clock = self._writer.clock
+        start_us = clock.now_us()
         # Whatever a model or a library raises is an answer to those who wait, never a crash.
         try:
-            return _Rows(batch, self.version, self._writer.clock.now_us())
+            rows = _Rows(batch, self.version, start_us)
+            rows.took_us = clock.now_us() - start_us
+            return rows
         except PenstockError as error:
             return error
         except Exception as error:  # noqa: BLE001 - see above
@@ -162,6 +178,7 @@ class Lane:
         """Log the scores, then answer; then turn to those who came meanwhile."""
         if isinstance(outcome, _Rows):
             self._answer(batch, outcome)
+            self._place(outcome.took_us)
         elif len(batch) > 1:
             # One bad row must not fail its neighbours.
             for ask in batch:

@@ -169,15 +169,25 @@ def test_an_answer_that_cannot_be_logged_is_not_given(world: LaneWorld) -> None:
     assert "Nothing is answered that is not logged" in found.message
 
 
-def test_a_version_that_turns_slow_moves_to_a_thread(
+def test_a_version_that_turns_slow_moves_to_a_thread_and_back(
     world: LaneWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.scoring.lane.SLOW_BATCH_US", -1)
     lane = Lane("champion", world.version(3), world.writer)
 
-    asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0)])))
+    def ask(times: int) -> None:
+        for _ in range(times):
+            asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0)])))
 
+    monkeypatch.setattr("penstock.scoring.lane.SLOW_BATCH_US", -1)
+    ask(7)
+    assert not lane.slow
+    ask(1)
     assert lane.slow
+    monkeypatch.setattr("penstock.scoring.lane.QUICK_BATCH_US", 10**9)
+    monkeypatch.setattr("penstock.scoring.lane.QUICK_IN_A_ROW", 3)
+    ask(3)
+    assert not lane.slow
+    lane.close()
 
 
 def test_a_thousand_rows_of_any_company_have_their_own_answers(world: LaneWorld) -> None:

@@ -139,8 +139,10 @@ class Lane:
             self._finish(batch, self._compute(batch))
 
     def _place(self, took_us: int) -> None:
-        """Decide where to compute from how long batches took, by many in a row: a machine that is
-        busy elsewhere makes a quick version look slow now and then.
+        """Decide where to compute from how long batches took.
+
+        It takes many in a row: a machine that is busy elsewhere makes a quick version look slow
+        now and then.
         """
         other = took_us < QUICK_BATCH_US if self.slow else took_us > SLOW_BATCH_US
         self._in_a_row = self._in_a_row + 1 if other else 0
@@ -163,8 +165,6 @@ class Lane:
         # Whatever a model or a library raises is an answer to those who wait, never a crash.
         try:
             rows = _Rows(batch, self.version, start_us)
-            rows.took_us = clock.now_us() - start_us
-            return rows
         except PenstockError as error:
             return error
         except Exception as error:  # noqa: BLE001 - see above
@@ -173,6 +173,8 @@ class Lane:
                 "Look at its inputs, or roll back with 'penstock rollback'.",
                 version=self.version.label,
             )
+        rows.took_us = clock.now_us() - start_us
+        return rows
 
     def _finish(self, batch: list[Ask], outcome: _Rows | Exception) -> None:
         """Log the scores, then answer; then turn to those who came meanwhile."""

@@ -69,9 +69,16 @@ def moment(at_us: int | None) -> str:
 
 
 def pairs(values: Mapping[str, object]) -> str:
-    """A mapping on one line: ``"rows=5 share=0.25"``."""
-    return " ".join(f"{name}={_short(value)}" for name, value in values.items())
+    """What a mapping says, on one line: ``"rows=5 share=0.25"``."""
+    told = {name: value for name, value in values.items() if value not in ("", None, {}, [])}
+    return " ".join(f"{name}={_short(value)}" for name, value in told.items())
 
 
 def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return f"({', '.join(f'{name} {_short(item)}' for name, item in value.items())})"
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(_short(item) for item in value)})"
+    return str(value)

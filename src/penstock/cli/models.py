@@ -39,7 +39,8 @@ def list_versions(screen: Screen, model: str = typer.Argument("", help="Only thi
         pointers = {name: aliases(services.metadata, name) for name in chosen}
         now = services.clock.now()
     rows = [_row(version, pointers[name], now) for name in chosen for version in found[name]]
-    columns = ["version", "alias", "candidate", "validation", "test", "gates", "engine", "made"]
+    columns = ["version", "alias", "candidate", "metric", "validation", "test", "gates", "engine"]
+    columns.append("made")
     empty = "No version yet. Train one with 'penstock train MODEL'."
     shown = table(columns, rows, right=["validation", "test"]) if rows else empty
     value = [{"aliases": pointers[name], "versions": found[name]} for name in chosen]
@@ -92,7 +93,8 @@ def _row(version: ModelVersion, pointers: Aliases, now: datetime) -> Sequence[ob
         version.label,
         _aliases_of(version, pointers) or ("ready" if version.ready else "-"),
         version.candidate,
-        f"{chosen} {number(version.metrics.get(f'validation.{chosen}'))}",
+        chosen,
+        number(version.metrics.get(f"validation.{chosen}")),
         number(version.metrics.get(f"test.{chosen}")),
         gates,
         version.engine or "-",

@@ -23,7 +23,7 @@ Report = Callable[[str, float], None]
 """(what is being done, share done from 0 to 1)."""
 
 PLAIN_EVERY_S = 1.0
-NARROW = 120
+PIPE_WIDTH = 160
 
 
 class Screen:
@@ -154,7 +154,7 @@ def _silent(what: str, share: float) -> None:
 def _width(stream: object) -> int | None:
     """Rich asks a terminal for its width; a file or pipe gets a fixed, roomy one."""
     terminal = getattr(stream, "isatty", lambda: False)()
-    return None if terminal else NARROW
+    return None if terminal else PIPE_WIDTH
 
 
 def _plain(value: object) -> object:

@@ -26,7 +26,7 @@ __all__ = ["train"]
 def train(
     screen: Screen,
     model: str = typer.Argument(help="The model."),
-    promote: bool = typer.Option(
+    promote: bool | None = typer.Option(
         None,
         "--promote/--no-promote",
         help="Whether the version that passes the gates is deployed; only a first one otherwise.",

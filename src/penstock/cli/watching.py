@@ -44,18 +44,21 @@ def observe(
     screen: Screen,
     deployment: str = typer.Argument(help="The deployment that made the predictions."),
     prediction: str = typer.Option("", "--id", help="Id of the prediction."),
-    value: float = typer.Option(None, "--value", help="What came true: 0 or 1, or the number."),
+    value: float | None = typer.Option(
+        None, "--value", help="What came true: 0 or 1, or the number."
+    ),
     file: str = typer.Option(
         "", "--file", help='JSON lines such as {"prediction_id": "01J...", "value": 1}.'
     ),
 ) -> None:
     """Report true outcomes."""
-    if bool(file) == bool(prediction) or (prediction and value is None):
+    alone = [] if value is None or not prediction else [Outcome(prediction, value)]
+    if bool(file) == bool(alone) or (file and prediction):
         raise UsageError("Give either --id and --value, or --file.")
     with open_services(screen.home) as services:
         Catalogue.load(services.metadata).deployment(deployment)
         now_us = services.clock.now_us()
-        outcomes = _read(Path(file)) if file else [Outcome(prediction, value)]
+        outcomes = alone or _read(Path(file))
         observations = [
             Observation(
                 prediction_id=one.prediction_id,

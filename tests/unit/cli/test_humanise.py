@@ -44,7 +44,8 @@ def test_numbers() -> None:
     assert number(0.123456) == "0.1235"
     assert plural(1, "row") == "1 row"
     assert plural(2_000, "row") == "2,000 rows"
-    assert pairs({"rows": 5, "share": 0.25}) == "rows=5 share=0.25"
+    assert pairs({"rows": 5, "share": 0.25, "error": ""}) == "rows=5 share=0.25"
+    assert pairs({"a": {"x": 0.1234567, "y": [1, 2]}}) == "a=(x 0.1235, y (1, 2))"
 
 
 def test_moment() -> None:

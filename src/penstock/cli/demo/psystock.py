@@ -92,7 +92,7 @@ model = ps.Model(
             max_samples=0.3,
         ),
     ],
-    search=ps.Search(trials=3, seed=7, timeout="30s"),
+    search=ps.Search(trials=3, seed=7),
     select=ps.maximise("roc_auc"),
     gates=[ps.at_least("roc_auc", 0.5), ps.beats("champion", "roc_auc")],
 )

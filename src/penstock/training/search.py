@@ -101,7 +101,7 @@ def search(
 def _run(
     objective: Callable[[optuna.Trial], float], settings: Search, *, trials: int, maximise: bool
 ) -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         direction="maximize" if maximise else "minimize",
         sampler=optuna.samplers.TPESampler(seed=settings.seed),

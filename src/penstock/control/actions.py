@@ -19,7 +19,7 @@ from penstock.errors import PenstockError, RetryableError
 from penstock.plan import Catalogue
 from penstock.ports import Audit, Put, announce
 from penstock.records import Event, Incident, MonitorReport
-from penstock.registry import aliases
+from penstock.registry import aliases, promote
 
 from .pipelines import start, train_run
 
@@ -201,6 +201,9 @@ def _rollback(services: Services, monitor: Monitor, incident: Incident) -> str:
     model = monitor.deployment.model.name
     now = aliases(services.metadata, model)
     if f"{model}@{now.champion}" != incident.version:
+        # A rollback of ours that was killed may not have been announced; promoting who is champion
+        # changes nothing and announces it once.
+        promote(services, model, now.champion)
         return f"{model}@{now.champion} answers now"
     if not now.previous:
         return "not done: there is no previous version"

@@ -134,6 +134,7 @@ def test_without_records_there_is_nothing_to_refresh(services: LocalServices) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # three worker processes import all of training, on a busy machine
 def test_the_loop_by_its_steps(services: LocalServices) -> None:
     """Trained, deployed, scored, watched, rolled back; and a gate that nobody passes."""
     declare(services)

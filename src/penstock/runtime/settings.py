@@ -57,7 +57,6 @@ class Settings(BaseSettings):
         log_level: Least severity that is logged.
         stream_batch_rows: Records gathered into one micro-batch at most.
         stream_wait_ms: Longest wait for a micro-batch to fill, in milliseconds.
-        score_flush_ms: Longest time a score waits before it is written to its file.
         score_file_mb: Size at which a file of scores is closed and a new one begun.
         metadata_url: Where records are kept; ``sqlite`` is built.
         tables_url: Where tables are kept; ``delta`` is built.
@@ -81,7 +80,6 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     stream_batch_rows: int = Field(default=5_000, ge=1, le=1_000_000)
     stream_wait_ms: int = Field(default=200, ge=1, le=60_000)
-    score_flush_ms: int = Field(default=100, ge=1, le=60_000)
     score_file_mb: int = Field(default=16, ge=1, le=4_096)
     metadata_url: str = "sqlite"
     tables_url: str = "delta"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Supervisor", "Ward", "supervise"]
 
 HEALTH_PATH = "/v2/health/live"
-TICK_S = 0.1
+TICK_S = 0.2
 ASK_EVERY_S = 0.25
 FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 5.0

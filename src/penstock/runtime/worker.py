@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["executing", "work"]
 
-TICK_S = 0.2
+TICK_S = 0.5
 RECOVER_EVERY_S = 3.0
 RECOVERY_LOCK = "workflows/recovery"
 LONGEST_WAIT_S = 30.0

@@ -10,7 +10,7 @@ from rich.console import Group
 from penstock.cli.humanise import count, number, size
 from penstock.cli.screen import table
 
-from .play import COUNTS
+from .inside import COUNTS
 from .world import auc
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def summary_value(play: Play) -> dict[str, object]:
     """Everything the demonstration found, as plain values and records."""
     return {
         "origin": play.market.origin,
-        "counts": play.counts(),
+        "counts": play.inside.counts(),
         "candidates": [*play.first, *play.second],
         "accuracy": {part: auc(asked) for part, asked in play.asked.items()},
         "latency_ms": _latency_ms(play),
@@ -47,7 +47,7 @@ def summary_value(play: Play) -> dict[str, object]:
 
 def summary_screen(play: Play, home: Path) -> RenderableType:
     """One screen: counts, candidates, accuracy and latency, the incident, where to look further."""
-    counts = play.counts()
+    counts = play.inside.counts()
     columns = ["data", *COUNTS]
     rows = [["candles", *(count(counts[name]) for name in COUNTS)]]
     return Group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_candidates", "train_candidates"]
 
+UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 CHECK = "penstock.training.worker:check_trainer"
 TRAIN = "penstock.training.worker:train_candidate"
 
@@ -86,7 +88,7 @@ def train_candidates(
         UnavailableError: A worker process died.
     """
     check_candidates(services, model)
-    folder = services.scratch / f"train-{run_id}"
+    folder = services.scratch / f"train-{UNSAFE.sub('-', run_id)}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:

@@ -25,6 +25,9 @@ __all__ = ["Attempt", "search"]
 
 M = TypeVar("M")
 
+AGAIN_S = 1.0
+LEAST_S = 1e-3
+
 
 class Attempt(msgspec.Struct, Generic[M], frozen=True):
     """A model that was fitted, and how good it is."""
@@ -146,8 +149,9 @@ def _time_limit(limit_s: float) -> Generator[None]:
     """Raise ``_OutOfTimeError`` in this thread when the time is over; 0 for no limit.
 
     A timer signal interrupts a fit between two of its Python instructions, and so a single trial
-    that would never end. Signals reach the main thread only, and that is where a worker process
-    runs its task; in another thread the limit is not kept.
+    that would never end. It comes again every second, because an exception that is raised inside a
+    callback from native code is lost. Signals reach the main thread only, and that is where a
+    worker process runs its task; in another thread the limit is not kept.
     """
     if not limit_s or threading.current_thread() is not threading.main_thread():
         yield
@@ -158,10 +162,13 @@ def _time_limit(limit_s: float) -> Generator[None]:
 
     handler = signal.signal(signal.SIGALRM, over)
     start = time.monotonic()
-    remaining_s, _ = signal.setitimer(signal.ITIMER_REAL, limit_s)
+    remaining_s, _ = signal.setitimer(signal.ITIMER_REAL, limit_s, AGAIN_S)
     try:
         yield
     finally:
-        spent_s = time.monotonic() - start
+        # The timer stops before the handler goes: a late alarm would else end the process.
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, max(remaining_s - spent_s, 1e-3) if remaining_s else 0)
+        if remaining_s:
+            left_s = remaining_s - (time.monotonic() - start)
+            signal.setitimer(signal.ITIMER_REAL, max(left_s, LEAST_S))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
 from collections.abc import Callable, Mapping
 
@@ -114,6 +116,29 @@ def test_a_trial_that_never_ends_is_ended() -> None:
     best, trials = search(SPACE, Search(trials=5, timeout="300ms"), maximise=True, attempt=stuck)
     assert time.monotonic() - start < 20
     assert (len(trials), best.value) == (1, trials[0].value)
+
+
+def test_a_limit_that_a_callback_swallowed_comes_again() -> None:
+    """As where native code calls back: what is raised there goes nowhere."""
+
+    def deaf(_params: Mapping[str, object]) -> Attempt[str]:
+        with contextlib.suppress(BaseException):
+            time.sleep(60)
+        time.sleep(60)
+        return Attempt("", 0.0)
+
+    with pytest.raises(InputError, match="No trial ended"):
+        search(SPACE, Search(timeout="50ms"), maximise=True, attempt=deaf)
+
+
+def test_a_search_gives_back_the_alarm_it_found() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    left_s, _ = signal.getitimer(signal.ITIMER_REAL)
+    search(SPACE, Search(trials=2, timeout="9s"), maximise=True, attempt=near_a_third)
+    assert signal.getsignal(signal.SIGALRM) is before
+    after_s, _ = signal.getitimer(signal.ITIMER_REAL)
+    assert (after_s == 0) == (left_s == 0)
+    assert left_s - 30 < after_s <= left_s
 
 
 def test_a_search_that_ends_nothing_says_so() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 
 import polars as pl
@@ -65,7 +66,7 @@ def test_whole_numbers_are_read_like_python_reads_them(cells: list[str | None]) 
     for cell, value, fault in zip(cells, values.to_list(), wrong, strict=True):
         if cell is None or not cell.strip():
             assert (value, fault) == (None, False)
-        elif cell.isascii() and cell.lstrip("+-").isdigit() and -(2**63) <= int(cell) < 2**63:
+        elif re.fullmatch(r"[+-]?\d+", cell) and -(2**63) <= int(cell) < 2**63:
             assert (value, fault) == (int(cell), False)
         elif value is None:
             assert fault

@@ -198,7 +198,7 @@ def test_bad_json_lines_cost_only_themselves(services: LocalServices, candles: S
         "[1, 2]",
         json.dumps(good | {"ts": "2026-01-01T01:00:00Z", "close": "2"}),
         json.dumps(good | {"ts": "2026-01-01T02:00:00Z", "close": True, "trades": 1.5}),
-        json.dumps(good | {"ts": 1767225600}),
+        json.dumps(good | {"ts": 1767225600, "trades": True}),
         json.dumps(good | {"ts": "2026-01-01T03:00:00Z", "high": 10**400, "trades": 2**63}),
     ]
     path = write(services, "a.jsonl", "\n".join(lines))
@@ -208,7 +208,7 @@ def test_bad_json_lines_cost_only_themselves(services: LocalServices, candles: S
         "json": 1,
         "object": 1,
         "dtype(close)": 2,
-        "dtype(trades)": 2,
+        "dtype(trades)": 3,
         "dtype(ts)": 1,
         "finite(high)": 1,
     }
@@ -218,6 +218,7 @@ def test_bad_json_lines_cost_only_themselves(services: LocalServices, candles: S
 FAULTS: list[tuple[str, str | bytes, str]] = [
     ("a.csv", b"", "is empty"),
     ("a.csv", HEADER, "has no records"),
+    ("a.csv", "\n", "has no records"),
     ("a.csv", "symbol,Ts,low,high,closes,trades\nBTC,2026-01-01T00:00:00Z,1,2,1,1\n", "'closes'?"),
     ("a.csv", HEADER + "BTC,2026-01-01 00:00:00,1,3,2,7\n", "has a zone"),
     ("a.csv.gz", gzip.compress(HEADER.encode() + GOOD.encode())[:40], "cannot be decompressed"),
@@ -268,6 +269,8 @@ def test_a_missing_file_is_named_with_its_nearest(services: LocalServices, candl
         ingest_files(services, candles, paths=["data/candels.csv"])
     with pytest.raises(InputError, match=r"No file matches 'none/\*\.csv'"):
         ingest_files(services, msgspec.structs.replace(candles, batch=ps.Files("none/*.csv")))
+    with pytest.raises(InputError, match="'data' cannot be read: Is a directory"):
+        ingest_files(services, candles, paths=["data"])
     with pytest.raises(InputError, match="declares no files"):
         ingest_files(services, msgspec.structs.replace(candles, batch=None))
 

@@ -137,6 +137,16 @@ def test_messages(tmp_path: Path, candles: Source, at: int, *, after: bool) -> N
             assert killed.metadata.find(Batch)[0].read == 2 * len(LINES)
 
 
+def test_a_file_that_was_removed_closes_its_batch(services: LocalServices, candles: Source) -> None:
+    two_files(services)
+    kill(services, Killer(2, after=False), lambda: ingest_files(services, candles))
+    (services.home / "data/a.csv").unlink()
+    ingest_files(services, candles)
+    closed, other = services.metadata.find(Batch)
+    assert (closed.state, closed.read, closed.reasons) == ("stored", 0, {"file_gone": 4})
+    assert (other.number, other.stored) == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("at", "counts"),
     [(2, (0, 0, 0, 0, 4)), (3, (3, 2, 0, 1, 1)), (4, (4, 2, 1, 1, 0))],

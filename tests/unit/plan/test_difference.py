@@ -109,6 +109,22 @@ def test_every_fault_is_reported_at_once(
     assert not difference(changed, applied).is_empty
 
 
+def test_other_changes_of_a_source_with_data_are_allowed(
+    project_of: ProjectOf, applied: list[AppliedDeclaration]
+) -> None:
+    change, *stale = difference(
+        project_of(expect_positive=False), applied, ingested=["candles"]
+    ).steps
+    assert isinstance(change, Change)
+    assert change.detail.startswith("expect: ")
+    assert change.detail.endswith(" -> nothing")
+    assert len(stale) == 4
+
+
+def test_a_new_declaration_has_nothing_more_to_say(project_of: ProjectOf) -> None:
+    assert {row["detail"] for row in difference(project_of(), []).as_rows()} == {""}
+
+
 def test_rows_and_documents_say_the_same(
     project_of: ProjectOf, applied: list[AppliedDeclaration]
 ) -> None:

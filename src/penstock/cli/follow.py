@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from penstock.control import start
 from penstock.errors import PenstockError, UnavailableError
-from penstock.runtime import executing
+from penstock.runtime import executing, leave
 
+from .failures import INTERRUPTED
 from .humanise import span
 from .screen import table
 
@@ -69,6 +70,7 @@ def follow_run(screen: Screen, services: LocalServices, run_id: str, *, steps: i
             f"Stopped following. Run {run_id} keeps its finished steps: a worker goes on with it "
             f"('penstock worker' or 'penstock up'); look with 'penstock runs show {run_id}'."
         )
+        leave(INTERRUPTED)  # a step at work in this process would hold it up to its end
         raise
     if run.state != "succeeded":
         raise RunFailedError(
@@ -94,7 +96,6 @@ def steps_table(run: RunInfo) -> Table:
 
 
 def _watch(screen: Screen, services: LocalServices, run_id: str, steps: int) -> RunInfo:
-    began = time.monotonic()
     with screen.progress(run_id) as report:
         while True:
             run = services.workflows.get(run_id)
@@ -104,8 +105,7 @@ def _watch(screen: Screen, services: LocalServices, run_id: str, steps: int) -> 
                 return run
             done = sum(step.state == "succeeded" for step in run.steps)
             now = next((step.name for step in run.steps if step.state == "running"), run.state)
-            waited = span(time.monotonic() - began)
-            report(f"{now} ({waited})", done / max(steps, done + 1))
+            report(now, done / max(steps, done + 1))
             time.sleep(POLL_S)
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import polars as pl
 import pytest
 
 import penstock as ps
@@ -16,6 +17,7 @@ from penstock.control import (
     step_functions,
     train_run,
 )
+from penstock.errors import StateError
 from penstock.monitoring import observe
 from penstock.plan import apply
 from penstock.ports import EVENTS_TOPIC, Delete
@@ -126,6 +128,26 @@ def test_files_become_features_and_are_counted(services: LocalServices) -> None:
     assert said["refresh"] == {"views": {"momentum": rows}}
     assert refresh_features(services, "candles") == {"momentum": 0}
     assert kinds(services) == ["raw.ingested", "features.generated"]
+    candles(services, "second.csv", first=HOURS)
+    named = run(services, ingest_run("n", "candles", paths=["first.csv"]))
+    assert named["files"]["duplicates"] == rows + 1
+    assert len(named["files"]["batches"]) == 1
+
+
+def test_a_report_that_is_gone_is_said_to_be(watched: Watched) -> None:
+    with pytest.raises(StateError, match="'r' is gone"):
+        step_functions(watched.services)["monitor.react"]({}, {"look": {"report_id": "r"}})
+
+
+def test_only_views_of_the_source_are_refreshed(watched: Watched) -> None:
+    other = ps.Source(
+        "other", entity=ps.Entity("symbol"), timestamp="ts",
+        schema={"symbol": ps.String, "ts": ps.Timestamp, "x": ps.Float64},
+    )  # fmt: skip
+    watched.apply(ps.FeatureView("others", source=other, features=[ps.last("x")]))
+    frame = pl.DataFrame({"x": [1.0]})
+    watched.services.tables.append("raw/third", frame, app="raw/third", number=1)
+    assert refresh_features(watched.services, "third") == {}
 
 
 def test_without_records_there_is_nothing_to_refresh(services: LocalServices) -> None:

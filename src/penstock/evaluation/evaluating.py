@@ -35,6 +35,7 @@ __all__ = ["evaluate", "mirror", "register_candidates"]
 TRACK = "penstock.evaluation.worker:track"
 MIRROR = "penstock.evaluation.worker:mirror_model"
 SAMPLE_ROWS = 1000
+TRACKING_WAIT_S = 600.0
 
 
 def evaluate(
@@ -143,7 +144,7 @@ def mirror(services: Services, model: str) -> None:
         "versions": found,
         "aliases": {alias: getattr(present, alias) for alias in ALIASES},
     }
-    list(services.executor.run([Task(function=MIRROR, arguments=arguments)]))
+    _ask_mlflow(services, Task(function=MIRROR, arguments=arguments))
 
 
 def _best(model: Model, trained: Sequence[TrainedCandidate]) -> TrainedCandidate:
@@ -209,9 +210,15 @@ def _track(  # noqa: PLR0913, PLR0917 - all that is tracked
         for one in trained
         if not one.error
     }
-    task = Task(function=TRACK, arguments={"run": run, "files": files})
-    ((_, found),) = services.executor.run([task])
+    found = _ask_mlflow(services, Task(function=TRACK, arguments={"run": run, "files": files}))
     return msgspec.convert(found, dict[str, str])
+
+
+def _ask_mlflow(services: Services, task: Task) -> object:
+    """Run a task that writes to MLflow, one at a time: its first writer makes the database."""
+    with services.locks.hold("tracking", wait_s=TRACKING_WAIT_S):
+        ((_, found),) = services.executor.run([task])
+    return found
 
 
 def _artifact_folder(services: Services) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
@@ -29,6 +30,8 @@ MICROSECOND = timedelta(microseconds=1)
 MOST_ROWS = 1_000
 FIELDS = ("entity", "at", "features", "rows")
 AT: Any = Optional[Annotated[datetime, msgspec.Meta(tz=True)]]  # noqa: UP045 - at run time
+EXACT = 1 << 53  # beyond it not every whole number is a float64
+WHOLE: Any = Optional[Annotated[int, msgspec.Meta(ge=-EXACT, le=EXACT)]]  # noqa: UP045 - as above
 NAMES: Mapping[type, str] = {
     str: "text",
     bool: "true or false",
@@ -71,7 +74,7 @@ class Schema:
         features = msgspec.defstruct(
             "Features",
             [
-                (f"f{place}", int | None if name in whole else float | None)
+                (f"f{place}", WHOLE if name in whole else float | None)
                 for place, name in enumerate(manifest.features)
             ],
             rename={f"f{place}": name for place, name in enumerate(manifest.features)},
@@ -205,6 +208,8 @@ class Schema:
             return f"is {value}; send a finite number, or null"
         if self.manifest.dtypes.get(name) == "int64" and isinstance(value, float):
             return f"is {value}; it counts, so send a whole number"
+        if abs(value) > sys.float_info.max or (isinstance(value, int) and abs(value) > EXACT):
+            return "is too large; send a number that a float64 holds"
         return ""
 
 

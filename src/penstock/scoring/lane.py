@@ -52,6 +52,8 @@ class _Rows:
         else:
             self._look_up(asks, version)
         self.predictions = version.predict(self.x)
+        if len(self.predictions) != len(asks):
+            raise ValueError(f"{len(self.predictions)} predictions for {len(asks)} rows")
 
     def _look_up(self, asks: Sequence[Ask], version: ServedVersion) -> None:
         """Read the features of those that name an entity."""
@@ -168,25 +170,25 @@ class Lane:
         except PenstockError as error:
             return error
         except Exception as error:  # noqa: BLE001 - see above
-            return UserCodeError(
-                f"{self.version.label} failed: {type(error).__name__}: {error}. "
-                "Look at its inputs, or roll back with 'penstock rollback'.",
-                version=self.version.label,
-            )
+            return _failed(self.version.label, error)
         rows.took_us = clock.now_us() - start_us
         return rows
 
     def _finish(self, batch: list[Ask], outcome: _Rows | Exception) -> None:
         """Log the scores, then answer; then turn to those who came meanwhile."""
-        if isinstance(outcome, _Rows):
-            self._answer(batch, outcome)
-            self._place(outcome.took_us)
-        elif len(batch) > 1:
-            # One bad row must not fail its neighbours.
-            for ask in batch:
-                self._finish_one(ask)
-        else:
-            _fail(batch, outcome)
+        # The lane goes on whatever happens here: those who come later wait for it.
+        try:
+            if isinstance(outcome, _Rows):
+                self._answer(batch, outcome)
+                self._place(outcome.took_us)
+            elif len(batch) > 1:
+                # One bad row must not fail its neighbours.
+                for ask in batch:
+                    self._finish_one(ask)
+            else:
+                _fail(batch, outcome)
+        except Exception as error:  # noqa: BLE001 - see above
+            _fail(batch, _failed(self.version.label, error))
         if self._queue:
             asyncio.get_running_loop().call_soon(self._flush)
         else:
@@ -255,6 +257,14 @@ def _fail(asks: Sequence[Ask], error: Exception) -> None:
     for ask in asks:
         if ask.future is not None and not ask.future.done():
             ask.future.set_exception(error)
+
+
+def _failed(label: str, error: Exception) -> UserCodeError:
+    return UserCodeError(
+        f"{label} failed: {type(error).__name__}: {error}. "
+        "Look at its inputs, or roll back with 'penstock rollback'.",
+        version=label,
+    )
 
 
 def _no_value(label: str) -> InputError:

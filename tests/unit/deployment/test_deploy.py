@@ -11,6 +11,8 @@ import pytest
 
 import penstock as ps
 from penstock.deployment import (
+    Engine,
+    check_engine,
     check_version,
     deploy,
     load_engine,
@@ -35,6 +37,8 @@ from penstock.runtime import open_services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from penstock.runtime import LocalServices
     from penstock.testing.served_project import ServedProject
@@ -230,8 +234,32 @@ def test_an_altered_engine_is_not_loaded(services: LocalServices) -> None:
     assert aliases(services.metadata, "direction").champion == 0
 
 
-def test_a_model_that_predicts_otherwise_is_refused(services: LocalServices) -> None:
-    """The sample of one version beside the engine of another."""
+class _Shifted(Engine):
+    """Predicts a little more than another."""
+
+    name = "native"
+
+    def __init__(self, inner: Engine, by: float) -> None:
+        self._inner = inner
+        self._by = by
+
+    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(self._inner.predict(x) + self._by)
+
+
+def test_an_engine_that_predicts_otherwise_is_refused(services: LocalServices) -> None:
+    record = get_version(services.metadata, "direction", 1)
+    folder = services.artifacts.path(record.package)
+    manifest = read_manifest(folder)
+    engine = load_engine(folder, manifest)
+
+    check_engine(_Shifted(engine, 0.00005), folder, manifest)
+    for by in (0.001, float("nan")):
+        with pytest.raises(StateError, match="sample rows otherwise than when it was trained"):
+            check_engine(_Shifted(engine, by), folder, manifest)
+
+
+def test_a_package_of_another_version_is_refused(services: LocalServices) -> None:
     one = get_version(services.metadata, "direction", 1)
     two = get_version(services.metadata, "direction", 2)
     catalogue = Catalogue.load(services.metadata)

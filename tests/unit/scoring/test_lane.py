@@ -169,6 +169,36 @@ def test_an_answer_that_cannot_be_logged_is_not_given(world: LaneWorld) -> None:
     assert "Nothing is answered that is not logged" in found.message
 
 
+class _Miscounting(Summing):
+    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.zeros(len(x) + 1)
+
+
+def test_a_version_that_miscounts_fails_its_rows(world: LaneWorld) -> None:
+    lane = Lane("champion", world.version(3, _Miscounting()), world.writer)
+
+    found = asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0)] * 3)))
+
+    assert all(isinstance(one, UserCodeError) for one in found)
+
+
+def test_a_lane_goes_on_after_what_nobody_foresaw(
+    world: LaneWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = Lane("champion", world.version(3), world.writer)
+
+    def burst(_scores: object) -> None:
+        raise RuntimeError("a fuse")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.writer.log, "append", burst)
+        (found,) = asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0)])))
+    assert "a fuse" in str(found)
+
+    (score,) = asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0)])))
+    assert isinstance(score, Score)
+
+
 def test_a_version_that_turns_slow_moves_to_a_thread_and_back(
     world: LaneWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

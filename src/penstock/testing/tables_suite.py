@@ -6,6 +6,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
+from threading import Barrier
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -221,6 +222,44 @@ class TablesSuite:
         assert set(_counts(tables)) == written
         assert set(_counts(tables).values()) == {_ROWS}
 
+    def test_race_for_a_number(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """Of several who write the same number at once exactly one is told that it did."""
+        barrier = Barrier(3, timeout=10)
+
+        def append(_: int) -> list[bool]:
+            with closing(opener()) as other:
+                written: list[bool] = []
+                for number in range(1, 11):
+                    barrier.wait()
+                    written.append(other.append("a", _rows(number), app="app", number=number))
+            return written
+
+        with ThreadPoolExecutor(3) as pool:
+            written = list(pool.map(append, range(3)))
+        assert [sum(told) for told in zip(*written, strict=True)] == [1] * 10
+        assert _counts(tables) == dict.fromkeys(range(1, 11), _ROWS)
+
+    def test_compactions_at_once(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """Several compactions and appends at once lose and double no row, in any version."""
+
+        def append(start: int) -> None:
+            for number in range(start, start + 12):
+                tables.append("a", _rows(number), app=f"app{start}", number=number)
+
+        def compact(_: int) -> None:
+            with closing(opener()) as other:
+                for _ in range(4):
+                    other.compact("a")
+
+        tables.append("a", _rows(1), app="app", number=1)
+        with ThreadPoolExecutor(5) as pool:
+            compactions = pool.map(compact, range(3))
+            appends = pool.map(append, (100, 200))
+            assert [*compactions, *appends] == [None] * 5
+        for version in range((tables.version("a") or 0) + 1):
+            assert set(_counts(tables, version).values()) <= {_ROWS}
+        assert len(_counts(tables)) == 25
+
     @pytest.mark.slow
     def test_kill(self, tables: Tables, opener: Callable[[], Tables]) -> None:
         """Two write the same numbers and one is killed: every append is in once, and whole."""
@@ -248,9 +287,9 @@ def _rows(number: int) -> pl.DataFrame:
     )
 
 
-def _counts(tables: Tables) -> dict[int, int]:
+def _counts(tables: Tables, version: int | None = None) -> dict[int, int]:
     """Rows of each number in table ``a``."""
-    counted = tables.scan("a").group_by("n").len().collect()
+    counted = tables.scan("a", version=version).group_by("n").len().collect()
     return dict(counted.iter_rows())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -34,6 +36,8 @@ _CONFIGURATION = {
 _COMMIT_RETRIES = 500
 _ATTEMPTS = 20
 _LISTINGS_KEPT = 16
+# Readers of Delta tables pass over names that begin with an underscore.
+_COMPACTION_LOCK = "_compaction.lock"
 # What the library says when the writer's number was committed after the handle was read.
 _NUMBER_RACE = "Concurrent transaction failed"
 
@@ -114,12 +118,30 @@ class OneTable:
 
     def compact(self) -> None:
         """Merge small files as a new version; nothing happens when somebody else does it now."""
-        with self._guarded():
-            # A handle of its own, without the lock: others go on reading and appending meanwhile.
+        with self._guarded(), self._compacting() as alone:
+            if not alone:
+                return
+            # A handle of its own, without the table's lock: reading and appending go on meanwhile.
             handle = DeltaTable(self._folder)
             if len(handle.file_uris()) > 1:
-                with suppress(CommitFailedError):
-                    handle.optimize.compact(commit_properties=_properties())
+                handle.optimize.compact(commit_properties=_properties())
+
+    @contextmanager
+    def _compacting(self) -> Generator[bool]:
+        """Whether this is the only compaction of the table, for as long as the context is open.
+
+        Of two at once the library commits both, and every row that both rewrote is there twice
+        (deltalake 1.6.6; numbers of a writer do not keep them apart, as they do for appends).
+        """
+        handle = os.open(self._folder / _COMPACTION_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+        finally:
+            os.close(handle)
 
     def _handle(self) -> DeltaTable | None:
         """The kept handle at the newest version; None when there is no table."""

@@ -13,6 +13,7 @@ import pytest
 
 from penstock.control import ingest_run, start, train_run
 from penstock.plan import apply
+from penstock.ports import Put
 from penstock.records import Process
 from penstock.registry import aliases, versions
 from penstock.runtime import (
@@ -154,6 +155,16 @@ def test_a_worker_that_stops_leaves_its_run_unfinished(services: LocalServices) 
     assert record.process_id == process.pid
     assert (code, left) == (0, [])
     assert (stopped.state, stopped.executor_id) == ("running", record.executor_id)
+
+
+def test_a_dead_process_is_forgotten(services: LocalServices) -> None:
+    now = services.clock.now()
+    dead = Process(process_id=2**30, kind="serve", started_at=now, seen_at=now)
+    services.metadata.write(Put(dead))
+    with executing(services):
+        left = [process.process_id for process in services.metadata.find(Process)]
+
+    assert left == [os.getpid()]
 
 
 def test_without_a_worker_a_command_executes_itself(services: LocalServices) -> None:

@@ -31,7 +31,6 @@ def check_port(host: str, port: int, *, setting: str) -> None:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((host, port))
-            trial.listen()
         except OSError as error:
             raise SettingsError(
                 f"Port {port} of {host} cannot be used: {error.strerror}{_holder(port)}. "

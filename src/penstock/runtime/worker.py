@@ -10,8 +10,10 @@ import structlog
 
 from penstock import control
 from penstock.errors import PenstockError, UnavailableError
+from penstock.ports import Delete
+from penstock.records import Process
 
-from .heartbeat import Heartbeat, living_processes
+from .heartbeat import Heartbeat, is_alive, living_processes
 from .logs import configure_logs
 from .services import LocalServices, open_services
 from .stopping import leave, stop_on_signals
@@ -41,8 +43,9 @@ def work(home: Path) -> None:
     with stop_on_signals() as stop, open_services(home, kind="worker") as services:
         configure_logs(services.layout.logs, "worker", level=services.settings.log_level)
         log = structlog.get_logger("penstock.worker")
-        services.workflows.launch(control.step_functions(services))
+        # The heartbeat comes first: a run of an executor that nobody knows would be taken over.
         with Heartbeat(services, executor_id=services.executor_id):
+            services.workflows.launch(control.step_functions(services))
             log.info("worker is ready", executor=services.executor_id)
             _loop(services, stop)
         log.info("worker stops")
@@ -58,22 +61,28 @@ def executing(services: LocalServices) -> Generator[None]:
     if living_processes(services, kind="worker"):
         yield
         return
-    services.workflows.launch(control.step_functions(services))
     with Heartbeat(services, executor_id=services.executor_id):
+        services.workflows.launch(control.step_functions(services))
         recover(services)
         yield
 
 
 def recover(services: LocalServices) -> list[str]:
-    """Take over the runs of executors that are gone; returns their ids.
+    """Take over the runs of processes that are gone, and forget these; returns the runs' ids.
 
     One process at a time does it: of two, the second could put back on the queue what a third has
     just begun.
     """
     try:
         with services.locks.hold(RECOVERY_LOCK, wait_s=0):
-            living = [process.executor_id for process in living_processes(services)]
-            return services.workflows.recover(living=[name for name in living if name])
+            now = services.clock.now()
+            known = services.metadata.find(Process)
+            living = [process for process in known if is_alive(process, now)]
+            taken = services.workflows.recover(living=[process.executor_id for process in living])
+            dead = [Delete(process) for process in known if process not in living]
+            if dead:
+                services.metadata.write(*dead)
+            return taken
     except UnavailableError:
         return []
 

@@ -52,6 +52,8 @@ def test_the_commit_and_what_differs(tmp_path: Path) -> None:
     assert len(commit) == 40
     assert (clean, same) == ("", commit)
     assert "-a = 1\n+a = 2\n" in patch
+    assert "b/project.py" in patch
+    assert "b/new.py" in patch
     assert "+n = 1\n" in patch
     assert "data.csv" not in patch
     assert "other.py" not in patch

@@ -38,18 +38,17 @@ class Group(msgspec.Struct, frozen=True):
 COMMANDS: Mapping[str, Command | Group] = {
     "init": Command(
         "project:init",
-        "Make the folder a project: settings, a starter project.py, the local admin token.",
+        "Make the folder a project. Writes settings, a starter project.py and the local token.",
         "penstock init --home shop",
     ),
     "plan": Command(
         "project:plan",
-        "Show what applying the declarations would create, change and remove, and what it makes "
-        "stale. Changes nothing.",
+        "Show what 'apply' would do. What is created, changed, removed, and what becomes stale.",
         "penstock plan",
     ),
     "apply": Command(
         "project:apply",
-        "Apply the project's declarations, in one transaction.",
+        "Apply the project's declarations. In one transaction; applying twice changes nothing.",
         "penstock apply",
     ),
     "ingest": Command(
@@ -74,7 +73,7 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "train": Command(
         "training:train",
-        "Train a model's candidates, evaluate them and let the gates decide.",
+        "Train a model's candidates. Evaluates them, and lets the gates decide.",
         "penstock train btc-direction",
     ),
     "models": Group(
@@ -97,7 +96,7 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "deploy": Command(
         "serving:deploy",
-        "Put a model version behind a deployment, with no failed request.",
+        "Put a model version behind a deployment. No request fails meanwhile.",
         "penstock deploy btc --version 3",
     ),
     "rollback": Command(
@@ -105,12 +104,12 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "predict": Command(
         "predicting:predict",
-        "Ask a deployment for one prediction, by entity key or by features.",
+        "Ask a deployment for a prediction. By entity key, or by features.",
         "penstock predict btc --key BTCUSDT",
     ),
     "score": Command(
         "serving:score",
-        "Score every new row of a deployment's spine into its scores table.",
+        "Score new rows in a batch. Every new row of the spine goes to the scores table.",
         "penstock score btc",
     ),
     "observe": Command(
@@ -120,7 +119,7 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "monitor": Command(
         "watching:monitor",
-        "Look at a deployment now: drift, accuracy, latency, and what a breach does.",
+        "Look at a deployment now. Measures drift, accuracy, latency; acts on a breach.",
         "penstock monitor btc",
     ),
     "runs": Group(
@@ -141,22 +140,22 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "lineage": Command(
         "origins:lineage",
-        "Show where something comes from: a prediction, model@version, dataset, batch or file.",
+        "Show where something comes from. A prediction, model@version, dataset, batch or file.",
         "penstock lineage btc-direction@3",
     ),
     "replay": Command(
         "origins:replay",
-        "Compute a prediction again and say what differs, if anything.",
+        "Compute a prediction again. Says what differs, and why.",
         "penstock replay 01JD3Z...",
     ),
     "status": Command(
         "state:status",
-        "Show the project at a glance: data, models, deployments, incidents, processes.",
+        "Show the project at a glance. Data, models, deployments, incidents, processes.",
         "penstock status",
     ),
     "doctor": Command(
         "state:doctor",
-        "Check settings, state, tables, audit chain, disk, ports and processes.",
+        "Check that all is well. Settings, state, tables, audit chain, disk, ports, processes.",
         "penstock doctor",
     ),
     "up": Command(
@@ -170,13 +169,13 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "stream": Command(
         "processes:stream",
-        "Take events from the log to raw tables and online features.",
+        "Move events to raw tables and online features.",
         "penstock stream",
     ),
     "serve": Command("processes:serve", "Run online scoring.", "penstock serve --port 8001"),
     "demo": Command(
         "demo:run",
-        "Run the whole loop unattended on six symbols of hourly candles.",
+        "Run the whole loop unattended. On six symbols of hourly candles, with real processes.",
         "penstock demo psystock --home /tmp/psystock-demo",
     ),
 }

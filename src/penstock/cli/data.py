@@ -85,9 +85,10 @@ def features_get(
         found = Catalogue.load(services.metadata).view(view)
         wanted = _keys(found, keys)
         frame = _as_of(services, found, wanted, at) if at else _online(services, found, wanted)
-    rows = [[_cell(value) for value in row] for row in frame.iter_rows()]
-    shown = table(frame.columns, rows, right=frame.columns[2:])
-    screen.show([dict(zip(frame.columns, row, strict=True)) for row in frame.iter_rows()], shown)
+    values = [dict(zip(frame.columns, row, strict=True)) for row in frame.iter_rows()]
+    columns = ["", *(str(key) for key in wanted)]
+    rows = [[name, *(_cell(value) for value in frame[name])] for name in frame.columns[1:]]
+    screen.show(values, table(columns, rows, right=columns[1:]))
 
 
 def _ingest(

@@ -15,6 +15,7 @@ SIZES = ("B", "kB", "MB", "GB", "TB")
 STEP = 1_000
 NOW_S = 2
 SHORT_S = 1.0
+LARGE = 10_000
 
 
 def count(value: int) -> str:
@@ -24,7 +25,9 @@ def count(value: int) -> str:
 
 def number(value: float | None, digits: int = 4) -> str:
     """A measured number, or a dash for none."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= LARGE else f"{value:.{digits}f}"
 
 
 def plural(value: int, noun: str) -> str:

@@ -61,13 +61,14 @@ class _Board:
         if self.screen.as_json:
             self.screen.line(list(statuses))
             return
+        changed = [one for one in statuses if self.states.get(one.name) != one.state]
+        self.states |= {one.name: one.state for one in statuses}
         if not self.shown and all(status.state == "ready" for status in statuses):
             self.shown = True
             self._board(statuses)
-        for status in statuses:
-            if self.states.get(status.name) != status.state:
-                self.states[status.name] = status.state
-                self._change(status)
+            return
+        for status in changed:
+            self._change(status)
 
     def _board(self, statuses: Sequence[ProcessStatus]) -> None:
         rows = [(s.name, s.state, s.process_id, s.address or "-") for s in statuses]

@@ -42,6 +42,7 @@ def test_numbers() -> None:
     assert count(1_234_567) == "1,234,567"
     assert number(None) == "-"
     assert number(0.123456) == "0.1235"
+    assert number(-200_000.4) == "-200,000"
     assert plural(1, "row") == "1 row"
     assert plural(2_000, "row") == "2,000 rows"
     assert pairs({"rows": 5, "share": 0.25, "error": ""}) == "rows=5 share=0.25"

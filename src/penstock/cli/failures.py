@@ -51,9 +51,9 @@ def _expected(screen: Screen, error: PenstockError) -> None:
         _as_json(screen, error.kind, error.message, facts)
         return
     first, _, rest = error.message.partition("\n")
-    screen.err.print(f"[bold red]error[/] [dim]{error.kind}[/]  {escape(first)}")
+    screen.err.print(f"[bold red]error[/] [dim]{error.kind}[/]  {escape(first)}", soft_wrap=True)
     if rest:
-        screen.err.print(rest, markup=False)
+        screen.err.print(rest, markup=False, soft_wrap=True)
     if isinstance(error, RetryableError):
         screen.err.print("[dim]It may pass: try again.[/]")
 
@@ -66,10 +66,10 @@ def _unexpected(screen: Screen, error: BaseException) -> None:
         _as_json(screen, "unexpected", line, {"log": where})
     else:
         hint = f"The traceback is in {where}" if where else "See the traceback"
-        screen.err.print(f"[bold red]unexpected error[/]  {escape(line)}")
-        screen.err.print(f"{hint}; --traceback shows it here.", markup=False)
+        screen.err.print(f"[bold red]unexpected error[/]  {escape(line)}", soft_wrap=True)
+        screen.err.print(f"{hint}; --traceback shows it here.", markup=False, soft_wrap=True)
     if screen.traceback:
-        screen.err.print(text, markup=False)
+        screen.err.print(text, markup=False, soft_wrap=True)
 
 
 def _as_json(screen: Screen, kind: str, message: str, facts: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .screen import Screen
 
-__all__ = ["api", "serve", "stream", "up", "worker"]
+__all__ = ["Board", "api", "serve", "stream", "up", "worker"]
 
 HOST = typer.Option("", "--host", help="Address to bind to; loopback unless the settings say so.")
 PORT = typer.Option(0, "--port", help="Port; the settings' when left out.", min=0, max=65535)
@@ -46,11 +46,15 @@ def stream(screen: Screen) -> None:
 
 def up(screen: Screen) -> None:
     """Start and supervise all processes."""
-    supervise(screen.home, on_change=_Board(screen))
+    supervise(screen.home, on_change=Board(screen))
 
 
-class _Board:
-    """One screen saying what runs where; each later change on a line of its own."""
+class Board:
+    """One screen saying what runs where; each later change on a line of its own.
+
+    Args:
+        screen: Where it is shown; as JSON, every change is a line with all statuses.
+    """
 
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
@@ -58,6 +62,7 @@ class _Board:
         self.states: dict[str, str] = {}
 
     def __call__(self, statuses: Sequence[ProcessStatus]) -> None:
+        """Show what has changed."""
         if self.screen.as_json:
             self.screen.line(list(statuses))
             return

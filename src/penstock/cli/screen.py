@@ -75,7 +75,7 @@ class Screen:
     def say(self, text: str) -> None:
         """Say something in passing, on standard error; silent when the answer is JSON."""
         if not self.as_json:
-            self.err.print(text)
+            self.err.print(text, soft_wrap=True)
 
     @contextmanager
     def progress(self, title: str) -> Generator[Report]:

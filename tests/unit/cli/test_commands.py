@@ -270,3 +270,20 @@ def test_doctor_finds_what_is_broken(served: ServedProject, call: Call) -> None:
     assert found["token"]["state"] == "failed"
     assert "chmod 600" in found["token"]["remedy"]
     assert found["tables"]["state"] == "failed"
+
+
+@pytest.mark.slow
+def test_a_failed_run_says_why_and_goes_on_when_it_can(home: Path, call: Call) -> None:
+    late = home / "data" / "late.csv"
+
+    failed = call("ingest", "candles", "--file", late, "--home", home)
+    (run,) = call("runs", "list", "--state", "failed", "--home", home, "--json").value
+    late.write_text(ROWS)
+    retried = call("runs", "retry", run["run_id"], "--home", home)
+    shown = call("runs", "show", run["run_id"], "--home", home, "--json").value
+
+    assert failed.code == 1
+    assert "late.csv" in failed.err
+    assert f"penstock runs retry {run['run_id']}" in failed.err
+    assert retried.code == 0
+    assert [step["state"] for step in shown["steps"]] == ["succeeded", "succeeded"]

@@ -10,8 +10,9 @@ from .loading import load_project
 from .logs import configure_logs
 from .processes import PROCESSES, executing, run_stream, run_worker, up
 from .project import init_project
-from .services import LocalServices, local_user, open_services
+from .services import LocalServices, open_services
 from .settings import SETTINGS_FILE, Settings, check_bind, load_settings
+from .state_folder import local_user
 from .stopping import leave, stop_on_signals
 from .versions import code_version
 

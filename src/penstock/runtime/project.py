@@ -11,9 +11,10 @@ from penstock.errors import StateError
 from penstock.ports import Audit, Put
 from penstock.records import Identity
 
-from .services import LocalServices, local_user, open_services
+from .services import LocalServices, open_services
 from .settings import SETTINGS_FILE, Settings, load_settings
 from .starter import STARTER_IGNORE, STARTER_PROJECT, STARTER_SETTINGS
+from .state_folder import local_user
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,16 +7,12 @@ drivers it works with and ``import penstock.runtime`` loads none.
 from __future__ import annotations
 
 import copy
-import os
-import pwd
-import shutil
 import threading
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from penstock.errors import NotReadyError, PenstockError, StateError
-
 from .loading import lead_path
 from .settings import Settings, load_settings
+from .state_folder import check_state, local_user, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["LocalServices", "open_services"]
 
 T = TypeVar("T")
-LEAST_FREE_BYTES = 32 * 1024 * 1024
 
 
 class LocalServices:
@@ -202,7 +197,7 @@ class LocalServices:
                 try:
                     self._opened[name] = open_it()
                 except OSError as error:
-                    raise _unusable(self._layout.state, error) from error
+                    raise unusable(self._layout.state, error) from error
             return cast("T", self._opened[name])
 
     @staticmethod
@@ -210,7 +205,7 @@ class LocalServices:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unusable(path, error) from error
+            raise unusable(path, error) from error
         return path
 
     def _open_clock(self) -> Clock:
@@ -287,46 +282,7 @@ def open_services(
     """
     home = home.absolute()
     chosen = settings or load_settings(home)
-    _check_state(home, chosen.layout(home).state)
+    check_state(home, chosen.layout(home).state)
     lead_path(home)
     who = actor or (local_user() if kind == "cli" else kind)
     return LocalServices(home, chosen, kind=kind, actor=who)
-
-
-def local_user() -> str:
-    """Name of the user of this machine who runs this process."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid-{os.getuid()}"
-
-
-def _check_state(home: Path, state: Path) -> None:
-    if not state.is_dir():
-        raise NotReadyError(
-            f"{home} is no project folder yet: there is no {state}. "
-            "Run 'penstock init' there, or name another folder with --home.",
-            home=str(home),
-        )
-    if not os.access(state, os.R_OK | os.W_OK | os.X_OK):
-        raise StateError(
-            f"The state folder {state} cannot be written to by {local_user()!r}. Expected a "
-            "folder of one's own on a disk that is not read-only; check its owner and permissions.",
-            path=str(state),
-        )
-    free_bytes = shutil.disk_usage(state).free
-    if free_bytes < LEAST_FREE_BYTES:
-        raise StateError(
-            f"The disk of {state} is full: {free_bytes:,} bytes are free. Expected at least "
-            f"{LEAST_FREE_BYTES:,}; make room.",
-            path=str(state),
-            free_bytes=free_bytes,
-        )
-
-
-def _unusable(path: Path, error: OSError) -> PenstockError:
-    return StateError(
-        f"{error.filename or path} cannot be opened: {error.strerror or error}. Expected a folder "
-        "that can be written to and has room; check its permissions and the disk.",
-        path=str(error.filename or path),
-    )

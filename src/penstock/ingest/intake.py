@@ -52,6 +52,8 @@ __all__ = [
 ]
 
 FILE_GONE = "file_gone"
+COMPACT_EVERY = 256
+"""Batches after which small files are merged: each batch is a file that every scan opens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,10 @@ def take_in(
         services.metadata.write(Put(started, expected=None))
     _append(services.tables, source, started, sifted)
     intake.commit()
-    return _store(services, started, _with_counts(started, source, sifted))
+    stored = _store(services, started, _with_counts(started, source, sifted))
+    if stored.number % COMPACT_EVERY == 0:
+        _compact(services.tables, source)
+    return stored
 
 
 def close_without_file(services: Services, started: Batch) -> Batch:
@@ -198,6 +203,13 @@ def _append(tables: Tables, source: Source, batch: Batch, sifted: Sifted) -> Non
     if sifted.quarantined.height:
         bad = sifted.quarantined.with_columns(labels).select("_record", "_reasons", *tail)
         tables.append(quarantine, bad, app=quarantine, number=batch.number)
+
+
+def _compact(tables: Tables, source: Source) -> None:
+    """Merge small files; a kill in the middle leaves the tables as they were."""
+    for name in (f"raw/{source.name}", f"quarantine/{source.name}"):
+        if tables.version(name) is not None:
+            tables.compact(name)
 
 
 def _store(services: Services, started: Batch, counted: Batch) -> Batch:

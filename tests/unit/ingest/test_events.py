@@ -101,3 +101,17 @@ def test_a_batch_that_stores_nothing_is_not_announced(
     assert again is not None
     assert (again.stored, again.duplicates) == (0, 1)
     assert services.log.end("events") == 1
+
+
+def test_small_files_are_merged_now_and_then_and_nothing_else_changes(
+    services: LocalServices, candles: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.ingest.intake.COMPACT_EVERY", 3)
+    rows = [candle(hour) for hour in range(6)]
+    accept_events(services, candles, body(*rows), LINES)
+    batches = [ingest_log(services, candles, limit=1) for _ in rows]
+
+    raw = services.tables.scan("raw/candles").sort("_batch").collect()
+    assert [batch.number for batch in batches if batch] == raw["_batch"].to_list() == [*range(1, 7)]
+    assert services.tables.version("raw/candles") == len(rows) + 2  # two mergers
+    assert ingest_log(services, candles) is None

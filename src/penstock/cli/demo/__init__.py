@@ -43,9 +43,9 @@ def run(
     screen.say(f"Running in {home}")
     with open_services(home) as services:
         play = Play(Stages(screen), services, market)
-        bad = play.declare()
         world = World(f"http://127.0.0.1:{api}", f"http://127.0.0.1:{serve}", token, market.live)
         with Processes(home) as processes:
+            bad = play.declare()
             play.processes_start(processes, world)
             play.ingest(bad)
             play.train(world)

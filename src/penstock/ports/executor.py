@@ -44,4 +44,4 @@ class Executor(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """End the workers; the object is not used afterwards."""
+        """End the workers without waiting for tasks at work; the object is not used afterwards."""

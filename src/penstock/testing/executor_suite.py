@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 import traceback
 from contextlib import closing
@@ -83,6 +84,21 @@ class ExecutorSuite:
             list(executor.run([_task("die")]))
         assert list(executor.run([_task("echo", value=1)])) == [(0, 1)]
 
+    @pytest.mark.slow
+    def test_close(self, executor: Executor, tmp_path: Path) -> None:
+        """Closing does not wait for a task at work, whose result still comes."""
+        ready, flag = tmp_path / "ready", tmp_path / "flag"
+        results: list[tuple[int, object]] = []
+        tasks = [_task("meet", mine=str(ready), other=str(flag))]
+        runner = threading.Thread(target=lambda: results.extend(executor.run(tasks)))
+        runner.start()
+        wait_for(path=str(ready))
+        executor.close()
+        assert not flag.exists()
+        flag.touch()
+        runner.join(_PATIENCE_S)
+        assert results == [(0, None)]
+
 
 class Stubborn(Exception):  # noqa: N818 - named for what it does in the test
     """An error that does not survive pickling."""
@@ -107,6 +123,12 @@ def wait_for(*, path: str) -> None:
     while not Path(path).exists():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def meet(*, mine: str, other: str) -> None:
+    """Make a file, then wait until there is another."""
+    touch(path=mine)
+    wait_for(path=other)
 
 
 def touch_and_fail(*, path: str) -> None:

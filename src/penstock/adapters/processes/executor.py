@@ -76,11 +76,15 @@ class ProcessExecutor(Executor):
             raise failed
 
     def close(self) -> None:
-        """End the workers; the object is not used afterwards."""
+        """End the workers; the object is not used afterwards.
+
+        Idle workers end at once, one at work when its task is done or this process ends. A process
+        that is told to stop must not wait for a task that computes for an hour.
+        """
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self, task: Task) -> Future[object]:
         with self._lock:

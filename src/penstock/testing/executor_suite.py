@@ -60,7 +60,8 @@ class ExecutorSuite:
         flag, late = str(tmp_path / "flag"), str(tmp_path / "late")
         tasks = [
             _task("touch_and_fail", path=flag),
-            _task("wait_for", path=flag),
+            # It ends well after the failure is known, whichever worker is heard first.
+            _task("wait_for", path=flag, then_s=0.5),
             *[_task("touch", path=late)] * 3,
         ]
         results: list[tuple[int, object]] = []
@@ -117,12 +118,13 @@ def touch(*, path: str) -> None:
     Path(path).touch()
 
 
-def wait_for(*, path: str) -> None:
-    """Wait until there is a file."""
+def wait_for(*, path: str, then_s: float = 0.0) -> None:
+    """Wait until there is a file, and then for a while."""
     deadline = time.monotonic() + _PATIENCE_S
     while not Path(path).exists():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    time.sleep(then_s)
 
 
 def meet(*, mine: str, other: str) -> None:

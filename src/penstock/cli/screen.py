@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from penstock.records import to_plain
 
 __all__ = ["Report", "Screen", "table"]
 
@@ -54,7 +53,7 @@ class Screen:
             shown: Texts and rich renderables, one after the other.
         """
         if self.as_json:
-            text = json.dumps(_plain(value), indent=2, ensure_ascii=False)
+            text = json.dumps(to_plain(value), indent=2, ensure_ascii=False)
             self.out.file.write(text + "\n")
             self.out.file.flush()
             return
@@ -69,7 +68,7 @@ class Screen:
 
     def line(self, value: object) -> None:
         """Give one of several JSON answers, on a line of its own."""
-        self.out.file.write(json.dumps(_plain(value), ensure_ascii=False) + "\n")
+        self.out.file.write(json.dumps(to_plain(value), ensure_ascii=False) + "\n")
         self.out.file.flush()
 
     def say(self, text: str) -> None:
@@ -155,27 +154,3 @@ def _width(stream: object) -> int | None:
     """Rich asks a terminal for its width; a file or pipe gets a fixed, roomy one."""
     terminal = getattr(stream, "isatty", lambda: False)()
     return None if terminal else PIPE_WIDTH
-
-
-def _plain(value: object) -> object:
-    """JSON values: not-a-number and infinity become null, which JSON has no word for."""
-    built = msgspec.to_builtins(value, enc_hook=_encode)
-    return _finite(built)
-
-
-def _encode(value: object) -> object:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, datetime):  # pragma: no cover - msgspec knows datetimes
-        return value.isoformat()
-    raise NotImplementedError(type(value))
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value

@@ -19,6 +19,7 @@ from penstock.errors import (
     PenstockError,
     RetryableError,
 )
+from penstock.records import to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,8 +43,8 @@ CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 def answer(value: object, status: int = 200) -> Response:
-    """A JSON answer of records, frozen values or plain values; not-a-number becomes null."""
-    return Response(msgspec.json.encode(value, enc_hook=str), status, media_type=JSON)
+    """A JSON answer of records, frozen values or plain values, with every field."""
+    return Response(msgspec.json.encode(to_plain(value)), status, media_type=JSON)
 
 
 def status_of(error: PenstockError) -> int:

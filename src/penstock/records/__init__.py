@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import Record
+from .base import Record, to_plain
 from .data import Batch, DatasetSnapshot
 from .declarations import AppliedDeclaration, AppliedProject
 from .manifest import MANIFEST_SCHEMA, ColumnBins, EngineChoice, Manifest
@@ -37,4 +37,5 @@ __all__ = [
     "Role",
     "Score",
     "ServingStatus",
+    "to_plain",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import msgspec
 
-__all__ = ["Record"]
+__all__ = ["Record", "to_plain"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,3 +29,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def key(self) -> str:
         """What identifies the record among its kind."""
         raise NotImplementedError
+
+
+def to_plain(value: object) -> object:
+    """Records and values as plain JSON values for readers: with every field, defaults too.
+
+    Storage leaves defaults out; whoever reads an answer wants the same keys each time. What JSON
+    has no word for, not-a-number and infinity, becomes null; what it does not know becomes text.
+    """
+    if isinstance(value, msgspec.Struct):
+        tag = value.__struct_config__.tag
+        head = {} if tag is None else {str(value.__struct_config__.tag_field): tag}
+        return head | {name: to_plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return msgspec.to_builtins(value, enc_hook=str)

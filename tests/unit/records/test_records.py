@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from penstock.records import (
     Process,
     Record,
     ServingStatus,
+    to_plain,
 )
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -148,3 +150,14 @@ def test_versions_and_reports_read_as_people_write_them() -> None:
     assert isinstance(report, MonitorReport)
     assert version.label == "m@3"
     assert report.breaches == (BREACH,)
+
+
+def test_readers_get_every_field_and_json_values_only() -> None:
+    told = to_plain({"batch": RECORDS["candles/000000012"], "far": (float("inf"), float("nan"), 1)})
+
+    assert isinstance(told, dict)
+    assert told["far"] == [None, None, 1]
+    assert set(told["batch"]) == set(Batch.__struct_fields__)
+    assert told["batch"]["duplicates"] == 0
+    assert told["batch"]["arrived_at"] == "2026-01-02T03:04:05.000006Z"
+    assert to_plain(Path("a/b")) == "a/b"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,12 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             value = getattr(self, name)
             if isinstance(value, list):
                 msgspec.structs.force_setattr(self, name, tuple(value))
-        faults = list(self._faults())
+        faults = [
+            f"{name}={value} is not finite; leave it out or give a finite number"
+            for name in self.__struct_fields__
+            if isinstance(value := getattr(self, name), float) and not math.isfinite(value)
+        ]
+        faults += self._faults()
         if faults:
             raise DeclarationError.of(self._subject(), faults)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -193,9 +194,13 @@ def col(name: str) -> Column:
     return Column(name)
 
 
-def lit(value: Scalar) -> Constant:
-    """Write a constant where an expression has to stand."""
-    return Constant(value)
+def lit(value: Scalar) -> Expression:
+    """Write a constant where an expression has to stand.
+
+    Raises:
+        ValueError: The value is NaN or infinite.
+    """
+    return as_expression(value)
 
 
 def lead(column: str, by: str) -> Lead:
@@ -243,9 +248,12 @@ def as_expression(value: object) -> Expression:
 
     Raises:
         TypeError: The value is neither.
+        ValueError: The value is NaN or infinite, which no expression ever yields.
     """
     if isinstance(value, Expression):
         return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} cannot stand in an expression; use None for no value")
     if value is None or isinstance(value, (bool, int, float, str)):
         return Constant(value)
     raise TypeError(

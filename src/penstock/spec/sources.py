@@ -26,7 +26,7 @@ class Entity(Named, frozen=True, kw_only=True, tag="entity"):
     """What features are about. Its name is also the column that identifies it.
 
     Attributes:
-        dtype: Type of the key: text or whole number.
+        dtype: Type of the key: text of at most 500 bytes, or whole number.
     """
 
     dtype: DType = DType.STRING

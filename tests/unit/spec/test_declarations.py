@@ -340,6 +340,10 @@ FAULTY: dict[str, tuple[Callable[[], object], str]] = {
     "logarithm of zero": (lambda: ps.loguniform(0, 1), "above 0"),
     "whole bounds the wrong way": (lambda: ps.integer(2, 1), "not below"),
     "whole logarithm of zero": (lambda: ps.integer(0, 4, log=True), "above 0"),
+    "bound that is not finite": (
+        lambda: ps.between("x", 0, float("inf")),
+        "high=inf is not finite",
+    ),
     "no options": (ps.choice, "no options"),
     "no estimator": (
         lambda: Trainer(kind="sklearn", estimator="LogisticRegression"),

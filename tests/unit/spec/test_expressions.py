@@ -70,6 +70,14 @@ def test_only_plain_values_stand_in_an_expression() -> None:
         _ = ps.col("a") + [1]  # noqa: RUF005  # type: ignore[operator, unused-ignore]  # the fault under test
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_no_expression_yields_is_no_constant(value: float) -> None:
+    with pytest.raises(ValueError, match="use None"):
+        ps.lit(value)
+    with pytest.raises(ValueError, match="use None"):
+        _ = ps.col("a") > value
+
+
 def test_a_function_is_stored_by_source_module_and_hash() -> None:
     expression = ps.function(doubled, "a")
 
@@ -102,7 +110,10 @@ def test_what_an_expression_reads() -> None:
 def expressions() -> st.SearchStrategy[Expression]:
     leaves = st.one_of(
         st.builds(Column, st.sampled_from(["a", "b"])),
-        st.builds(Constant, st.one_of(st.floats(allow_nan=False), st.booleans(), st.none())),
+        st.builds(
+            Constant,
+            st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none()),
+        ),
         st.builds(Lead, st.just("a"), st.just("1h")),
         st.builds(
             Function,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -15,7 +16,7 @@ from penstock.features import space_of
 from penstock.monitoring import OBSERVATIONS_TOPIC
 from penstock.plan import Catalogue, preview
 from penstock.records import Aliases, Identity, ModelVersion, Process
-from penstock.runtime import check_port, is_alive, living_processes, load_project
+from penstock.runtime import check_port, is_alive, living_processes, load_project, local_token
 from penstock.spec import FeatureView, Source
 
 from .humanise import count, plural, size
@@ -88,8 +89,10 @@ def _token(services: LocalServices) -> Verdict:
         found = f"{path} has mode {mode:o}: others can read it"
         return Verdict(check="token", state="failed", found=found, remedy=f"chmod 600 {path}")
     people = services.metadata.find(Identity)
-    if not people:
-        return Verdict(check="token", state="failed", found="nobody is known", remedy=again)
+    digest = hashlib.sha256(local_token(path).encode()).hexdigest()
+    if digest not in {person.token_sha256 for person in people}:
+        found = f"the token in {path} is nobody's"
+        return Verdict(check="token", state="failed", found=found, remedy=again)
     found = ", ".join(f"{person.name} ({person.role})" for person in people)
     return Verdict(check="token", state="ok", found=found)
 

@@ -154,7 +154,7 @@ COMMANDS: Mapping[str, Command | Group] = {
         "penstock status",
     ),
     "doctor": Command(
-        "state:doctor",
+        "doctor:doctor",
         "Check that all is well. Settings, state, tables, audit chain, disk, ports, processes.",
         "penstock doctor",
     ),

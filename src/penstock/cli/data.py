@@ -10,6 +10,7 @@ import polars as pl
 import typer
 
 from penstock.control import ingest_run
+from penstock.errors import NotReadyError
 from penstock.features import OnlineReader, point_in_time, refresh
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
@@ -43,8 +44,11 @@ def ingest(
         raise UsageError("--file needs the name of the source the files belong to.")
     with open_services(screen.home) as services:
         catalogue = Catalogue.load(services.metadata)
+        catalogue.require_applied()
         found = catalogue.all(Source)
         chosen = [catalogue.source(source)] if source else [s for s in found if s.batch]
+        if not chosen:
+            raise NotReadyError("No source declares files. Add batch=ps.Files(...) to one.")
         results = [_ingest(screen, services, one, file) for one in chosen]
     rows = [_ingested_row(one) for one in results]
     columns = ["source", "files", *COUNTS, "why"]
@@ -58,6 +62,7 @@ def features_build(
     """Fold new raw batches into the online store."""
     with open_services(screen.home) as services:
         catalogue = Catalogue.load(services.metadata)
+        catalogue.require_applied()
         views = [catalogue.view(view)] if view else catalogue.all(FeatureView)
         with screen.progress("features") as report:
             results = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from penstock.errors import (
     nearest,
 )
 from penstock.plan import Catalogue
-from penstock.runtime import living_processes, open_services
+from penstock.runtime import living_processes, local_token, open_services
 from penstock.scoring import Ask, Fleet, build_fleet, read_target
 from penstock.spec import DType
 
@@ -97,9 +98,12 @@ def _wanted(declared: Deployment, key: str, at: str, features: Sequence[str]) ->
 def _pair(word: str) -> tuple[str, float | None]:
     name, _, value = word.partition("=")
     try:
-        return name.strip(), None if value.strip() in {"", "null"} else float(value)
+        number = None if value.strip() in {"", "null"} else float(value)
     except ValueError:
-        raise UsageError(f"--feature {word!r}: write NAME=NUMBER, or NAME=null.") from None
+        number = math.nan
+    if number is not None and not math.isfinite(number):
+        raise UsageError(f"--feature {word!r}: write NAME=NUMBER, finite, or NAME=null.")
+    return name.strip(), number
 
 
 def _time_us(text: str) -> int:
@@ -127,7 +131,7 @@ def _over_http(
         body = {"entity": {entity.name: wanted.key}}
     if wanted.at_us:
         body["at"] = f"{moment(wanted.at_us).replace(' ', 'T')}Z"
-    headers = {"Authorization": f"Bearer {services.layout.token.read_text().strip()}"}
+    headers = {"Authorization": f"Bearer {local_token(services.layout.token)}"}
     url = f"{address}/v1/deployments/{deployment}/predict"
     try:
         # The certificate is this machine's own; the address is loopback or was configured.

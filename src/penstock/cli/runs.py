@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
-from penstock.errors import NotFoundError
+from penstock.errors import NotFoundError, nearest
 from penstock.ports import Audit, RunState
 from penstock.runtime import executing, open_services
 
@@ -25,6 +25,7 @@ __all__ = ["list_runs", "retry", "show"]
 
 RUN = typer.Argument(help="The run's id; 'penstock runs list' shows them.")
 ERROR_WIDTH = 60
+PIPELINES = ("ingest", "train", "score", "monitor")
 
 
 def list_runs(
@@ -37,6 +38,9 @@ def list_runs(
     if state and state not in get_args(RunState):
         known = ", ".join(get_args(RunState))
         raise UsageError(f"There is no state {state!r}. Known: {known}.", state=state)
+    if pipeline and pipeline not in PIPELINES:
+        known = nearest(pipeline, PIPELINES)
+        raise UsageError(f"There is no pipeline {pipeline!r}. {known}", pipeline=pipeline)
     with open_services(screen.home) as services:
         wanted = cast("RunState", state) if state else None
         found = services.workflows.runs(pipeline=pipeline, state=wanted, limit=limit)

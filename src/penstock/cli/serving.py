@@ -34,8 +34,9 @@ def deploy(
     ),
 ) -> None:
     """Put a version behind a deployment."""
-    number = _number(version)
     with open_services(screen.home) as services, screen.progress("deploy") as report:
+        declared = Catalogue.load(services.metadata).deployment(deployment)
+        number = _number(version, declared.model.name)
         report(deployment, 0.0)
         done = deploy_version(services, deployment, version=number)
     screen.show(done, *_said(done))
@@ -58,12 +59,18 @@ def score(screen: Screen, deployment: str = DEPLOYMENT) -> None:
     screen.show({"run_id": run_id, **done}, f"[green]✓[/] scored {deployment}: {pairs(done)}")
 
 
-def _number(text: str) -> int | None:
+def _number(text: str, model: str) -> int | None:
     if not text:
         return None
-    word = text.rpartition("@")[2]
+    name, _, word = text.rpartition("@")
     if not word.isdecimal():
         raise UsageError(f"--version {text!r} is no version; write 3 or MODEL@3.", version=text)
+    if name not in {"", model}:
+        raise UsageError(
+            f"--version {text!r} is of the model {name!r}, but the deployment is of {model!r}. "
+            f"Write {word} or {model}@{word}.",
+            version=text,
+        )
     return int(word)
 
 

@@ -1,10 +1,8 @@
-"""The commands that look at a whole project: status and doctor."""
+"""The command that shows a whole project at a glance."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-import typer
 
 from penstock.plan import Catalogue
 from penstock.records import AppliedProject, Batch, Incident, ServingStatus
@@ -12,8 +10,6 @@ from penstock.registry import aliases, versions
 from penstock.runtime import living_processes, open_services
 from penstock.spec import Deployment, Model, Source
 
-from .checks import examine
-from .failures import FAILED
 from .humanise import ago, count
 from .screen import table
 
@@ -23,13 +19,11 @@ if TYPE_CHECKING:
 
     from penstock.runtime import LocalServices
 
-    from .checks import Verdict
     from .screen import Screen
 
-__all__ = ["doctor", "status"]
+__all__ = ["status"]
 
 COUNTS = ("read", "stored", "quarantined", "duplicates")
-SIGNS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "failed": "[red]✗[/]"}
 INCIDENTS, RUNS = 5, 5
 
 
@@ -67,26 +61,6 @@ def status(screen: Screen) -> None:
     if project is not None:
         title = f"[bold]{project.name}[/] revision {project.revision}, by {project.applied_by}"
     screen.show({"project": project, **value}, title, *shown)
-
-
-def doctor(screen: Screen) -> None:
-    """Check everything."""
-    with open_services(screen.home) as services:
-        found = examine(services)
-    shown = table(["", "check", "found", "what to do"], [])
-    for verdict in found:
-        shown.add_row(SIGNS[verdict.state], verdict.check, verdict.found, verdict.remedy)
-    screen.show(found, shown, _sum(found))
-    if any(verdict.state == "failed" for verdict in found):
-        raise typer.Exit(FAILED)
-
-
-def _sum(found: Sequence[Verdict]) -> str:
-    failed = sum(verdict.state == "failed" for verdict in found)
-    warned = sum(verdict.state == "warning" for verdict in found)
-    if not failed and not warned:
-        return "[green]All is well.[/]"
-    return f"{failed} failed, {warned} to look at, {len(found) - failed - warned} well."
 
 
 def _sources(services: LocalServices) -> list[list[object]]:

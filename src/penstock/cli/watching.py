@@ -79,6 +79,7 @@ def monitor(
     """Look now, and act on what is seen."""
     with open_services(screen.home) as services:
         catalogue = Catalogue.load(services.metadata)
+        catalogue.require_applied()
         chosen = [catalogue.monitor(name)] if name else catalogue.all(Monitor)
         if not chosen:
             screen.show([], "No monitor is declared. Add a ps.Monitor to the project.")

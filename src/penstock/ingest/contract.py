@@ -1,9 +1,10 @@
 """A source's schema and expectations as a dataframely contract, and its verdict on records.
 
 The reasons it gives, beside those of reading: ``required(column)``: no value where there has to be
-one; ``finite(column)``: NaN or infinity; and an expectation's own name, such as
-``positive(close)``. A rule over a value that is missing holds. ``unique`` is judged with what is
-stored already, in ``penstock.ingest.repeats``.
+one; ``finite(column)``: NaN or infinity; ``key_length(column)``: an entity's key that is longer
+than every online store takes; and an expectation's own name, such as ``positive(close)``. A rule
+over a value that is missing holds. ``unique`` is judged with what is stored already, in
+``penstock.ingest.repeats``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ COLUMN_REASONS: Mapping[str, str] = {
     "nan": "finite",
     "inf": "finite",
 }
+LONGEST_KEY_BYTES = 500
+"""A longer key would be stored, and no view of the source could be brought online any more."""
+
 WHOLE_RECORD = frozenset({"json", "object", "fields", "encoding", "quotes"})
 
 
@@ -50,7 +54,7 @@ def judge(source: Source, parsed: Parsed) -> Verdict:
     frame = _without_nan(source, parsed.frame)
     # Lazily, so that only the failing rows are ever copied out.
     _, failure = _contract(source).filter(frame.lazy(), cast=False)
-    faults = dict(parsed.faults)
+    faults = merged(parsed.faults, _long_keys(source, frame))
     details = failure.details()
     rules = [name for name in details.columns if name not in frame.columns]
     names = {f"rule_{n}": rule.name for n, rule in enumerate(source.expect)}
@@ -63,6 +67,14 @@ def judge(source: Source, parsed: Parsed) -> Verdict:
     for rows in faults.values():
         bad |= rows
     return Verdict(frame.filter(~bad) if faults else frame, faults)
+
+
+def _long_keys(source: Source, frame: pl.DataFrame) -> Faults:
+    key = frame.get_column(source.entity.name)
+    if key.dtype != pl.String():
+        return {}
+    long = (key.str.len_bytes() > LONGEST_KEY_BYTES).fill_null(value=False)
+    return {f"key_length({key.name})": long} if long.any() else {}
 
 
 def _without_nan(source: Source, frame: pl.DataFrame) -> pl.DataFrame:

@@ -81,7 +81,7 @@ def _values(body: bytes) -> list[bytes]:
         if body.lstrip().startswith(b"["):
             return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
         msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(
             f"The body is not JSON: {error}. Nothing was taken in.", reason=str(error)
         ) from None
@@ -93,7 +93,7 @@ def _lines(body: bytes) -> list[bytes]:
     for number, line in lines:
         try:
             msgspec.json.decode(line)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(
                 f"Line {number} of the body is not JSON: {error}. Nothing was taken in.",
                 line=number,

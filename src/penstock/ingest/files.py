@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import hashlib
 import io
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from penstock.errors import InputError, nearest
+from penstock.errors import InputError
 from penstock.spec import Files, Source
 
 from .columns import Faults, holds, merged, typed
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FileContent", "find_files", "open_file", "parse_file"]
 
+LONGEST_NAME, MOST_NAMES = 40, 20  # of a file's columns in messages
 GZIP_MAGIC = b"\x1f\x8b"
 ENDINGS: Mapping[str, str] = {
     ".csv": "csv",
@@ -87,9 +89,7 @@ def open_file(home: Path, path: Path) -> FileContent:
     try:
         packed = full.read_bytes()
     except FileNotFoundError:
-        known = [other.name for other in full.parent.glob("*")] if full.parent.is_dir() else []
-        hint = nearest(full.name, known)
-        raise InputError(f"There is no file {shown!r}. {hint}".rstrip(), path=shown) from None
+        raise _no_file(full, shown) from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"The file {shown!r} cannot be read: {reason}.", path=shown) from error
@@ -99,6 +99,14 @@ def open_file(home: Path, path: Path) -> FileContent:
             f"The file {shown!r} is empty. It was expected to hold records.", path=shown
         )
     return FileContent(full, shown, data, hashlib.sha256(packed).hexdigest())
+
+
+def _no_file(full: Path, shown: str) -> InputError:
+    """The error for a file that is missing, with the name that was probably meant."""
+    known = [path.name for path in full.parent.glob("*") if path.is_file()]
+    close = difflib.get_close_matches(full.name, known, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else "Give the path of a file that is there."
+    return InputError(f"There is no file {shown!r}. {hint}", path=shown)
 
 
 def parse_file(source: Source, content: FileContent, arrived_at: datetime) -> Parsed:
@@ -208,7 +216,7 @@ def _column(
             column=column,
         )
     if isinstance(found.dtype, pl.Datetime) and found.dtype.time_zone is None:
-        raise _without_zone(content, column, str(found.drop_nulls().head(1).to_list()))
+        raise _without_zone(content, column, _first(found))
     return found
 
 
@@ -217,11 +225,12 @@ def _missing(
 ) -> InputError:
     known = list(found)
     missing = [column for column in names.values() if column not in known]
-    hints = " ".join(f"{column!r}: {nearest(column, known)}" for column in missing)
+    shown = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..." for name in known]
+    has = f"It has {', '.join(map(repr, shown[:MOST_NAMES]))}." if known else "It has no column."
     expected = ", ".join(repr(column) for column in names.values())
     return InputError(
         f"The file {content.shown!r} lacks {', '.join(repr(column) for column in missing)}. "
-        f"Source {source.name!r} expects {expected}. {hints} Where a column only has another name, "
+        f"Source {source.name!r} expects {expected}. {has} Where a column only has another name, "
         "set Files(columns={'ours': 'theirs'}).",
         path=content.shown,
         missing=missing,
@@ -237,7 +246,12 @@ def _check_zone(content: FileContent, cells: pl.Series, faults: Faults) -> None:
     """
     for reason, rows in faults.items():
         if reason.startswith("timestamp_zone(") and rows.sum() == cells.count():
-            raise _without_zone(content, cells.name, repr(cells.drop_nulls()[0]))
+            raise _without_zone(content, cells.name, _first(cells))
+
+
+def _first(times: pl.Series) -> str:
+    """The first time of a column, as an example in messages."""
+    return repr(str(next(iter(times.drop_nulls()), "")))
 
 
 def _without_zone(content: FileContent, column: str, example: str) -> InputError:

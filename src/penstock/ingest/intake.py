@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import polars as pl
 
+from penstock.errors import StateError
 from penstock.ports import Audit, Put, Services, announce
 from penstock.records import Batch, Event
 from penstock.spec import Source, fingerprint
@@ -78,13 +79,28 @@ def newest_batch(services: Services, source: Source) -> Batch | None:
 
     Found by key from the number the raw table has reached, so that it costs the same after a
     million batches; few have a greater one: a started one, and those closed without their file.
+
+    Raises:
+        StateError: The raw table lacks records that had been stored.
     """
     raw, metadata = f"raw/{source.name}", services.metadata
     number = services.tables.applied(raw, raw)
     newest = metadata.read(Batch, Batch.key_of(source.name, number))
     while later := metadata.read(Batch, Batch.key_of(source.name, number + 1)):
+        if later.state == "stored" and later.stored:
+            raise _lost(source, later, reached=number)
         newest, number = later, number + 1
     return newest
+
+
+def _lost(source: Source, batch: Batch, *, reached: int) -> StateError:
+    return StateError(
+        f"The table 'raw/{source.name}' lacks batch {batch.batch_id!r}, which had been stored with "
+        f"{batch.stored:,} records. Expected every stored batch in it; its folder was removed, or "
+        "an older one put back. Restore it from a backup; nothing was taken in.",
+        batch_id=batch.batch_id,
+        reached=reached,
+    )
 
 
 def take_in(

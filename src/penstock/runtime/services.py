@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from .loading import lead_path
 from .settings import Settings, load_settings
-from .state_folder import check_state, local_user, unusable
+from .state_folder import check_records, check_state, local_user, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,6 +221,7 @@ class LocalServices:
     def _open_metadata(self) -> Metadata:
         from penstock.adapters.sqlite import SqliteMetadata  # noqa: PLC0415 - loaded on first use
 
+        check_records(self._layout)
         return SqliteMetadata(self._layout.metadata, self.clock)
 
     def _open_tables(self) -> Tables:

@@ -12,7 +12,9 @@ from penstock.errors import NotReadyError, StateError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["check_state", "local_user", "unusable"]
+    from .layout import Layout
+
+__all__ = ["check_records", "check_state", "local_user", "unusable"]
 
 LEAST_FREE_BYTES = 32 * 1024 * 1024
 
@@ -55,6 +57,27 @@ def check_state(home: Path, state: Path) -> None:
             f"{LEAST_FREE_BYTES:,}; make room.",
             path=str(state),
             free_bytes=free_bytes,
+        )
+
+
+def check_records(layout: Layout) -> None:
+    """See that the records were not lost: where there are tables, there were records.
+
+    An empty database in place of the lost one would look like a new project.
+
+    Raises:
+        StateError: ``metadata.db`` is missing or empty beside tables and a token.
+    """
+    path = layout.metadata
+    if path.exists() and (path.is_dir() or path.stat().st_size):
+        return
+    if layout.token.is_file() and layout.tables.is_dir() and any(layout.tables.iterdir()):
+        raise StateError(
+            f"{path} is {'empty' if path.exists() else 'missing'}, but {layout.tables} holds data. "
+            "Expected the records of the project. Stop all its processes and restore the file from "
+            f"a backup; or, to begin anew without that data, move {layout.state} away and run "
+            "'penstock init'.",
+            path=str(path),
         )
 
 

@@ -82,7 +82,8 @@ def deploy(
     declared = catalogue.deployment(deployment)
     model = declared.model
     before = aliases(services.metadata, model.name)
-    record = get_version(services.metadata, model.name, version or _default(before, model.name))
+    number = _default(before, model.name) if version is None else version
+    record = get_version(services.metadata, model.name, number)
     check_gates(record)
     record = package(services, record)
     check_version(services.artifacts, catalogue, model, record)

@@ -80,6 +80,17 @@ class Catalogue(msgspec.Struct, frozen=True):
         """Hash of what the declaration means, as applied."""
         return self.fingerprints[key_of(value)]
 
+    def require_applied(self) -> None:
+        """See that there is anything at all.
+
+        Raises:
+            NotReadyError: Nothing has been applied yet.
+        """
+        if not self.declarations:
+            raise NotReadyError(
+                "Nothing has been applied in this project folder yet. Run 'penstock apply' first."
+            )
+
     def source(self, name: str) -> Source:
         """The source of that name."""
         return self._named(Source, name)
@@ -114,10 +125,7 @@ class Catalogue(msgspec.Struct, frozen=True):
         values = {value.name: value for value in self.all(cls)}
         if name in values:
             return values[name]
-        if not self.declarations:
-            raise NotReadyError(
-                "Nothing has been applied in this project folder yet. Run 'penstock apply' first."
-            )
+        self.require_applied()
         raise NotFoundError.of(
             kind_of(cls).replace("_", " "),
             name,

@@ -17,7 +17,7 @@ from penstock.ports import Audit, Put, announce
 from penstock.records import ALIASES, Aliases, Event
 from penstock.spec import Deployment
 
-from .versions import get_version
+from .versions import get_version, versions
 
 if TYPE_CHECKING:
     from penstock.ports import Metadata, Services
@@ -37,14 +37,16 @@ def find_version(metadata: Metadata, label: str) -> ModelVersion:
 
     Raises:
         InputError: The text has another form.
-        NotFoundError: There is no such version.
-        NotReadyError: The model has no version yet, or the alias points to none.
+        NotFoundError: There is no such model or version.
+        NotReadyError: Nothing is applied, the model has no version, or the alias points to none.
     """
     model, _, which = label.rpartition("@")
     if not model or not which:
         raise InputError(
             f"{label!r} names no model version; write MODEL@3 or MODEL@champion.", label=label
         )
+    if not versions(metadata, model):  # one that is no longer declared keeps its versions
+        Catalogue.load(metadata).model(model)
     if which.isdecimal():
         return get_version(metadata, model, int(which))
     if which not in ALIASES:
@@ -52,7 +54,8 @@ def find_version(metadata: Metadata, label: str) -> ModelVersion:
     number = int(getattr(aliases(metadata, model), which))
     if not number:
         raise NotReadyError(
-            f"No version of {model!r} is {which} yet. See 'penstock models show {model}'.",
+            f"No version of {model!r} is {which} yet. 'penstock models list {model}' shows those "
+            f"there are; 'penstock train {model}' makes one.",
             model=model,
             alias=which,
         )
@@ -152,7 +155,7 @@ def rollback(services: Services, model: str) -> Aliases:
         if not before.previous:
             raise NotReadyError(
                 f"The model {model!r} has no previous champion to go back to. "
-                f"See 'penstock models show {model}' for its versions.",
+                f"See 'penstock models list {model}' for its versions.",
                 model=model,
             )
         after = next_aliases(

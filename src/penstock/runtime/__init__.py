@@ -9,7 +9,7 @@ from .layout import Layout
 from .loading import load_project
 from .logs import configure_logs
 from .processes import PROCESSES, executing, run_stream, run_worker, up
-from .project import init_project
+from .project import init_project, local_token
 from .services import LocalServices, open_services
 from .settings import SETTINGS_FILE, Settings, check_bind, load_settings
 from .state_folder import local_user
@@ -35,6 +35,7 @@ __all__ = [
     "living_processes",
     "load_project",
     "load_settings",
+    "local_token",
     "local_user",
     "open_services",
     "run_stream",

@@ -19,7 +19,7 @@ from .state_folder import local_user
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["init_project"]
+__all__ = ["init_project", "local_token"]
 
 ADMIN = "admin"
 TOKEN_BYTES = 32
@@ -62,13 +62,42 @@ def init_project(home: Path) -> Path:
     return layout.token
 
 
+def local_token(path: Path) -> str:
+    """The administrator's token, as a client on this machine sends it.
+
+    Args:
+        path: The token file.
+
+    Raises:
+        StateError: The file is missing, empty, damaged, or not this user's to read.
+    """
+    try:
+        token, why = _token_in(path), "is empty or damaged"
+    except OSError as error:
+        token, why = "", f"cannot be read: {error.strerror or error}"
+    if not token:
+        raise StateError(
+            f"The token file {path} {why}. Expected the administrator's token in one line. Run "
+            "'penstock init' for the project folder: it makes a new one where there is none.",
+            path=str(path),
+        )
+    return token
+
+
+def _token_in(path: Path) -> str:
+    """The token in a file; empty where the content is none."""
+    words = path.read_bytes().split()
+    token = words[0].decode("ascii", "replace") if len(words) == 1 else ""
+    return token if token.isascii() and token.isprintable() else ""
+
+
 def _token(path: Path) -> str:
-    """The token in the file; a new one when there is none.
+    """The token in the file; a new one when there is none, or the file is damaged.
 
     The file appears under its name only with its whole content, so a kill leaves none or a whole
     one, and nobody else can read it at any moment.
     """
-    if path.is_file() and (known := path.read_text(encoding="ascii").strip()):
+    if path.is_file() and (known := _token_in(path)):
         path.chmod(0o600)
         return known
     token = secrets.token_urlsafe(TOKEN_BYTES)

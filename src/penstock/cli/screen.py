@@ -22,6 +22,7 @@ Report = Callable[[str, float], None]
 """(what is being done, share done from 0 to 1)."""
 
 PLAIN_EVERY_S = 1.0
+SAME_STAGE_EVERY_S = 10.0
 PIPE_WIDTH = 160
 
 
@@ -78,7 +79,7 @@ class Screen:
 
     @contextmanager
     def progress(self, title: str) -> Generator[Report]:
-        """Show how far work has come: a bar on a terminal, else a line each second or stage."""
+        """Show how far work has come: a bar on a terminal, else lines."""
         if self.as_json:
             yield _silent
         elif self.err.is_terminal:
@@ -92,16 +93,18 @@ class Screen:
 
 
 class _Lines:
-    """Progress where there is no terminal: a line for each new stage, at most one a second."""
+    """Progress without a terminal: a line for a new stage, and now and then in a long one."""
 
     def __init__(self, console: Console, title: str) -> None:
         self.console, self.title = console, title
         self.began = self.last = time.monotonic()
+        self.stage = ""
 
     def __call__(self, what: str, share: float) -> None:
         now = time.monotonic()
-        if now - self.last >= PLAIN_EVERY_S:
-            self.last = now
+        quiet_s = PLAIN_EVERY_S if what != self.stage else SAME_STAGE_EVERY_S
+        if now - self.last >= quiet_s:
+            self.last, self.stage = now, what
             self.console.print(
                 f"{self.title}: {share:4.0%} {what} ({now - self.began:.0f} s)", markup=False
             )

@@ -55,20 +55,17 @@ def train(
 
 
 def _candidates(found: list[ModelVersion], metric: str) -> Table:
+    """A column per candidate: metrics are many and have long names, candidates are few."""
     others = sorted({name.partition(".")[2] for v in found for name in v.metrics} - {metric})
-    columns = ["version", "candidate", f"validation {metric}", f"test {metric}"]
-    columns += [f"test {name}" for name in others]
-    rows = [
-        (
-            f"{version.label}{' *' if version.selected else ''}",
-            version.candidate,
-            number(version.metrics.get(f"validation.{metric}")),
-            number(version.metrics.get(f"test.{metric}")),
-            *(number(version.metrics.get(f"test.{name}")) for name in others),
-        )
-        for version in found
+    names = [f"validation.{metric}", f"test.{metric}", *(f"test.{name}" for name in others)]
+    columns = [f"{v.candidate}{' *' if v.selected else ''}" for v in found]
+    rows = [("version", *(version.label for version in found))]
+    rows += [
+        (name.replace(".", " "), *(number(version.metrics.get(name)) for version in found))
+        for name in names
     ]
-    return table(columns, rows, title="Candidates (* chosen on validation)", right=columns[2:])
+    title = "Candidates (* chosen on validation)"
+    return table(["", *columns], rows, title=title, right=columns)
 
 
 def _gates(found: list[ModelVersion]) -> list[Table]:

@@ -43,6 +43,10 @@ def prepare_home(home: Path) -> tuple[int, int]:
     Raises:
         InputError: The folder holds something else.
     """
+    if home.exists() and not home.is_dir():
+        raise InputError(
+            f"{home} is a file. Name a new folder with --home; nothing was touched.", home=str(home)
+        )
     if home.exists() and any(home.iterdir()) and not (home / MARKER).exists():
         raise InputError(
             f"{home} is not empty, and no former demonstration made it. Name a new folder with "

@@ -23,11 +23,12 @@ from penstock.plan import Catalogue
 from .api_answers import BROKEN, answer, failure, refusal
 from .api_data import data_routes
 from .api_guard import Reader, services_of
+from .api_limit import BODY_LIMIT_BYTES, TOO_LARGE, BodyLimit
 from .api_models import model_routes
 from .api_watch import watch_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from penstock.runtime import LocalServices
 
@@ -35,6 +36,8 @@ __all__ = ["build_app"]
 
 ABOUT = "The control plane of Penstock: data in, models, deployments, runs, origins."
 LOG = "penstock.api"
+MALFORMED = 400
+REFUSED: Mapping[int, str] = {404: "not_found", 405: "method", TOO_LARGE: "too_large"}
 
 
 def build_app(services: LocalServices) -> FastAPI:
@@ -50,6 +53,7 @@ def build_app(services: LocalServices) -> FastAPI:
     app.state.services = services
     for routes in (_health(), _about(registry), data_routes(), model_routes(), watch_routes()):
         app.include_router(routes)
+    app.add_middleware(BodyLimit)  # inside of what measures, which would wrap what it raises
     _measure(app, registry)
     _errors(app)
     return app
@@ -131,13 +135,23 @@ def _errors(app: FastAPI) -> None:
         del request
         faults = error.errors() if isinstance(error, RequestValidationError) else []
         lines = "; ".join(f"{'.'.join(map(str, f['loc']))}: {f['msg']}" for f in faults)
+        if any(fault["type"] == "json_invalid" for fault in faults):
+            reason = "; ".join(str(fault.get("ctx", {}).get("error", "")) for fault in faults)
+            message = f"The body is not JSON: {reason}. See /openapi.json."
+            return refusal("input", message, MALFORMED)
         return refusal("input", f"The request does not fit: {lines}. See /openapi.json.", 422)
 
     async def unmatched(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else BROKEN
-        kind = "not_found" if status == 404 else "input"  # noqa: PLR2004 - the well-known number
+        if not isinstance(error, HTTPException):
+            return await unexpected(request, error)
         message = f"There is no {request.method} {request.url.path}. See /openapi.json."
-        return refusal(kind, message, status)
+        kind = REFUSED.get(error.status_code, "input")
+        if error.status_code == TOO_LARGE:
+            message = f"The body is larger than {BODY_LIMIT_BYTES:,} bytes; nothing was taken in. "
+            message += "Send it in several requests."
+        elif kind == "input":
+            message = f"{error.detail}. See /openapi.json."
+        return refusal(kind, message, error.status_code, error.headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:
         log.error("request failed", path=request.url.path, exc_info=error)

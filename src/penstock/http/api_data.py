@@ -21,11 +21,10 @@ from .api_guard import Reader, Writer  # noqa: TC001 - FastAPI reads the annotat
 if TYPE_CHECKING:
     from penstock.ports import Metadata, Services
 
-__all__ = ["BODY_LIMIT_BYTES", "Observations", "Observed", "data_routes"]
+__all__ = ["Observations", "Observed", "data_routes"]
 
-BODY_LIMIT_BYTES = 16 * 1024 * 1024
 NEWEST = 20
-ACCEPTED, MALFORMED, TOO_LARGE = 202, 400, 413
+ACCEPTED, MALFORMED, NO_SUCH_TYPE = 202, 400, 415
 COUNTS = ("read", "stored", "quarantined", "duplicates")
 
 
@@ -76,9 +75,7 @@ async def take_events(name: str, request: Request, acting: Writer) -> Response:
 
     Whether they keep the source's contract shows later: those that do not end in quarantine.
     """
-    body = await _limited(request)
-    if body is None:
-        return failure(_too_large(), TOO_LARGE)
+    body = await request.body()
     kind = request.headers.get("content-type", "")
     return await run_in_threadpool(_take, acting, name, body, kind)
 
@@ -95,28 +92,8 @@ def _take(services: Services, name: str, body: bytes, kind: str) -> Response:
     try:
         accepted = accept_events(services, source, body, kind)
     except InputError as error:
-        return failure(error, MALFORMED)
+        return failure(error, NO_SUCH_TYPE if "content_type" in error.facts else MALFORMED)
     return answer({"count": accepted.count, "offset": accepted.last_offset}, ACCEPTED)
-
-
-async def _limited(request: Request) -> bytes | None:
-    """The body, or None as soon as it is seen to be too large."""
-    if int(request.headers.get("content-length", 0) or 0) > BODY_LIMIT_BYTES:
-        return None
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT_BYTES:
-            return None
-    return bytes(body)
-
-
-def _too_large() -> InputError:
-    return InputError(
-        f"The body is larger than {BODY_LIMIT_BYTES:,} bytes; nothing was taken in. "
-        "Send the events in several requests.",
-        limit_bytes=BODY_LIMIT_BYTES,
-    )
 
 
 def _observation(observed: Observed, now_us: int) -> Observation:

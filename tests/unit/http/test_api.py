@@ -13,7 +13,7 @@ import uvicorn
 
 from penstock.http import token_hash
 from penstock.http.api_app import build_app
-from penstock.http.api_data import BODY_LIMIT_BYTES
+from penstock.http.api_limit import BODY_LIMIT_BYTES
 from penstock.ports import Put
 from penstock.records import Identity
 from penstock.runtime import LocalServices, open_services
@@ -118,7 +118,7 @@ def test_events_are_durable_when_they_are_answered(caller: Caller) -> None:
         (b'{"symbol": ', "application/json", 400),
         (b'{"a": 1}\n{"b": ', "application/x-ndjson", 400),
         (b"", "application/json", 400),
-        (b"a,b\n1,2", "text/csv", 400),
+        (b"a,b\n1,2", "text/csv", 415),
         (b"[" + b" " * BODY_LIMIT_BYTES + b"]", "application/json", 413),
     ],
     ids=["malformed", "malformed line", "empty", "another type", "too large"],
@@ -137,7 +137,7 @@ def test_a_body_without_a_length_is_limited_too(caller: Caller) -> None:
 
     answer = caller.http.post(EVENTS, content=chunks)
 
-    assert error_of(answer) == (413, "input")
+    assert error_of(answer) == (413, "too_large")
 
 
 def test_unknown_names_get_the_nearest(caller: Caller) -> None:

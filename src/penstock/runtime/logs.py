@@ -26,6 +26,7 @@ QUIET = ("alembic", "asyncio", "httpx", "mlflow", "sqlalchemy", "urllib3", "uvic
 def configure_logs(folder: Path, process: str, *, level: str = "info") -> None:
     """Send everything that is logged in this process to its file and to stderr.
 
+    Tracebacks come without the values of variables: tokens and records of users are among them.
     What libraries log goes the same way, from warnings on.
 
     Args:
@@ -88,7 +89,9 @@ def _file(folder: Path, process: str, stamped: list[Processor]) -> logging.Handl
             foreign_pre_chain=stamped,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.dict_tracebacks,
+                structlog.processors.ExceptionRenderer(
+                    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+                ),
                 structlog.processors.JSONRenderer(default=str),
             ],
         )
@@ -104,7 +107,11 @@ def _stderr(stamped: list[Processor]) -> logging.Handler:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _without_process,
-                structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+                structlog.dev.ConsoleRenderer(
+                    colors=sys.stderr.isatty(),
+                    pad_event_to=0,
+                    exception_formatter=structlog.dev.plain_traceback,
+                ),
             ],
         )
     )

@@ -36,13 +36,33 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             for name in self.__struct_fields__
             if isinstance(value := getattr(self, name), float) and not math.isfinite(value)
         ]
-        faults += self._faults()
+        faults += self._checked()
         if faults:
             raise DeclarationError.of(self._subject(), faults)
 
     def _subject(self) -> str:
         """How messages call this value."""
         return type(self).__name__
+
+    def _checked(self) -> list[str]:
+        """The faults; where the checks themselves break, the fields of a wrong type."""
+        try:
+            return list(self._faults())
+        except (AttributeError, TypeError):
+            faults = list(self._type_faults())
+            if not faults:
+                raise
+            return faults
+
+    def _type_faults(self) -> Iterator[str]:
+        """Yield each field whose value is of another type than declared."""
+        for field in msgspec.structs.fields(type(self)):
+            value = getattr(self, field.name)
+            try:
+                msgspec.convert(value, field.type)
+            except msgspec.ValidationError:
+                wanted = getattr(field.type, "__name__", str(field.type))
+                yield f"{field.name} is {value!r}; give a value of type {wanted}"
 
     def _faults(self) -> Iterator[str]:
         """Yield each thing that is wrong with this value."""

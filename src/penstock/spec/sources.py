@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 
@@ -107,6 +107,9 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
+        if untyped := self._untyped():
+            yield from untyped
+            return
         columns = list(self.schema)
         yield from self._key_faults(columns)
         for name in columns:
@@ -125,6 +128,16 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
             duration_us(self.known_after or "0s")
         except ValueError as error:
             yield f"known_after: {error}"
+
+    def _untyped(self) -> list[str]:
+        """A fault for each column whose type is none of ours; nothing else can be said then."""
+        types = "ps.String, ps.Int64, ps.Float64, ps.Boolean or ps.Timestamp"
+        columns = cast("Mapping[str, object]", self.schema)  # a project is not type-checked
+        return [
+            f"column {name!r} has the type {dtype!r}; give it {types}"
+            for name, dtype in columns.items()
+            if not isinstance(dtype, DType)
+        ]
 
     def _rule_faults(self, rule: Expectation) -> Iterator[str]:
         numeric = rule.rule in {"positive", "between"}

@@ -51,6 +51,12 @@ def init_project(home: Path) -> Path:
         layout.state.chmod(0o700)
         token = _token(layout.token)
         _write_starters(home, settings)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StateError(
+            f"{home} cannot be made into a project folder: {error.filename} is a file. Expected a "
+            "folder, or nothing, of that name; name another folder with --home.",
+            home=str(home),
+        ) from error
     except OSError as error:
         raise StateError(
             f"{home} cannot be made into a project folder: {error.strerror or error} "

@@ -196,6 +196,11 @@ def _parse(path: Path) -> dict[str, Any]:
             f"{path} is no TOML: {error}. Expected lines such as 'serve_port = 8001'.",
             path=str(path),
         ) from None
+    except NotADirectoryError:
+        raise SettingsError(
+            f"{path.parent} is a file. Expected a project folder; name one with --home.",
+            path=str(path.parent),
+        ) from None
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be read: {error.strerror}. Expected a readable file; "
@@ -245,7 +250,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> SettingsErro
     names: list[str] = []
     for fault in error.errors():
         name = str(fault["loc"][0])
-        expected = fault["msg"].removeprefix("Input ")
+        expected = fault["msg"].removeprefix("Input ").removeprefix("String ")
         where = origins.get(name, "the default")
         names.append(name)
         lines.append(f"{name} = {fault['input']!r} ({where}): it {expected}")

@@ -90,6 +90,12 @@ def features_get(
         found = Catalogue.load(services.metadata).view(view)
         wanted = _keys(found, keys)
         frame = _as_of(services, found, wanted, at) if at else _online(services, found, wanted)
+        unknown = [] if at else _unknown(services, found, wanted)
+    if unknown:
+        screen.say(
+            f"No record of {', '.join(map(repr, unknown))} has come to {found.name!r} yet: these "
+            f"are the features of an unknown {found.source.entity.name}."
+        )
     values = [dict(zip(frame.columns, row, strict=True)) for row in frame.iter_rows()]
     columns = ["", *(str(key) for key in wanted)]
     rows = [[name, *(_cell(value) for value in frame[name])] for name in frame.columns[1:]]
@@ -131,6 +137,11 @@ def _online(services: Services, view: FeatureView, keys: Sequence[str | int]) ->
     columns = {name: values[:, place] for place, name in enumerate(reader.names)}
     head = {view.source.entity.name: keys, "as_of": [moment(int(us)) for us in as_of_us]}
     return pl.DataFrame(head | columns).fill_nan(None)
+
+
+def _unknown(services: Services, view: FeatureView, keys: Sequence[str | int]) -> list[str | int]:
+    known = OnlineReader(services.online, [view]).knows(keys)
+    return [key for key, there in zip(keys, known, strict=True) if not there]
 
 
 def _as_of(

@@ -14,6 +14,7 @@ from penstock.monitoring import observe as report_outcomes
 from penstock.plan import Catalogue
 from penstock.records import Incident, MonitorReport, Observation
 from penstock.runtime import open_services
+from penstock.scoring import find_score
 from penstock.spec import Monitor
 
 from .failures import UsageError
@@ -68,6 +69,11 @@ def observe(
             for one in outcomes
         ]
         taken = report_outcomes(services, deployment, observations)
+        if alone and find_score(services, prediction) is None:
+            screen.say(
+                f"No prediction {prediction!r} is known here. The observation is kept and counts "
+                "when its score is; see that the id is the one in the answer to the request."
+            )
     said = f"[green]✓[/] {plural(taken, 'observation')} of {deployment} taken in."
     screen.show({"deployment": deployment, "count": taken}, said)
 

@@ -93,6 +93,20 @@ class OnlineReader:
         ]
         return (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)), times
 
+    def knows(self, keys: Sequence[str | int]) -> list[bool]:
+        """Whether any record of each entity has been folded into a view.
+
+        Args:
+            keys: The entities' keys.
+
+        Raises:
+            InputError: A key is of another type than the entity's.
+            StateError: The online store is damaged.
+        """
+        encoded = encode_keys(self._entity, keys)
+        found = [self._online.get(space, encoded) for space in self._spaces]
+        return [any(value is not None for value in values) for values in zip(*found, strict=True)]
+
     def read_one(self, key: str | int, at_us: int) -> dict[str, float | int | None]:
         """Read the features of one entity, by name; counts as int, None for null.
 

@@ -11,7 +11,7 @@ from penstock.errors import StateError
 from penstock.records import Score
 
 from .frames import score_frame, scores_in, table_of
-from .score_log import is_finished, segments
+from .score_log import finished, segments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +92,14 @@ def _read(path: Path) -> bytes:
 
 def _drain_file(tables: Tables, deployment: str, path: Path) -> int:
     # Asked before the file is read: what is finished now cannot grow afterwards.
-    finished = is_finished(path)
+    with finished(path) as is_finished:
+        moved = _drain_lines(tables, deployment, path)
+        if is_finished:
+            path.unlink(missing_ok=True)
+    return moved
+
+
+def _drain_lines(tables: Tables, deployment: str, path: Path) -> int:
     table, app = table_of(deployment), f"scores/{deployment}/{path.stem}"
     size_bytes = path.stat().st_size
     done = tables.applied(table, app) if size_bytes else 0
@@ -105,8 +112,6 @@ def _drain_file(tables: Tables, deployment: str, path: Path) -> int:
         done += len(chunk)
         if tables.append(table, score_frame(scores), app=app, number=done):
             moved += len(scores)
-    if finished:
-        path.unlink(missing_ok=True)
     return moved
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,13 +23,13 @@ import msgspec
 from penstock.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from penstock.ports import Ids
     from penstock.records import Score
 
-__all__ = ["SUFFIX", "ScoreLog", "is_finished", "segments"]
+__all__ = ["SUFFIX", "ScoreLog", "finished", "segments"]
 
 SUFFIX = ".jsonl"
 LIMIT_BYTES = 16 << 20
@@ -65,6 +66,8 @@ class ScoreLog:
                 file = self._begin()
             _write_whole(file, data, self._size_bytes)
         except OSError as error:
+            # A drain may have read lines that were taken back: nothing may follow in their place.
+            self.close()
             raise UnavailableError(
                 f"Scores cannot be written to {self._folder}: {error.strerror or error}. Nothing "
                 "is answered that is not logged; make room, or correct the folder's permissions.",
@@ -105,13 +108,20 @@ def segments(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
 
 
-def is_finished(path: Path) -> bool:
-    """Whether nobody writes the file any more, nor will."""
+@contextmanager
+def finished(path: Path) -> Generator[bool]:
+    """Whether nobody writes the file any more; nor will anybody while the context is open.
+
+    The lock is held for as long as the answer is used. A writer that has just made the file, and
+    not locked it yet, waits here until the file is removed or not, and then looks whether it is
+    still there: were the lock given back before, it could write to a file that is then removed.
+    """
     file = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        yield False
+    else:
+        yield True
     finally:
         os.close(file)
-    return True

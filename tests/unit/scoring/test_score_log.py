@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -25,7 +29,6 @@ from penstock.scoring import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from penstock.runtime import LocalServices
 
@@ -231,6 +234,66 @@ def test_a_full_disk_keeps_nothing_of_the_batch(
 
     assert drain_scores(services) == 2
     assert [score.at_us for score in _stored(services)] == [0, 2]
+
+
+def test_a_file_that_is_just_being_made_is_not_removed(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drain finds the file between its making and its locking, and goes on to remove it."""
+    lock, unlink = fcntl.flock, Path.unlink
+    about_to_remove = threading.Event()
+    drains: list[threading.Thread] = []
+
+    def drain_first(file: int, how: int) -> None:
+        if how == fcntl.LOCK_EX and not drains:
+            drains.append(threading.Thread(target=drain_scores, args=(services,)))
+            drains[0].start()
+            about_to_remove.wait()
+        lock(file, how)
+
+    def remove_late(path: Path, *, missing_ok: bool = False) -> None:
+        if path.suffix == ".jsonl":
+            about_to_remove.set()
+            time.sleep(0.1)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr("penstock.scoring.score_log.fcntl.flock", drain_first)
+    monkeypatch.setattr(Path, "unlink", remove_late)
+    log = _log(services)
+    log.append(_scores(3))
+    drains[0].join()
+    log.close()
+
+    drain_scores(services)
+    assert _stored(services) == _scores(3)
+
+
+def test_what_was_read_before_it_was_taken_back_hides_nothing(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full; a drain sees the lines that were written before they are taken back."""
+    log = _log(services)
+    log.append(_scores(1))
+    write, cut = os.write, os.ftruncate
+
+    def write_less(file: int, data: bytes) -> int:
+        return write(file, data[:-9] if b"prediction_id" in data else data)
+
+    def drain_first(file: int, size_bytes: int) -> None:
+        if size_bytes:  # the locks' files are cut to nothing
+            drain_scores(services)
+        cut(file, size_bytes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("penstock.scoring.score_log.os.write", write_less)
+        patched.setattr("penstock.scoring.score_log.os.ftruncate", drain_first)
+        with pytest.raises(UnavailableError, match="No space left"):
+            log.append(_scores(3, first=1))
+    log.append(_scores(2, first=9))
+    log.close()
+
+    drain_scores(services)
+    assert [score.at_us for score in _stored(services)][-2:] == [9, 10]
 
 
 WRITER = """

@@ -18,8 +18,9 @@ from .pipelines import (
     train_pipeline,
     train_run,
 )
+from .refreshing import drop_unread_spaces, refresh_features
 from .replay import FeatureReplay, Replay, replay
-from .steps import refresh_features, step_functions
+from .steps import step_functions
 from .triggers import due
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Notification",
     "Replay",
     "Submission",
+    "drop_unread_spaces",
     "due",
     "ingest_pipeline",
     "ingest_run",

@@ -15,17 +15,15 @@ from msgspec import to_builtins
 
 from penstock.errors import NotReadyError, StateError
 from penstock.evaluation import mirror
-from penstock.features import refresh
 from penstock.ingest import ingest_files
 from penstock.monitoring import drain_observations, look
 from penstock.plan import Catalogue
-from penstock.ports import announce
-from penstock.records import Event, MonitorReport
+from penstock.records import MonitorReport
 from penstock.registry import aliases
 from penstock.scoring import drain_scores, score_batch
-from penstock.spec import FeatureView
 
 from .actions import react
+from .refreshing import drop_unread_spaces, refresh_features
 from .training import TRAIN_STEPS
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     Values: TypeAlias = Mapping[str, Any]  # plain JSON, as it comes back from storage
     Step: TypeAlias = Callable[[Services, Values, Values], Mapping[str, object]]
 
-__all__ = ["refresh_features", "step_functions"]
+__all__ = ["step_functions"]
 
 
 def step_functions(services: Services) -> Mapping[str, StepFunction]:
@@ -57,38 +55,6 @@ def step_functions(services: Services) -> Mapping[str, StepFunction]:
     return {name: partial(step, services) for name, step in steps.items()}
 
 
-def refresh_features(services: Services, source: str) -> dict[str, int]:
-    """Fold a source's new batches into every view of it, and announce ``features.generated``.
-
-    Args:
-        services: The ports.
-        source: Name of the source.
-
-    Returns:
-        Records folded in, by view; empty while nothing of the source has been stored.
-
-    Raises:
-        UnavailableError: Another process has been refreshing a view for too long.
-    """
-    if services.tables.version(f"raw/{source}") is None:
-        return {}
-    folded: dict[str, int] = {}
-    for view in Catalogue.load(services.metadata).all(FeatureView):
-        if view.source.name != source:
-            continue
-        result = refresh(services.tables, services.online, services.locks, view)
-        folded[view.name] = result.records
-        event = Event(
-            event_id=f"features.generated:{result.space}:{result.last_batch}",
-            kind="features.generated",
-            subject=view.name,
-            ids={"space": result.space, "batch": str(result.last_batch)},
-            at_us=services.clock.now_us(),
-        )
-        announce(services.log, event)
-    return folded
-
-
 def _files(services: Services, given: Values, _: Values) -> Mapping[str, object]:
     source = Catalogue.load(services.metadata).source(given["source"])
     batches = ingest_files(services, source, paths=given.get("paths"))
@@ -107,7 +73,9 @@ def _files(services: Services, given: Values, _: Values) -> Mapping[str, object]
 
 
 def _refresh(services: Services, given: Values, _: Values) -> Mapping[str, object]:
-    return {"views": refresh_features(services, given["source"])}
+    views = refresh_features(services, given["source"])
+    drop_unread_spaces(services)
+    return {"views": views}
 
 
 def _score(services: Services, given: Values, _: Values) -> Mapping[str, object]:

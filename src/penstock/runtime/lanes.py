@@ -12,7 +12,7 @@ import structlog
 
 from penstock import control, ingest, monitoring, scoring
 from penstock.errors import PenstockError, UnavailableError
-from penstock.records import Batch
+from penstock.records import Aliases, Batch
 
 if TYPE_CHECKING:
     from penstock.spec import Source
@@ -110,7 +110,7 @@ class SourceLane(Lane):
         self._source = source
         self._done = -1  # offset up to which nothing waits; unknown before the first turn
         self._waiting_since_s: float | None = None
-        self._refreshed = 0  # number of the newest batch the views have seen
+        self._refreshed = (0, 0)  # newest batch and aliases that the views have been refreshed for
         self._next_refresh_s = 0.0
 
     def alone(self) -> AbstractContextManager[None]:
@@ -165,10 +165,13 @@ class SourceLane(Lane):
             limit=1,
         )
         number = newest[0].number if newest else 0
-        if number in {0, self._refreshed}:
+        # A version that begins to answer may read a view that nobody has kept up to date.
+        answering = sum(one.revision for one in services.metadata.find(Aliases))
+        if not number or self._refreshed == (number, answering):
             return
         control.refresh_features(services, self._source.name)
-        self._refreshed = number
+        control.drop_unread_spaces(services)
+        self._refreshed = (number, answering)
 
 
 class DrainLane(Lane):

@@ -1,0 +1,171 @@
+"""Online features kept up to date for everything that reads them, and for nothing else.
+
+A view that is declared anew has a new space of the online store. The versions trained on the old
+one go on reading the old space until none of them answers any more, so new batches go to both.
+A space that nothing reads is dropped, under the lock that a refresh of it takes: a refresh that
+comes later begins from zero, and never goes on from half of a space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from penstock.deployment import views_of
+from penstock.errors import PenstockError, UnavailableError
+from penstock.features import RefreshResult, refresh, space_of
+from penstock.plan import Catalogue
+from penstock.ports import announce
+from penstock.records import ALIASES, Aliases, AppliedProject, Event, ServingStatus
+from penstock.registry import aliases, get_version, read_manifest
+from penstock.spec import Deployment, FeatureView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penstock.ports import Metadata, Services
+
+__all__ = ["drop_unread_spaces", "refresh_features"]
+
+GRACE = timedelta(minutes=2)
+"""How long a space is kept after versions or views changed: requests under way still read it."""
+
+
+class _Read(msgspec.Struct, frozen=True):
+    """What is read from the online store.
+
+    Attributes:
+        declared: The applied views, by their space.
+        served: Views as versions in service learned from them, where they are declared no more.
+        is_whole: Whether every version in service could be asked what it reads.
+    """
+
+    declared: Mapping[str, FeatureView]
+    served: Mapping[str, FeatureView]
+    is_whole: bool
+
+
+def refresh_features(services: Services, source: str) -> dict[str, int]:
+    """Fold a source's new batches into every view of it, and announce ``features.generated``.
+
+    Its views are those that are applied, and those that a version in service was trained on: the
+    versions that a deployment's aliases name, and any that a serving process still answers with.
+
+    Args:
+        services: The ports.
+        source: Name of the source.
+
+    Returns:
+        Records folded in, by view, and by space for a view that is only read by a version in
+        service; empty while nothing of the source has been stored.
+
+    Raises:
+        UnavailableError: Another process has been refreshing a view for too long.
+    """
+    if services.tables.version(f"raw/{source}") is None:
+        return {}
+    read = _read(services)
+    folded: dict[str, int] = {}
+    for view in read.declared.values():
+        if view.source.name == source:
+            folded[view.name] = _refresh(services, view).records
+    for space, view in read.served.items():
+        if view.source.name != source:
+            continue
+        # What is declared now must not wait for what was declared once.
+        try:
+            folded[space] = _refresh(services, view).records
+        except PenstockError as error:
+            _log().warning("a view in service was not refreshed", space=space, error=error.message)
+    return folded
+
+
+def drop_unread_spaces(services: Services) -> list[str]:
+    """Drop the spaces of the online store that nothing reads; returns their names.
+
+    Nothing is dropped within two minutes of a change of the project or of a model's aliases, or
+    while it is not known what a version in service reads.
+
+    Args:
+        services: The ports.
+    """
+    # The spaces first: one that appears while the rest is read is not looked at.
+    spaces = services.online.spaces()
+    dropped: list[str] = []
+    for space in spaces if _is_settled(services) else ():
+        try:
+            with services.locks.hold(f"online/{space}", wait_s=0):
+                # Asked again for each: what is read may have changed meanwhile.
+                read = _read(services)
+                if read.is_whole and space not in read.declared and space not in read.served:
+                    services.online.drop(space)
+                    dropped.append(space)
+        except UnavailableError:
+            continue  # somebody fills it
+    if dropped:
+        _log().info("dropped spaces that nothing reads", spaces=dropped)
+    return dropped
+
+
+def _log() -> structlog.typing.FilteringBoundLogger:
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger("penstock.control")
+    return logger
+
+
+def _refresh(services: Services, view: FeatureView) -> RefreshResult:
+    result = refresh(services.tables, services.online, services.locks, view)
+    event = Event(
+        event_id=f"features.generated:{result.space}:{result.last_batch}",
+        kind="features.generated",
+        subject=view.name,
+        ids={"space": result.space, "batch": str(result.last_batch)},
+        at_us=services.clock.now_us(),
+    )
+    announce(services.log, event)
+    return result
+
+
+def _is_settled(services: Services) -> bool:
+    applied = services.metadata.read(AppliedProject, "project")
+    if applied is None:
+        return False
+    changed = [applied.applied_at, *(one.changed_at for one in services.metadata.find(Aliases))]
+    return max(changed) + GRACE < services.clock.now()
+
+
+def _read(services: Services) -> _Read:
+    catalogue = Catalogue.load(services.metadata)
+    declared = {space_of(view): view for view in catalogue.all(FeatureView)}
+    served: dict[str, FeatureView] = {}
+    is_whole = True
+    for model, number in sorted(_in_service(services.metadata, catalogue)):
+        try:
+            version = get_version(services.metadata, model, number)
+            views = views_of(read_manifest(services.artifacts.path(version.package)))
+            served |= {space_of(view): view for view in views}
+        except PenstockError as error:
+            is_whole = False
+            label = f"{model}@{number}"
+            _log().warning("features of a version unknown", version=label, error=error.message)
+    rest = {space: view for space, view in served.items() if space not in declared}
+    return _Read(declared, rest, is_whole)
+
+
+def _in_service(metadata: Metadata, catalogue: Catalogue) -> set[tuple[str, int]]:
+    """Model and number of the versions that answer, or may any moment."""
+    models = {deployment.model.name for deployment in catalogue.all(Deployment)}
+    pointers = [aliases(metadata, model) for model in models]
+    named = {(one.model, int(getattr(one, alias))) for one in pointers for alias in ALIASES}
+    return {pair for pair in named | set(_answering(metadata)) if pair[1]}
+
+
+def _answering(metadata: Metadata) -> Iterator[tuple[str, int]]:
+    """What serving processes say they have loaded; one may be behind the aliases."""
+    for status in metadata.find(ServingStatus):
+        for label in status.versions.values():
+            model, _, number = label.rpartition("@")
+            yield model, int(number)

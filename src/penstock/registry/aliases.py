@@ -45,12 +45,13 @@ def find_version(metadata: Metadata, label: str) -> ModelVersion:
         raise InputError(
             f"{label!r} names no model version; write MODEL@3 or MODEL@champion.", label=label
         )
+    if not which.isdecimal() and which not in ALIASES:
+        raise NotFoundError.of("alias", which, ALIASES)
     if not versions(metadata, model):  # one that is no longer declared keeps its versions
         Catalogue.load(metadata).model(model)
+        return get_version(metadata, model, 0)
     if which.isdecimal():
         return get_version(metadata, model, int(which))
-    if which not in ALIASES:
-        raise NotFoundError.of("alias", which, ALIASES)
     number = int(getattr(aliases(metadata, model), which))
     if not number:
         raise NotReadyError(

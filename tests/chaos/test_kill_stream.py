@@ -85,12 +85,15 @@ def test_events_are_in_once_however_often_the_stream_is_killed(tmp_path: Path) -
                 taken = progress(services)
                 send(services, life, pause_s=dice.uniform(0.0, 0.1))
                 wait_until(lambda: progress(services) > taken)  # noqa: B023 - called before the next
+                time.sleep(dice.uniform(0.0, 0.3))
                 stream.kill()
         with streaming(tmp_path):
-            send(services, KILLS, pause_s=0.0)
-            wait_until(lambda: progress(services) == (KILLS + 1) * GROUPS * EVENTS)
-            wait_until(lambda: is_fresh(services))
-        check(services, (KILLS + 1) * GROUPS)
+            # Twice, so that new batches meet features that hold older ones.
+            for life in (KILLS, KILLS + 1):
+                send(services, life, pause_s=0.0)
+                wait_until(lambda: progress(services) == (life + 1) * GROUPS * EVENTS)  # noqa: B023
+                wait_until(lambda: is_fresh(services))
+        check(services, (KILLS + 2) * GROUPS)
 
 
 @contextmanager

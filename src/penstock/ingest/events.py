@@ -80,7 +80,7 @@ def _values(body: bytes) -> list[bytes]:
     try:
         if body.lstrip().startswith(b"["):
             return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
-        msgspec.json.decode(body)
+        msgspec.json.decode(body, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(
             f"The body is not JSON: {error}. Nothing was taken in.", reason=str(error)
@@ -92,7 +92,7 @@ def _lines(body: bytes) -> list[bytes]:
     lines = [(n, line.strip()) for n, line in enumerate(body.split(b"\n"), 1) if line.strip()]
     for number, line in lines:
         try:
-            msgspec.json.decode(line)
+            msgspec.json.decode(line, type=msgspec.Raw)
         except (msgspec.DecodeError, RecursionError) as error:
             raise InputError(
                 f"Line {number} of the body is not JSON: {error}. Nothing was taken in.",

@@ -61,7 +61,7 @@ def _decoded(payloads: Sequence[bytes]) -> tuple[list[Record], Faults]:
     for place, payload in enumerate(payloads):
         try:
             value = decoder.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             places["json"].append(place)
             value = {}
         if not isinstance(value, dict):

@@ -38,6 +38,18 @@ def start(path):
 """
 
 
+MEETING = """
+import os
+
+from penstock.testing.executor_suite import meet
+
+def who(mine="", other=""):
+    if mine:
+        meet(mine=mine, other=other)
+    return os.getpid()
+"""
+
+
 class TestProcessExecutor(ExecutorSuite):
     @pytest.fixture
     def opener(self) -> Callable[[], Executor]:
@@ -59,6 +71,23 @@ def test_workers_are_warm_and_find_the_project(folder: Path) -> None:
     assert isinstance(first, list)
     assert first[0] != os.getpid()
     assert first[1:] == ["1", []]
+
+
+@pytest.mark.slow
+def test_tasks_go_where_their_module_is_loaded(tmp_path: Path) -> None:
+    flags = [str(tmp_path / name) for name in ("a", "b")]
+    together = [
+        Task(function=f"{module}:who", arguments={"mine": flags[own], "other": flags[1 - own]})
+        for own, module in enumerate(("one", "two"))
+    ]
+    for module in ("one", "two"):
+        (tmp_path / f"{module}.py").write_text(MEETING)
+    with closing(ProcessExecutor(2, [str(tmp_path)])) as executor:
+        first = dict(executor.run(together))
+        assert first[0] != first[1]
+        for place, module in ((0, "one"), (0, "one"), (1, "two"), (1, "two"), (0, "one")):
+            ((_, again),) = executor.run([Task(function=f"{module}:who", arguments={})])
+            assert again == first[place]
 
 
 @pytest.mark.slow

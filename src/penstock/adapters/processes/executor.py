@@ -1,17 +1,18 @@
-"""Executor over a pool of spawned processes, started when there is first something to do."""
+"""Executor over spawned processes, started when there is first something to do."""
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.errors import InputError, UnavailableError
 from penstock.ports import Executor, Task
 
-from .worker import call, prepare
+from .lone_worker import LoneWorker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +25,9 @@ class ProcessExecutor(Executor):
 
     They are spawned, not forked: a fork would take over locks, threads and open stores in whatever
     state they are. Each uses one thread for numeric work, since there are as many workers as cores
-    are to be used. Workers end with their parent, also when it is killed. Safe across threads.
+    are to be used. A task goes to an idle worker that has run a function of the same module, where
+    there is one: it has loaded what the task needs. Workers end with their parent, also when it is
+    killed. Safe across threads.
 
     Args:
         workers: How many tasks run at a time.
@@ -38,10 +41,12 @@ class ProcessExecutor(Executor):
         if workers < 1:
             message = f"An executor of {workers} workers cannot run anything: expected 1 or more."
             raise InputError(message, workers=workers)
-        self._workers = workers
+        self._most = workers
         self._python_path = tuple(str(folder) for folder in python_path)
-        self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
+        # Held again by the same thread: a task that has ended already is heard of at once.
+        self._lock = threading.RLock()
+        self._workers: list[LoneWorker] = []  # the last one used is the last one
+        self._waiting: deque[tuple[Task, Future[object]]] = deque()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, object]]:
         """Run the tasks; yields (index of the task, its result) as each ends.
@@ -58,7 +63,7 @@ class ProcessExecutor(Executor):
         failed: BaseException | None = None
         while True:
             # No more than can run at once, so that nothing starts any more after a failure.
-            while failed is None and len(running) < self._workers:
+            while failed is None and len(running) < self._most:
                 following = next(waiting, None)
                 if following is None:
                     break
@@ -71,7 +76,7 @@ class ProcessExecutor(Executor):
                 if error is None:
                     yield index, future.result()
                 else:
-                    failed = failed or self._told(error, tasks[index])
+                    failed = failed or _told(error, tasks[index])
         if failed is not None:
             raise failed
 
@@ -82,39 +87,73 @@ class ProcessExecutor(Executor):
         that is told to stop must not wait for a task that computes for an hour.
         """
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+            workers, self._workers = self._workers, []
+            waiting, self._waiting = self._waiting, deque()
+        for _, result in waiting:
+            _cancel(result)
+        for worker in workers:
+            worker.end()
 
     def _submit(self, task: Task) -> Future[object]:
+        result: Future[object] = Future()
         with self._lock:
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(
-                    self._workers,
-                    mp_context=multiprocessing.get_context("spawn"),
-                    initializer=prepare,
-                    initargs=(self._python_path,),
-                )
-            try:
-                return self._pool.submit(call, task.function, dict(task.arguments))
-            except BrokenProcessPool as error:
-                # It broke since the last task; the caller hears of it as of any failed task.
-                broken: Future[object] = Future()
-                broken.set_exception(error)
-                return broken
+            self._waiting.append((task, result))
+            self._assign()
+        return result
 
-    def _told(self, error: BaseException, task: Task) -> BaseException:
-        """The error to raise; a broken pool is let go, so that the next task starts a new one."""
-        if not isinstance(error, BrokenProcessPool):
-            return error
+    def _assign(self) -> None:
+        """Give waiting tasks to idle workers, first come first served. The lock is held."""
+        while self._waiting:
+            worker = self._idle_worker(self._waiting[0][0])
+            if worker is None:
+                return
+            task, result = self._waiting.popleft()
+            self._workers.append(worker)
+            started = worker.start(task)
+            started.add_done_callback(partial(self._ended, worker, result))
+
+    def _idle_worker(self, task: Task) -> LoneWorker | None:
+        """Take out the best idle worker for the task; a new one if there may be one more."""
+        idle = [worker for worker in reversed(self._workers) if not worker.busy]
+        if not idle:
+            full = len(self._workers) >= self._most
+            return None if full else LoneWorker(self._python_path)
+        best = next((worker for worker in idle if worker.knows(task)), idle[0])
+        self._workers.remove(best)
+        return best
+
+    def _ended(self, worker: LoneWorker, result: Future[object], started: Future[object]) -> None:
+        """Make room, hand the result over, begin what waits; a worker that died is let go."""
+        error = None if started.cancelled() else started.exception()
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
-        message = (
-            f"A worker process died while {task.function!r} was running: it was killed, ran out of "
-            "memory, or crashed in native code. Try again; with fewer workers if memory is short."
-        )
-        told = UnavailableError(message, function=task.function)
-        told.__cause__ = error
-        return told
+            worker.busy = False
+            if isinstance(error, BrokenProcessPool) and worker in self._workers:
+                self._workers.remove(worker)
+                worker.end()
+        if started.cancelled():
+            _cancel(result)
+        elif error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(started.result())
+        with self._lock:
+            self._assign()
+
+
+def _cancel(result: Future[object]) -> None:
+    """Let whoever waits for it hear that nothing comes."""
+    result.cancel()
+    result.set_running_or_notify_cancel()
+
+
+def _told(error: BaseException, task: Task) -> BaseException:
+    """The error to raise."""
+    if not isinstance(error, BrokenProcessPool):
+        return error
+    message = (
+        f"A worker process died while {task.function!r} was running: it was killed, ran out of "
+        "memory, or crashed in native code. Try again; with fewer workers if memory is short."
+    )
+    told = UnavailableError(message, function=task.function)
+    told.__cause__ = error
+    return told

@@ -1,0 +1,60 @@
+"""One worker process, and which modules it has loaded."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING
+
+from .worker import call, prepare
+
+if TYPE_CHECKING:
+    from penstock.ports import Task
+
+__all__ = ["LoneWorker"]
+
+
+class LoneWorker:
+    """A pool of one process, so that it is known what ran in it. Starts with its first task.
+
+    Args:
+        python_path: Folders that modules of tasks are imported from, before all others.
+
+    Attributes:
+        busy: Whether it has a task.
+    """
+
+    def __init__(self, python_path: tuple[str, ...]) -> None:
+        self.busy = False
+        self._modules: set[str] = set()
+        self._pool = ProcessPoolExecutor(
+            1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=prepare,
+            initargs=(python_path,),
+        )
+
+    def knows(self, task: Task) -> bool:
+        """Whether it has run a function of the task's module."""
+        return _module_of(task) in self._modules
+
+    def start(self, task: Task) -> Future[object]:
+        """Run a task, as the only one."""
+        self.busy = True
+        self._modules.add(_module_of(task))
+        try:
+            return self._pool.submit(call, task.function, dict(task.arguments))
+        except (BrokenProcessPool, OSError) as error:
+            # It died since its last task, or cannot be started: told as of any failed task.
+            broken: Future[object] = Future()
+            broken.set_exception(BrokenProcessPool(str(error)))
+            return broken
+
+    def end(self) -> None:
+        """End the process once its task is done, without waiting for that."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _module_of(task: Task) -> str:
+    return task.function.partition(":")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -9,6 +10,7 @@ import pytest
 
 from penstock.deployment import deploy
 from penstock.records import Batch
+from penstock.registry import aliases
 from penstock.runtime import open_services
 
 if TYPE_CHECKING:
@@ -263,3 +265,29 @@ def test_an_outcome_of_an_unknown_prediction_is_kept_and_told(
 
     assert said.code == 0
     assert "No prediction 'nope' is known here" in said.err
+
+
+@pytest.mark.slow
+def test_a_gate_that_nobody_passes_lets_nobody_answer(
+    home: Path, call: Call, refused: Refused, project_text: str
+) -> None:
+    (home / "project.py").write_text(project_text.replace('"roc_auc", 0.5', '"roc_auc", 0.999'))
+    hours = [f"2026-01-{hour // 24 + 1:02}T{hour % 24:02}:00:00Z" for hour in range(160)]
+    chance = random.Random(1)  # noqa: S311 - no secret
+    closes = [chance.uniform(99, 101) for _ in hours]
+    rows = "".join(f"BTC,{at},100,{close}\n" for at, close in zip(hours, closes, strict=True))
+    (home / "data" / "a.csv").write_text(HEAD + rows)
+    call("apply", "--home", home)
+    call("ingest", "--home", home)
+
+    trained = call("train", "direction", "--home", home)
+
+    assert trained.code == 1
+    assert "error gate  No candidate of train-" in trained.err
+    assert "not at least 0.999" in trained.err
+    assert "or lower the gate" in trained.err
+    for line in ("models promote direction@1", "deploy btc", "deploy btc --version 1"):
+        said = refused(*line.split(), "--home", home)
+        assert "'penstock models list direction'" in said
+    with open_services(home) as services:
+        assert aliases(services.metadata, "direction").champion == 0

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
+from penstock.control import retry as retry_run
 from penstock.errors import NotFoundError, nearest
-from penstock.ports import Audit, RunState
+from penstock.ports import RunState
 from penstock.runtime import executing, open_services
 
 from .failures import UsageError
@@ -76,9 +77,7 @@ def retry(screen: Screen, run_id: str = RUN) -> None:
         run = _find(services, run_id)
         with executing(services):
             if run.state in {"failed", "cancelled"}:
-                services.workflows.retry(run_id)
-                entry = Audit(actor=services.actor, action="retry", subject=f"run/{run_id}")
-                services.metadata.write(audit=entry)
+                retry_run(services, run_id)
             elif run.state == "succeeded":
                 screen.say(f"Run {run_id} has succeeded; there is nothing to retry.")
             done = follow_run(screen, services, run_id, steps=len(run.steps))

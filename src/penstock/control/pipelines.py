@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.ports import EVENTS_TOPIC, Pipeline, StepSpec
+from penstock.ports import EVENTS_TOPIC, Audit, Pipeline, StepSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ __all__ = [
     "ingest_run",
     "monitor_pipeline",
     "monitor_run",
+    "retry",
     "score_pipeline",
     "score_run",
     "start",
@@ -56,13 +57,19 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 def start(services: Services, submission: Submission) -> str:
     """Submit a run, and only then remember the events that asked for it.
 
+    The audit entry comes first: who is killed in between has asked for a run that never was, and
+    no run is without somebody who asked. A run that is known already gets no second entry.
+
     Args:
-        services: The ports; uses workflows and the event log.
+        services: The ports; uses metadata, workflows and the event log.
         submission: The run.
 
     Returns:
         Its id.
     """
+    if services.workflows.get(submission.run_id) is None:
+        asked = {"subject": submission.subject, "parameters": dict(submission.parameters)}
+        _audit(services, f"start {submission.pipeline.name}", submission.run_id, asked)
     services.workflows.submit(
         submission.pipeline,
         submission.parameters,
@@ -72,6 +79,23 @@ def start(services: Services, submission: Submission) -> str:
     if submission.group:
         services.log.commit(EVENTS_TOPIC, submission.group, submission.offset)
     return submission.run_id
+
+
+def retry(services: Services, run_id: str) -> None:
+    """Let a failed or cancelled run go on from its last finished step.
+
+    Args:
+        services: The ports; uses metadata and workflows.
+        run_id: The run.
+
+    Raises:
+        NotFoundError: There is no such run.
+        ConflictError: It has neither failed nor been cancelled.
+    """
+    run = services.workflows.get(run_id)
+    if run is not None and run.state in {"failed", "cancelled"}:
+        _audit(services, "retry", run_id, {"state": [run.state, "queued"]})
+    services.workflows.retry(run_id)
 
 
 def ingest_pipeline() -> Pipeline:
@@ -157,6 +181,13 @@ def monitor_run(run_id: str, monitor: str) -> Submission:
         run_id=run_id,
         subject=monitor,
     )
+
+
+def _audit(services: Services, action: str, run_id: str, difference: Mapping[str, object]) -> None:
+    entry = Audit(
+        actor=services.actor, action=action, subject=f"run/{run_id}", difference=difference
+    )
+    services.metadata.write(audit=entry)
 
 
 def _pipeline(name: str, *steps: str) -> Pipeline:

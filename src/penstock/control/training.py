@@ -78,7 +78,8 @@ def _register(services: Services, given: Values, outputs: Values) -> Mapping[str
 
 def _package(services: Services, given: Values, outputs: Values) -> Mapping[str, object]:
     number = outputs["register"]["ready"]
-    packaged = package(services, get_version(services.metadata, given["model"], number))
+    version = get_version(services.metadata, given["model"], number)
+    packaged = package(services, version, in_worker=True)
     return {"engine": packaged.engine, "reason": packaged.engine_reason}
 
 

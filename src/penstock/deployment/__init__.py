@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .checks import check_engine, check_version
+from .choose import sample_rows
 from .convert import Converted, to_onnx
 from .definitions import views_of
 from .deploy import Deployed, deploy, rollback
 from .engine import Engine, NativeEngine, OnnxEngine, load_engine
-from .package import package, sample_rows
+from .package import package
 from .proof import TOLERANCE, Proof, adversarial_rows, prove
 
 __all__ = [

@@ -10,8 +10,8 @@ from penstock.errors import ConflictError, GateError, NotReadyError, StateError,
 from penstock.registry import read_manifest
 from penstock.spec import key_of
 
+from .choose import sample_rows
 from .engine import load_engine
-from .package import sample_rows
 from .proof import TOLERANCE
 
 if TYPE_CHECKING:

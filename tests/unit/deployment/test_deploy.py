@@ -91,6 +91,24 @@ def test_packaging_proves_the_engine_and_is_done_once(
     np.testing.assert_allclose(native.predict(x), predicted, atol=1e-9)
 
 
+@pytest.mark.slow
+def test_a_worker_process_packages_alike(services: LocalServices, served: ServedProject) -> None:
+    record = _unpackaged(services, served, 1)
+    here = package(services, record)
+    there = package(services, _unpackaged(services, served, 1), in_worker=True)
+
+    assert (there.engine, there.engine_reason) == (here.engine, here.engine_reason)
+    folders = [services.artifacts.path(one.package) for one in (here, there)]
+    names, again = ([file.name for file in sorted(folder.iterdir())] for folder in folders)
+    assert names == again
+    chosen = read_manifest(folders[1]).engine
+    assert chosen is not None
+    x, predicted = sample_rows(folders[1], read_manifest(folders[1]))
+    np.testing.assert_allclose(
+        load_engine(folders[1], read_manifest(folders[1])).predict(x), predicted, atol=1e-9
+    )
+
+
 def test_packaging_what_changed_meanwhile_stores_nothing(
     services: LocalServices, served: ServedProject
 ) -> None:

@@ -83,16 +83,18 @@ def test_faulty_declarations_change_nothing(
     assert applied.revision == 1
 
 
-def test_independent_faults_are_told_together(
-    home: Path, refused: Refused, project_text: str
-) -> None:
+def test_all_faults_are_told_together(home: Path, refused: Refused, project_text: str) -> None:
     text = project_text.replace('ps.positive("close")', 'ps.positive("clos")')
+    text = text.replace('ps.col("open")', 'ps.col("opne")').replace('lead("close"', 'lead("clsoe"')
     (home / "project.py").write_text(text + 'late = ps.cron("99 * * * *")\n')
 
     said = refused("plan", "--home", home)
 
-    assert "Did you mean 'close'?" in said
+    assert "project.py:5: Source('candles') cannot work" in said
+    assert "project.py:9: FeatureView('momentum') cannot work" in said
+    assert "project.py:12: Dataset('direction') cannot work" in said
     assert "minute '99' is not one of 0 to 59" in said
+    assert said.count(" - ") == 4
 
 
 def test_a_folder_without_its_module_says_where_it_looked(home: Path, refused: Refused) -> None:

@@ -16,7 +16,7 @@ from penstock.spec import Declaration, Project
 from .settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import ModuleType, TracebackType
 
 __all__ = ["lead_path", "load_project"]
@@ -114,8 +114,9 @@ def _gather(module: ModuleType, home: Path, path: Path) -> Project:
 def _all_faults(path: Path, name: str, home: Path, first: DeclarationError) -> DeclarationError:
     """Every fault of the module, not only the one that stopped its import.
 
-    The module is run once more, statement by statement; one that fails is noted and left out, and
-    so is whatever needs the names it would have set.
+    The module is run once more, statement by statement; one that fails is noted. The faulty value
+    still gets its name, so that what refers to it is checked as well; where there is no value, what
+    needs the name is left out.
     """
     found = list(_faults_by_statement(path, name, home)) or [(_place(home, first), first)]
     lines = [f"{place}: {error.message}" for place, error in found]
@@ -139,10 +140,33 @@ def _faults_by_statement(
                 exec(code, vars(module))  # noqa: S102 - it is the user's own module
             except DeclarationError as error:
                 yield _place(home, error), error
+                vars(module).update(_faulty(statement, error, vars(module)))
             except (Exception, SystemExit):  # noqa: BLE001, S112 - it needs what failed before
                 continue
     finally:
         _forget(home, name)
+
+
+def _faulty(
+    statement: ast.stmt, error: DeclarationError, names: Mapping[str, object]
+) -> dict[str, object]:
+    """The value that ``name = ps.Source(...)`` would have made, under its name.
+
+    A value checks itself at the end of its making, so the one that refused is whole; it is found in
+    the last frame. One that was made inside of the statement's own is not it.
+    """
+    match statement:
+        case ast.Assign(
+            targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name() | ast.Attribute() as made)
+        ):
+            cls = eval(compile(ast.Expression(made), "", "eval"), dict(names))  # noqa: S307 - a name
+        case _:
+            return {}
+    part = error.__traceback__
+    while part is not None and part.tb_frame.f_code.co_name != "__post_init__":
+        part = part.tb_next
+    value = part.tb_frame.f_locals.get("self") if part is not None else None
+    return {name: value} if isinstance(value, Declaration) and type(value) is cls else {}
 
 
 def _place(home: Path, error: BaseException) -> str:

@@ -110,7 +110,7 @@ def test_faults_of_all_declarations_are_reported_together(tmp_path: Path) -> Non
 
     assert "project.py:4: Entity('A b') cannot work" in caught.value.message
     assert "project.py:7: Source('y') cannot work" in caught.value.message
-    assert "project.py:6" not in caught.value.message
+    assert "project.py:6: Source('x') cannot work" in caught.value.message
     assert len(caught.value.faults) == 2
 
 

@@ -148,7 +148,7 @@ class DbosWorkflows(Workflows):
         offset = 0
         while len(found) < limit:
             page = self._client.list_workflows(
-                status=wanted, sort_desc=True, limit=PAGE_SIZE, offset=offset, load_output=False
+                status=wanted, sort_desc=True, limit=PAGE_SIZE, offset=offset
             )
             runs = [run_of(status) for status in page]
             found.extend(run for run in runs if pipeline in {"", run.pipeline})

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from penstock.deployment import deploy
 from penstock.errors import NotFoundError
 from penstock.plan import Catalogue
 from penstock.records import ALIASES
 from penstock.registry import aliases, find_version, versions
 from penstock.registry import promote as promote_version
 from penstock.runtime import open_services
-from penstock.spec import Model
+from penstock.spec import Deployment, Model
 
 from .humanise import ago, number, pairs
 from .screen import Screen, table
@@ -79,6 +80,10 @@ def promote(screen: Screen, version: str = VERSION) -> None:
     """Make a version the champion."""
     with open_services(screen.home) as services:
         found = find_version(services.metadata, version)
+        for deployment in Catalogue.load(services.metadata).all(Deployment):
+            if deployment.model.name == found.model:
+                # What answers requests is packaged and checked first, whoever asks for it.
+                deploy(services, deployment.name, version=found.version)
         after = promote_version(services, found.model, found.version)
     previous = f"; version {after.previous} is previous" if after.previous else ""
     screen.show(after, f"[green]✓[/] {found.label} is champion{previous}.")

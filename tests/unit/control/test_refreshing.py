@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,11 +22,13 @@ from penstock.registry import aliases, point
 from penstock.runtime import lanes
 from penstock.runtime.lanes import SourceLane
 from penstock.scoring import ScoreLog, load_served
-from penstock.testing.served_project import HOURS, START
 
 if TYPE_CHECKING:
     from penstock.runtime import LocalServices
     from penstock.spec import FeatureView
+
+
+HOURS, START = 240, datetime(2026, 1, 1, tzinfo=UTC)  # of the candles in the project
 
 
 def view(services: LocalServices) -> FeatureView:

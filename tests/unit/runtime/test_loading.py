@@ -111,7 +111,7 @@ def test_faults_of_all_declarations_are_reported_together(tmp_path: Path) -> Non
     assert "project.py:4: Entity('A b') cannot work" in caught.value.message
     assert "project.py:7: Source('y') cannot work" in caught.value.message
     assert "project.py:6: Source('x') cannot work" in caught.value.message
-    assert len(caught.value.faults) == 2
+    assert len(caught.value.faults) == 4
 
 
 def test_a_fault_in_another_file_is_found_there(tmp_path: Path) -> None:

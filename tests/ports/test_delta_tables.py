@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import shutil
 from contextlib import closing
 from functools import partial
@@ -142,6 +143,21 @@ def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "raw").write_text("")
     with closing(DeltaTables(tmp_path)) as tables, pytest.raises(StateError, match="'raw/a'"):
         tables.append("raw/a", FRAME, app="app", number=1)
+
+
+def test_a_write_that_has_no_room_leaves_nothing(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    rows = pl.DataFrame({"a": range(50_000), "b": [str(n * 7919 % 50_021) for n in range(50_000)]})
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(DeltaTables(folder.parents[1])) as tables:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, limit[1]))  # as a full disk would
+        try:
+            with pytest.raises(StateError, match=r"cannot be read or written: .*File too large"):
+                tables.append("raw/a", rows, app="app", number=31)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert sorted(folder.rglob("*")) == before
+        assert tables.append("raw/a", rows, app="app", number=31)
 
 
 def test_pinned_listing_is_read_once(folder: Path) -> None:

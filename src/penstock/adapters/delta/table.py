@@ -208,7 +208,12 @@ class OneTable:
 
     def _write(self, frame: pl.DataFrame) -> AddAction:
         path = self._folder / f"part-{uuid4()}.parquet"
-        frame.write_parquet(path, compression="zstd", compression_level=1)
+        try:
+            frame.write_parquet(path, compression="zstd", compression_level=1)
+        except (OSError, pl.exceptions.ComputeError) as error:
+            path.unlink(missing_ok=True)
+            # Polars says in words what the disk said, such as that it is full.
+            raise OSError(str(error).rpartition("error: ")[2]) from error
         stat = path.stat()
         return AddAction(
             path=path.name,

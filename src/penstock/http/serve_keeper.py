@@ -71,6 +71,7 @@ class Keeper:
         self._address = address
         self._limit_bytes = limit_bytes
         self._fleet = Fleet()
+        self._told: Fleet | None = None  # the one that the status in the metadata describes
         self._revision = -1
         self._task: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("penstock.serve")
@@ -123,7 +124,11 @@ class Keeper:
         if target != self._fleet.target or force:
             fleet, doors = await asyncio.to_thread(self._build, target)
             self._swap(fleet, doors)
+        if self._told is not self._fleet:
+            # Apart from the swap: a write that fails is tried again, though nothing changed since.
+            told = self._fleet
             await asyncio.to_thread(metadata.write, Put(self._status()))
+            self._told = told
         # Only now: a look that failed half-way is repeated.
         self._revision = revision
 

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from penstock.deployment import deploy, rollback
+from penstock.errors import UnavailableError
 from penstock.http import token_hash
 from penstock.http.serve_app import ServeApp
 from penstock.http.serve_keeper import Keeper
-from penstock.ports import Delete, Put
+from penstock.ports import Audit, Delete, Put
 from penstock.records import Identity, Role, ServingStatus
 from penstock.runtime import open_services
 from penstock.scoring import find_score
@@ -347,6 +348,26 @@ def test_a_deployment_and_a_rollback_take_effect_without_a_restart(
 
     talk(conversation)
     assert services.metadata.find(ServingStatus) == []
+
+
+def test_a_status_that_could_not_be_written_is_written_later(
+    talk: Callable[..., None], services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = services.metadata.write
+    failed: list[object] = []
+
+    def write(*changes: Put | Delete, audit: Audit | None = None) -> None:
+        if changes and isinstance(changes[0].record, ServingStatus) and not failed:
+            failed.append(changes)
+            raise UnavailableError("The metadata is locked. Try again.")
+        real(*changes, audit=audit)
+
+    async def conversation(_: Client) -> None:
+        monkeypatch.setattr(services.metadata, "write", write)
+        done = await asyncio.to_thread(deploy, services, "btc", version=1, wait_s=10)
+        assert (done.processes, len(failed)) == (1, 1)
+
+    talk(conversation)
 
 
 def test_the_inference_protocol(

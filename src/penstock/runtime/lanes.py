@@ -186,7 +186,11 @@ class DrainLane(Lane):
 
     def turn(self) -> None:
         """Move what there is."""
-        moved = scoring.drain_scores(self._services)
-        read = monitoring.drain_observations(self._services)
+        moved = read = 0
+        # Neither waits for the other: a damaged file of scores must not hold up the outcomes.
+        try:
+            moved = scoring.drain_scores(self._services)
+        finally:
+            read = monitoring.drain_observations(self._services)
         if moved or read:
             self._log.info("drained", scores=moved, observations=read)

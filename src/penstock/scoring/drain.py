@@ -41,18 +41,24 @@ def drain_scores(services: Services, deployment: str | None = None) -> int:
         How many scores were moved.
 
     Raises:
-        StateError: A file is damaged; names it and the place.
+        StateError: A file is damaged; names it and the place. All others have been moved.
         UnavailableError: Another process is draining the deployment all the time.
     """
     root = services.score_log
     found = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     moved = 0
+    damaged: list[StateError] = []
     for folder in found:
         if deployment not in {None, folder.name} or not segments(folder):
             continue
         with services.locks.hold(f"scores/{folder.name}"):
             for path in segments(folder):
-                moved += _drain_file(services.tables, folder.name, path)
+                try:
+                    moved += _drain_file(services.tables, folder.name, path)
+                except StateError as error:
+                    damaged.append(error)
+    if damaged:
+        raise damaged[0]
     return moved
 
 

@@ -8,14 +8,14 @@ import msgspec
 import pytest
 
 import penstock as ps
-from penstock.errors import UnavailableError
+from penstock.errors import StateError, UnavailableError
 from penstock.features import OnlineReader
 from penstock.ingest import accept_events
 from penstock.plan import apply
 from penstock.ports import EVENTS_TOPIC
 from penstock.records import Batch
 from penstock.runtime import lanes, open_services
-from penstock.runtime.lanes import Lane, SourceLane
+from penstock.runtime.lanes import DrainLane, Lane, SourceLane
 from penstock.runtime.stream import watch
 
 if TYPE_CHECKING:
@@ -90,6 +90,18 @@ def test_what_a_dead_process_left_is_taken_at_once(services: LocalServices) -> N
     SourceLane(services, candles).turn()
 
     assert batches(services) == [(1, 1, 0)]
+
+
+def test_damaged_scores_do_not_hold_up_outcomes(services: LocalServices) -> None:
+    folder = services.score_log / "shop"
+    folder.mkdir(parents=True)
+    (folder / "damaged.jsonl").write_text("no score\n")
+    services.log.publish("observations", [b"no observation"])
+
+    with pytest.raises(StateError, match="is damaged"):
+        DrainLane(services).turn()
+
+    assert services.log.end("observations.rejected") == 1
 
 
 def test_messages_are_gathered(services: LocalServices) -> None:

@@ -199,10 +199,14 @@ def test_a_damaged_line_is_named_and_nothing_is_removed(services: LocalServices)
     (path,) = _files(services)
     path.write_bytes(path.read_bytes() + b"garbage\n")
 
+    log.append(_scores(2, first=5))
+    log.close()
+
     with pytest.raises(StateError, match=f"{path.name} is damaged"):
         drain_scores(services)
 
-    assert path.exists()
+    assert _files(services) == [path]
+    assert _stored(services) == _scores(2, first=5), "the other files are not held up"
 
 
 def test_a_score_is_found_before_and_after_it_is_drained(services: LocalServices) -> None:

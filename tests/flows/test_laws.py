@@ -242,11 +242,14 @@ def test_batch_scores_are_replayed_too(services: LocalServices, tmp_path: Path) 
     more_candles(services, tmp_path)
     assert score_batch(services, "btc").rows == DAY * SYMBOLS
     assert score_batch(services, "btc").rows == 0
+    late = tmp_path / "late.parquet"  # older than every score, and of no batch that they have seen
+    candles_of(-9, 9, 7).write_parquet(late)
+    ingest_files(services, Catalogue.load(services.metadata).source("candles"), paths=[late])
 
     scores = services.tables.scan("scores/btc").collect()
 
     assert len(scores.unique(["entity", "at_us"])) == len(scores) == (HOURS + DAY) * SYMBOLS
-    some = scores.sample(3, seed=1)["prediction_id"].to_list()
+    some = scores.sort("at_us")["prediction_id"].gather([0, 40, -1]).to_list()
     assert all(replay(services, one).same for one in some)
     assert "file" in {kind for kind, _ in kinds_in(lineage(services, some[0]))}
 

@@ -196,6 +196,6 @@ def _flat(tensor: _Tensor, width: int) -> list[object]:
     if len(values) != rows * width:
         raise InputError(
             f"Tensor {tensor.name!r} has {len(values)} values, its shape {tensor.shape} says "
-            f"{rows * width}."
+            f"{rows * width}. Send as many as the shape says."
         )
     return values

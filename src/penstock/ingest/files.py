@@ -96,7 +96,9 @@ def open_file(home: Path, path: Path) -> FileContent:
     data = _unpacked(packed, shown)
     if not data:
         raise InputError(
-            f"The file {shown!r} is empty. It was expected to hold records.", path=shown
+            f"The file {shown!r} is empty. It was expected to hold records; bring it again, or "
+            "leave it out.",
+            path=shown,
         )
     return FileContent(full, shown, data, hashlib.sha256(packed).hexdigest())
 
@@ -125,7 +127,8 @@ def parse_file(source: Source, content: FileContent, arrived_at: datetime) -> Pa
     cells = _cells(source, content, files, names)
     if not cells.height:
         raise InputError(
-            f"The file {content.shown!r} has no records. It was expected to hold at least one.",
+            f"The file {content.shown!r} has no records. It was expected to hold at least one; "
+            "bring it again, or leave it out.",
             path=content.shown,
         )
     columns: dict[str, pl.Series] = {}
@@ -187,7 +190,9 @@ def _parquet_cells(content: FileContent) -> Cells:
     except pl.exceptions.PolarsError as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"The file {content.shown!r} cannot be read as Parquet: {reason}.", path=content.shown
+            f"The file {content.shown!r} cannot be read as Parquet: {reason}. It is damaged or no "
+            "Parquet file; bring it again, or set Files(format=...) of the source.",
+            path=content.shown,
         ) from error
     columns = {name: frame.get_column(name) for name in frame.columns}
     return Cells(columns, frame.height, {}, lambda places: rows_as_json(frame, places))

@@ -11,7 +11,13 @@ from msgspec import convert, to_builtins
 
 from penstock.datasets import build, get_snapshot
 from penstock.deployment import deploy, package
-from penstock.evaluation import Evaluation, evaluate, mirror, register_candidates
+from penstock.evaluation import (
+    Evaluation,
+    evaluate,
+    mirror,
+    preparing_tracking,
+    register_candidates,
+)
 from penstock.plan import Catalogue
 from penstock.registry import aliases, get_version
 from penstock.spec import Deployment
@@ -41,7 +47,8 @@ def _snapshot(services: Services, given: Values, _: Values) -> Mapping[str, obje
 
 def _candidates(services: Services, given: Values, outputs: Values) -> Mapping[str, object]:
     model = Catalogue.load(services.metadata).model(given["model"])
-    trained = train_candidates(services, model, _dataset(services, outputs), given["run_id"])
+    with preparing_tracking(services):
+        trained = train_candidates(services, model, _dataset(services, outputs), given["run_id"])
     return {"trained": to_builtins(trained)}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from penstock.algebra import compute_metric, compute_metrics
 
-from .evaluating import evaluate, mirror, register_candidates
+from .evaluating import evaluate, register_candidates
 from .gates import judge
 from .results import CandidateResult, Evaluation, Rival
+from .tracking_tasks import mirror, preparing_tracking
 
 __all__ = [
     "CandidateResult",
@@ -17,5 +18,6 @@ __all__ = [
     "evaluate",
     "judge",
     "mirror",
+    "preparing_tracking",
     "register_candidates",
 ]

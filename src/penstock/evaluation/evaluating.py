@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import msgspec
 import polars as pl
@@ -13,12 +11,12 @@ from penstock.algebra import compute_metrics, reference_bins
 from penstock.datasets import load
 from penstock.errors import InputError, StateError
 from penstock.ports import Task
-from penstock.records import ALIASES
-from penstock.registry import Registration, aliases, register, versions
+from penstock.registry import Registration, register
 
 from .gates import judge
 from .results import CandidateResult, Evaluation
 from .rivals import measure_rivals
+from .tracking_tasks import artifact_folder, ask_mlflow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +28,10 @@ if TYPE_CHECKING:
 
     from .results import Rival
 
-__all__ = ["evaluate", "mirror", "register_candidates"]
+__all__ = ["evaluate", "register_candidates"]
 
 TRACK = "penstock.evaluation.worker:track"
-MIRROR = "penstock.evaluation.worker:mirror_model"
 SAMPLE_ROWS = 1000
-TRACKING_WAIT_S = 600.0
 
 
 def evaluate(
@@ -124,29 +120,6 @@ def register_candidates(  # noqa: PLR0913, PLR0917 - the outputs of the steps be
     )
 
 
-def mirror(services: Services, model: str) -> None:
-    """Copy a model's versions and aliases into MLflow's registry, which never leads.
-
-    Loads MLflow in a worker process, which takes seconds the first time.
-
-    Args:
-        services: The project's ports.
-        model: Name of the model.
-    """
-    found = [
-        {"version": one.version, "tracking_run": one.tracking_run, "candidate": one.candidate}
-        for one in versions(services.metadata, model)
-    ]
-    present = aliases(services.metadata, model)
-    arguments = {
-        "uri": services.tracking_uri,
-        "model": model,
-        "versions": found,
-        "aliases": {alias: getattr(present, alias) for alias in ALIASES},
-    }
-    _ask_mlflow(services, Task(function=MIRROR, arguments=arguments))
-
-
 def _best(model: Model, trained: Sequence[TrainedCandidate]) -> TrainedCandidate:
     """The best by the objective on the validation part; the first of equals."""
     sign = 1 if model.select.maximise else -1
@@ -192,7 +165,7 @@ def _track(  # noqa: PLR0913, PLR0917 - all that is tracked
 ) -> dict[str, str]:
     run = {
         "uri": services.tracking_uri,
-        "artifacts": str(_artifact_folder(services)),
+        "artifacts": str(artifact_folder(services)),
         "model": model.name,
         "run_id": run_id,
         "dataset_id": snapshot.dataset_id,
@@ -210,20 +183,8 @@ def _track(  # noqa: PLR0913, PLR0917 - all that is tracked
         for one in trained
         if not one.error
     }
-    found = _ask_mlflow(services, Task(function=TRACK, arguments={"run": run, "files": files}))
+    found = ask_mlflow(services, Task(function=TRACK, arguments={"run": run, "files": files}))
     return msgspec.convert(found, dict[str, str])
-
-
-def _ask_mlflow(services: Services, task: Task) -> object:
-    """Run a task that writes to MLflow, one at a time: its first writer makes the database."""
-    with services.locks.hold("tracking", wait_s=TRACKING_WAIT_S):
-        ((_, found),) = services.executor.run([task])
-    return found
-
-
-def _artifact_folder(services: Services) -> Path:
-    """Where MLflow's artifacts go: beside its database."""
-    return Path(urlsplit(services.tracking_uri).path.replace("//", "/", 1)).parent / "mlartifacts"
 
 
 def _registration(  # noqa: PLR0913, PLR0917 - what the registry keeps

@@ -24,7 +24,14 @@ from .results import CandidateResult
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["CandidateFiles", "MirroredVersion", "TrackedRun", "mirror_versions", "track_run"]
+__all__ = [
+    "CandidateFiles",
+    "MirroredVersion",
+    "TrackedRun",
+    "mirror_versions",
+    "open_store",
+    "track_run",
+]
 
 RUN_TAG = "penstock.run_id"
 CANDIDATE_TAG = "penstock.candidate"
@@ -91,6 +98,15 @@ class MirroredVersion(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     tracking_run: str
     candidate: str
+
+
+def open_store(uri: str) -> None:
+    """Open MLflow's database; the first to do so makes it, which takes seconds.
+
+    Args:
+        uri: Where MLflow tracks.
+    """
+    MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
 
 
 def track_run(run: TrackedRun, files: Mapping[str, CandidateFiles]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,12 @@ from penstock.registry import NATIVE_FILES, load_native, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.evaluation.tracking import CandidateFiles, TrackedRun
+    from penstock.evaluation.tracking import TrackedRun
     from penstock.training import TrainedCandidate
 
-__all__ = ["measure_rival", "mirror_model", "track"]
+__all__ = ["measure_rival", "mirror_model", "prepare", "track"]
+
+PICTURES = "penstock.evaluation.pictures"
 
 
 def measure_rival(*, package: str, rows: str, label: str) -> dict[str, float]:
@@ -45,6 +48,17 @@ def measure_rival(*, package: str, rows: str, label: str) -> dict[str, float]:
     return compute_metrics(manifest.task, frame[label].cast(pl.Float64).to_numpy(), predicted)
 
 
+def prepare(*, uri: str) -> None:
+    """Load what ``track`` needs and make MLflow's database; see ``tracking.open_store``."""
+    _keep_quiet()
+    from penstock.evaluation.tracking import (  # noqa: PLC0415 - after MLflow was told to be quiet
+        open_store,
+    )
+
+    open_store(uri)
+    import_module(PICTURES)
+
+
 def track(*, run: object, files: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Draw the pictures of a run's candidates and track the run; see ``tracking.track_run``.
 
@@ -54,6 +68,7 @@ def track(*, run: object, files: Mapping[str, Mapping[str, str]]) -> dict[str, s
     """
     _keep_quiet()
     from penstock.evaluation.tracking import (  # noqa: PLC0415 - after MLflow was told to be quiet
+        CandidateFiles,
         TrackedRun,
         track_run,
     )
@@ -61,7 +76,11 @@ def track(*, run: object, files: Mapping[str, Mapping[str, str]]) -> dict[str, s
     wanted = msgspec.convert(run, TrackedRun)
     with tempfile.TemporaryDirectory(prefix="penstock-pictures-") as folder:
         drawn = {
-            trained.candidate: _files(wanted, trained, files[trained.candidate], Path(folder))
+            trained.candidate: CandidateFiles(
+                model=Path(files[trained.candidate]["model"]),
+                model_name=NATIVE_FILES[trained.native],
+                pictures=_pictures(wanted, trained, files[trained.candidate], Path(folder)),
+            )
             for trained in wanted.trained
             if trained.candidate in files
         }
@@ -79,11 +98,10 @@ def mirror_model(*, uri: str, model: str, versions: object, aliases: Mapping[str
     mirror_versions(uri, model, msgspec.convert(versions, list[MirroredVersion]), aliases)
 
 
-def _files(
+def _pictures(
     run: TrackedRun, trained: TrainedCandidate, paths: Mapping[str, str], folder: Path
-) -> CandidateFiles:
+) -> tuple[Path, ...]:
     from penstock.evaluation.pictures import draw  # noqa: PLC0415 - matplotlib, for this task only
-    from penstock.evaluation.tracking import CandidateFiles  # noqa: PLC0415 - see above
 
     rows = pl.read_parquet(paths["predictions"]).partition_by("part", as_dict=True)
     parts = {
@@ -91,11 +109,7 @@ def _files(
         for (part,), frame in rows.items()
     }
     title = f"{run.model} · {trained.candidate} · dataset {run.dataset_id}"
-    return CandidateFiles(
-        model=Path(paths["model"]),
-        model_name=NATIVE_FILES[trained.native],
-        pictures=tuple(draw(folder / trained.candidate, title, run.task, parts)),
-    )
+    return tuple(draw(folder / trained.candidate, title, run.task, parts))
 
 
 def _keep_quiet() -> None:

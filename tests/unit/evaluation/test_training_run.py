@@ -21,6 +21,7 @@ from penstock.evaluation import (
     Evaluation,
     evaluate,
     mirror,
+    preparing_tracking,
     register_candidates,
 )
 from penstock.registry import load_native, promote, read_manifest, read_sample
@@ -99,7 +100,9 @@ def run(
 ) -> tuple[DatasetSnapshot, Evaluation, ModelVersion]:
     """Train, evaluate and register, with every value taken through JSON as between steps."""
     snapshot = build(services, model.dataset)
-    made = train_candidates(services, model, snapshot, run_id)
+    with preparing_tracking(services):
+        made = train_candidates(services, model, snapshot, run_id)
+    assert _experiments(services), "MLflow's database is there before anything is tracked"
     trained = msgspec.json.decode(msgspec.json.encode(made), type=list[TrainedCandidate])
     found = evaluate(services, model, snapshot, trained, run_id)
     decoded = msgspec.json.decode(msgspec.json.encode(found), type=Evaluation)
@@ -202,3 +205,23 @@ def test_what_cannot_be_trained_is_told(services: LocalServices) -> None:
     with pytest.raises(UserCodeError, match="Every candidate of model 'm' failed"):
         train_candidates(services, model, build(services, model.dataset), "run-x")
     assert not list(services.scratch.glob("train-*"))
+
+
+def _experiments(services: LocalServices) -> list[str]:
+    engine = create_engine(services.tracking_uri)
+    with engine.connect() as database:
+        found = database.execute(text("select name from experiments")).scalars().all()
+    engine.dispose()
+    return list(found)
+
+
+def test_a_tracking_database_is_not_made_again(tmp_path: Path) -> None:
+    (tmp_path / ".penstock").mkdir()
+    database = tmp_path / ".penstock" / "mlflow.db"
+    database.touch()
+    with (
+        open_services(tmp_path, settings=Settings(workers=1)) as opened,
+        preparing_tracking(opened),
+    ):
+        pass
+    assert not database.stat().st_size

@@ -14,7 +14,8 @@ Under the lock ``ingest/<source>``, so that one process at a time numbers a sour
 Killed before 3, nothing happened. Killed between 3 and 6, the record is ``started``, and the next
 ingestion reads the same records from the same origin (a file of the same hash, the same offsets of
 the log), sorts them against what earlier batches stored, comes to the same result, and repeats
-steps 4 to 6, of which those done already change nothing. Killed between the two halves of 6, the
+steps 4 to 6, of which those done already change nothing. After step 4 it takes the counts of the
+record instead: the declaration may be another one by now. Killed between the two halves of 6, the
 event is missing; every ingestion announces the source's last batch again, and the log knows the
 event's id.
 
@@ -120,6 +121,9 @@ def take_in(
     Raises:
         InputError: The records are no records of this source; nothing was written.
     """
+    if started is not None and _is_in_tables(services.tables, started):
+        intake.commit()
+        return _store(services, started, started)
     newest = newest_batch(services, source)
     number = started.number if started else (newest.number if newest else 0) + 1
     arrived_at = started.arrived_at if started else services.clock.now()
@@ -129,7 +133,8 @@ def take_in(
         services.metadata.write(Put(started, expected=None))
     _append(services.tables, source, started, sifted)
     intake.commit()
-    stored = _store(services, started, _with_counts(started, source, sifted))
+    judged = msgspec.structs.replace(started, fingerprint=fingerprint(source))
+    stored = _store(services, started, _with_counts(judged, source, sifted))
     if stored.number % COMPACT_EVERY == 0:
         _compact(services.tables, source)
     return stored
@@ -173,6 +178,19 @@ def announce_batch(services: Services, batch: Batch) -> None:
         at_us=services.clock.now_us(),
     )
     announce(services.log, event)
+
+
+def _is_in_tables(tables: Tables, started: Batch) -> bool:
+    """Whether everything of a started batch was written.
+
+    Then its counts stand as they are: sorted again, under a declaration that was applied since,
+    they could be others than what the tables hold.
+    """
+    raw, quarantine = f"raw/{started.source}", f"quarantine/{started.source}"
+    in_raw = tables.applied(raw, raw) >= started.number
+    return in_raw and (
+        not started.quarantined or tables.applied(quarantine, quarantine) >= started.number
+    )
 
 
 def _started(

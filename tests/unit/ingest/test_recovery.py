@@ -13,6 +13,7 @@ import pytest
 from penstock.ingest import accept_events, ingest_files, ingest_log
 from penstock.records import Batch
 from penstock.runtime import open_services
+from penstock.spec import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,3 +170,23 @@ def test_a_file_that_is_gone_closes_its_batch_with_what_is_there(
     (services.home / "data/a.csv").write_text(content)
     ingest_files(services, candles, paths=paths)
     assert services.tables.scan("raw/candles").collect().height == 4
+
+
+@pytest.mark.parametrize(("at", "stored"), [(1, 2), (2, 3)], ids=["before", "after the raw rows"])
+def test_another_declaration_does_not_judge_what_is_stored(
+    services: LocalServices, candles: Source, at: int, stored: int
+) -> None:
+    """Killed under a loose declaration, finished under a strict one."""
+    loose = msgspec.structs.replace(candles, expect=candles.expect[2:])
+    path = services.home / "one.csv"
+    path.write_text(HEADER + "\n".join(LINES))
+    kill(services, Killer(at, after=True), lambda: ingest_files(services, loose, paths=[path]))
+
+    ingest_files(services, candles, paths=[path])
+
+    (batch, *_) = services.metadata.find(Batch)
+    raw = services.tables.scan("raw/candles").filter(_batch=batch.number).collect()
+    assert (batch.state, batch.stored, len(raw)) == ("stored", stored, stored)
+    assert batch.read == batch.stored + batch.quarantined + batch.duplicates
+    assert batch.fingerprint == fingerprint(candles if at == 1 else loose)
+    assert (batch.quarantined > 0) == (at == 1)

@@ -209,16 +209,29 @@ def _new_rows(tables: Tables, source: Source, pinned: _Pinned, done: int) -> pl.
 
 
 def _announce(services: Services, scored: BatchScored) -> None:
+    """Announce the last rows that were scored; the log knows whether that has been done.
+
+    Where this run scored none, a run that was killed may not have come to announce its own.
+    """
+    version = scored.version or _last_version(services.tables, scored.deployment)
     announce(
         services.log,
         Event(
             event_id=f"scores.ready:{scored.deployment}:{scored.number}",
             kind="scores.ready",
             subject=scored.deployment,
-            ids={"number": str(scored.number), "version": scored.version},
+            ids={"number": str(scored.number), "version": version},
             at_us=services.clock.now_us(),
         ),
     )
+
+
+def _last_version(tables: Tables, deployment: str) -> str:
+    """``model@version`` of the batch rows that were stored last."""
+    batch = tables.scan(table_of(deployment)).filter(pl.col("route") == "batch")
+    newest = batch.select(pl.struct("model", "version").sort_by("scored_at_us").last()).collect()
+    found = newest.item()
+    return f"{found['model']}@{found['version']}"
 
 
 def _quiet(what: str, share: float) -> None:

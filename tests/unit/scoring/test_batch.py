@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -103,12 +104,14 @@ def test_a_batch_that_dies_before_it_is_stored_is_done_once(
         with pytest.raises(KeyboardInterrupt):
             score_batch(services, "btc")
 
+    deploy(services, "btc", version=2)
     again = score_batch(services, "btc")
 
     assert (again.rows, again.number) == (0, 1)
     assert len(services.tables.scan("scores/btc").collect()) == HOURS * 3
     told = services.log.read(EVENTS_TOPIC, after=0, limit=1_000)
-    assert sum(b'"scores.ready"' in entry.payload for entry in told) == 1
+    (ready,) = [entry.payload for entry in told if b'"scores.ready"' in entry.payload]
+    assert msgspec.json.decode(ready)["ids"]["version"] == "direction@1"
 
 
 def test_batches_need_a_deployment_and_a_champion(services: LocalServices) -> None:

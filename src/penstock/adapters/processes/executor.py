@@ -118,7 +118,8 @@ class ProcessExecutor(Executor):
         if not idle:
             full = len(self._workers) >= self._most
             return None if full else LoneWorker(self._python_path)
-        best = next((worker for worker in idle if worker.knows(task)), idle[0])
+        # Else the one that was used longest ago: the other holds what the step just done needed.
+        best = next((worker for worker in idle if worker.knows(task)), idle[-1])
         self._workers.remove(best)
         return best
 

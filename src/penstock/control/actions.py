@@ -21,7 +21,7 @@ from penstock.ports import Audit, Put, announce
 from penstock.records import Event, Incident, MonitorReport
 from penstock.registry import aliases, promote
 
-from .pipelines import start, train_run
+from .pipelines import submit, train_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -218,7 +218,8 @@ def _rollback(services: Services, monitor: Monitor, incident: Incident) -> str:
 
 def _retrain(services: Services, monitor: Monitor, incident: Incident) -> str:
     model = monitor.deployment.model.name
-    run_id = start(
+    # The incident's entry names the run.
+    run_id = submit(
         services, train_run(f"train-{model}-{incident.incident_id}", model, promote=True)
     )
     return f"run {run_id}"

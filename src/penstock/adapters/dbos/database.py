@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -12,12 +14,12 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from penstock.errors import StateError, UnavailableError
 
 if TYPE_CHECKING:
-    import sqlite3
     from pathlib import Path
 
 __all__ = ["open_database"]
 
 BUSY_TIMEOUT_MS = 30_000
+SUBSECONDS_SINCE = (3, 42, 0)
 
 
 def open_database(path: Path) -> sa.Engine:
@@ -76,3 +78,7 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA synchronous=NORMAL")
+    if sqlite3.sqlite_version_info < SUBSECONDS_SINCE:
+        # From Python 3.12 on, DBOS asks for unixepoch('subsec'), which an older library (Debian 12
+        # has 3.40) answers with null, and no run could be submitted.
+        connection.create_function("unixepoch", 1, lambda _what: time.time())

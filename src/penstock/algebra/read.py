@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from math import isfinite, nan, sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ FEW = 16
 """Up to this many values are read one by one: numpy costs more per call than it saves."""
 
 NULL = nan
+_R = TypeVar("_R")
 
 
 def as_of(values: Sequence[bytes | None], at_us: IntArray) -> IntArray:
@@ -104,15 +105,20 @@ class ValueReader:
         if value is None:
             return result
         counts = check(self._program, value, self._header)
-        ints, floats = memoryview(value).cast("q"), np.frombuffer(value, np.float64)
+        view = memoryview(value)
+        ints, floats, words = view.cast("q"), view.cast("d"), np.frombuffer(value, np.float64)
         place = COUNTS_AT + len(counts)
         with np.errstate(all="ignore"):
             for group, tiles in zip(self._program.groups, counts, strict=True):
-                whole = _Run(floats, place, tiles, tiles)
+                whole = _Run(words, place, tiles, tiles)
                 for window in group.windows:
                     wanted = first_tile(as_of_us, window.over_us, group.hop_us)
                     low = bisect_left(ints, wanted, place, place + tiles)
-                    _read_window(group, window, whole.since(low), result)
+                    if low == place + tiles - 1:
+                        single = _Single(ints, floats, low, tiles)
+                        _finish_window(group, window, _STATES, single, result)
+                    elif low < place + tiles:
+                        _finish_window(group, window, _TOTALS, whole.since(low), result)
                 place += (1 + group.width) * tiles
         return result
 
@@ -142,14 +148,48 @@ class _Run(NamedTuple):
         return self.words[start : start + self.size]
 
 
-def _read_window(group: Group, window: Window, run: _Run, result: list[float]) -> None:
-    if not run.size:
-        return
+class _Single(NamedTuple):
+    """A run of a single tile: its states are the totals, and need no arrays.
+
+    Attributes:
+        ints: The value's words as int64.
+        floats: The value's words as float64.
+        low: The word with the index of the tile.
+        step: Words from one row to the next.
+    """
+
+    ints: memoryview[int]
+    floats: memoryview[float]
+    low: int
+    step: int
+
+
+def _finish_window(
+    group: Group,
+    window: Window,
+    totals_of: Mapping[StateName, Callable[[_R, int], float]],
+    run: _R,
+    result: list[float],
+) -> None:
     slots = group.slots
-    totals = {index: _TOTALS[slots[index].name](run, slots[index].row) for index in window.slots}
+    totals = {index: totals_of[slots[index].name](run, slots[index].row) for index in window.slots}
     for reading in window.readings:
         value = _VALUES[reading.op](*[totals[index] for index in reading.slots])
         result[reading.feature] = value if isfinite(value) else NULL
+
+
+def _word(run: _Single, row: int) -> float:
+    return run.floats[run.low + (1 + row) * run.step]
+
+
+def _last_word(run: _Single, row: int) -> float:
+    place = run.low + (1 + row) * run.step
+    return run.floats[place + run.step] if run.ints[place] > NEVER_US else NULL
+
+
+def _std_words(run: _Single, row: int) -> float:
+    count = _word(run, row)
+    return sqrt(_word(run, row + 2) / (count - 1)) if count > 1 else NULL
 
 
 def _sum(run: _Run, row: int) -> float:
@@ -189,6 +229,10 @@ def _mean(count: float, total: float) -> float:
 
 _TOTALS: Mapping[StateName, Callable[[_Run, int], float]] = {
     "count": _sum, "sum": _sum, "min": _min, "max": _max, "last": _last, "spread": _std,
+}  # fmt: skip
+_STATES: Mapping[StateName, Callable[[_Single, int], float]] = {
+    "count": _word, "sum": _word, "min": _word, "max": _word,
+    "last": _last_word, "spread": _std_words,
 }  # fmt: skip
 _VALUES: Mapping[AggregateOp, Callable[..., float]] = {
     "count": _itself, "sum": _itself, "min": _itself, "max": _itself,

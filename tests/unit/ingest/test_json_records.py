@@ -45,6 +45,7 @@ def test_a_column_that_no_record_names_is_left_out_unless_it_may_be() -> None:
 
 
 def test_a_record_nested_past_reading_is_marked() -> None:
-    cells = json_cells([b'{"a": 1}', b"[" * 200_000 + b"]" * 200_000], {"a": DType.INT64}, optional=[])
+    deep = b"[" * 200_000 + b"]" * 200_000
+    cells = json_cells([b'{"a": 1}', deep], {"a": DType.INT64}, optional=[])
     assert cells.columns["a"].to_list() == [1, None]
     assert cells.faults["json"].to_list() == [False, True]

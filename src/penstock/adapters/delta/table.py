@@ -38,6 +38,7 @@ _ATTEMPTS = 20
 _LISTINGS_KEPT = 16
 # Readers of Delta tables pass over names that begin with an underscore.
 _COMPACTION_LOCK = "_compaction.lock"
+_CREATION_LOCK = "_creation.lock"
 # What the library says when the writer's number was committed after the handle was read.
 _NUMBER_RACE = "Concurrent transaction failed"
 
@@ -143,6 +144,20 @@ class OneTable:
         finally:
             os.close(handle)
 
+    @contextmanager
+    def _creating(self) -> Generator[None]:
+        """Be the only one that creates the table; waits for another that does.
+
+        Of two creations at once the library commits both, the second as version 1, and a writer
+        that began from the first is told that the metadata have changed (deltalake 1.6.6).
+        """
+        handle = os.open(self._folder / _CREATION_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
     def _handle(self) -> DeltaTable | None:
         """The kept handle at the newest version; None when there is no table."""
         if self._opened is not None:
@@ -165,14 +180,11 @@ class OneTable:
     def _create(self, frame: pl.DataFrame) -> DeltaTable:
         schema = checked_schema(self._name, frame)
         self._folder.mkdir(parents=True, exist_ok=True)
-        try:
-            DeltaTable.create(self._folder, schema=schema, configuration=_CONFIGURATION)
-        except DeltaError:
-            # Another process may have created it in between; if not, opening says what is wrong.
+        with self._creating():
             self._opened = self._open()
             if self._opened is None:
-                raise
-        self._opened = DeltaTable(self._folder)
+                DeltaTable.create(self._folder, schema=schema, configuration=_CONFIGURATION)
+                self._opened = DeltaTable(self._folder)
         return self._opened
 
     def _refresh(self, handle: DeltaTable) -> None:

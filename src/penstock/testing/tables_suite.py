@@ -239,6 +239,24 @@ class TablesSuite:
         assert [sum(told) for told in zip(*written, strict=True)] == [1] * 10
         assert _counts(tables) == dict.fromkeys(range(1, 11), _ROWS)
 
+    def test_race_to_create(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """Of several who write first, each gets its rows into the one table."""
+        names = [f"created/{number}" for number in range(10)]
+        barrier = Barrier(3, timeout=10)
+
+        def append(writer: int) -> list[bool]:
+            with closing(opener()) as other:
+                written: list[bool] = []
+                for name in names:
+                    barrier.wait()
+                    written.append(other.append(name, _rows(writer), app=f"{writer}", number=1))
+            return written
+
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(append, range(3))) == [[True] * len(names)] * 3
+        for name in names:
+            assert _counts(tables, name) == dict.fromkeys(range(3), _ROWS)
+
     def test_compactions_at_once(self, tables: Tables, opener: Callable[[], Tables]) -> None:
         """Several compactions and appends at once lose and double no row, in any version."""
 
@@ -257,7 +275,7 @@ class TablesSuite:
             appends = pool.map(append, (100, 200))
             assert [*compactions, *appends] == [None] * 5
         for version in range((tables.version("a") or 0) + 1):
-            assert set(_counts(tables, version).values()) <= {_ROWS}
+            assert set(_counts(tables, version=version).values()) <= {_ROWS}
         assert len(_counts(tables)) == 25
 
     @pytest.mark.slow
@@ -287,9 +305,9 @@ def _rows(number: int) -> pl.DataFrame:
     )
 
 
-def _counts(tables: Tables, version: int | None = None) -> dict[int, int]:
-    """Rows of each number in table ``a``."""
-    counted = tables.scan("a", version=version).group_by("n").len().collect()
+def _counts(tables: Tables, name: str = "a", *, version: int | None = None) -> dict[int, int]:
+    """Rows of each number in a table."""
+    counted = tables.scan(name, version=version).group_by("n").len().collect()
     return dict(counted.iter_rows())
 
 

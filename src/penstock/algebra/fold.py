@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .extract import in_order
+from .extract import Events, in_order
 from .layout import Stored, Tiles, pack, unpack
 from .states import NEVER_US
 from .windows import first_tile, tile_of
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .arrays import IntArray, Words
-    from .extract import Events
     from .program import Group, Program
     from .states import Reducer
 
 __all__ = ["fold"]
 
+PIECE = 65_536
+"""Events folded at once: entity by entity, so that arrays stay in the processor's cache."""
 
-def fold(program: Program, values: Sequence[bytes | None], events: Events) -> list[bytes]:
+
+def fold(
+    program: Program, values: Sequence[bytes | None], events: Events, *, piece: int = PIECE
+) -> list[bytes]:
     """Fold events into the packed values of their entities.
 
     Args:
@@ -34,6 +38,8 @@ def fold(program: Program, values: Sequence[bytes | None], events: Events) -> li
         values: The present value of each entity, None for a new one.
         events: The events in the order of arrival; ``codes`` are places in ``values``. Every
             entity without a value has at least one.
+        piece: Events to fold at once, unless one entity has more; bounds the memory that is needed
+            beside values and events.
 
     Returns:
         The new value of each entity.
@@ -41,9 +47,32 @@ def fold(program: Program, values: Sequence[bytes | None], events: Events) -> li
     Raises:
         StateError: A value is not one of this program.
     """
+    events = in_order(events)
+    ends = np.searchsorted(events.codes, np.arange(len(values)), side="right")
+    folded: list[bytes] = []
+    first = 0
+    while first < len(values):
+        begin = int(ends[first - 1]) if first else 0
+        after = max(int(np.searchsorted(ends, begin + piece, side="right")), first + 1)
+        some = _some(events, begin, int(ends[after - 1]), first)
+        folded += _fold(program, values[first:after], some)
+        first = after
+    return folded
+
+
+def _some(events: Events, begin: int, end: int, first: int) -> Events:
+    """Some of the events, with ``first`` as the entity 0."""
+    return Events(
+        codes=events.codes[begin:end] - first,
+        times=events.times[begin:end],
+        values=tuple(value[begin:end] for value in events.values),
+    )
+
+
+def _fold(program: Program, values: Sequence[bytes | None], events: Events) -> list[bytes]:
+    """Fold events in order into the values of a few entities."""
     if not len(events.codes):
         return [value for value in values if value is not None]
-    events = in_order(events)
     known = np.array([i for i, value in enumerate(values) if value is not None], dtype=np.int64)
     stored = unpack(program, [value for value in values if value is not None])
     newest = np.full(len(values), NEVER_US)

@@ -85,7 +85,9 @@ def test_batch_is_naive(
     assert_naive(view, records, points, batch(compile_view(view), records, points))
 
 
-def folded(program: Program, records: list[Record], cuts: list[int]) -> dict[str, bytes]:
+def folded(
+    program: Program, records: list[Record], cuts: list[int], *, piece: int = 1_000
+) -> dict[str, bytes]:
     """Fold records in batches of the sizes given, the last one with the rest."""
     values: dict[str, bytes] = {}
     start = 0
@@ -96,7 +98,7 @@ def folded(program: Program, records: list[Record], cuts: list[int]) -> dict[str
         events = events_of(program, part)
         places = np.array([keys.index(KEYS[code]) for code in events.codes], dtype=np.int64)
         events = Events(codes=places, times=events.times, values=events.values)
-        new = fold(program, [values.get(key) for key in keys], events)
+        new = fold(program, [values.get(key) for key in keys], events, piece=piece)
         values |= dict(zip(keys, new, strict=True))
     return values
 
@@ -107,12 +109,17 @@ def folded(program: Program, records: list[Record], cuts: list[int]) -> dict[str
     histories(),
     st.lists(st.integers(0, 15), max_size=6),
     st.lists(st.tuples(st.sampled_from(KEYS), times()), min_size=3, max_size=3),
+    st.sampled_from((1, 7, 1_000)),
 )
 def test_stream_is_naive_for_every_batching(
-    view: FeatureView, records: list[Record], cuts: list[int], points: list[tuple[str, int]]
+    view: FeatureView,
+    records: list[Record],
+    cuts: list[int],
+    points: list[tuple[str, int]],
+    piece: int,
 ) -> None:
     program = compile_view(view)
-    stored = folded(program, records, cuts)
+    stored = folded(program, records, cuts, piece=piece)
     values = [stored.get(key) for key, _ in points]
     exact = as_of(values, np.array([at for _, at in points], dtype=np.int64))
     asked = [(key, at) for (key, _), at in zip(points, exact.tolist(), strict=True)]

@@ -23,6 +23,8 @@ BENCHMARKS = {
     "startup": "import, the command line, and each process until it is ready",
     "join": "point-in-time features: values as of a time, and windows at arbitrary points",
     "online": "features of 1 and 100 entities from the embedded store",
+    "candles": "sixty features of hourly candles, streamed, against the batch engine",
+    "scale": "1e4 to 1e6 entities: loaded, read and checked",
     "predict": "single predictions over HTTP at 1, 16 and 64 connections (needs wrk)",
     "demo": "penstock demo psystock, from nothing to the last screen",
 }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Figure", "Unit", "alternate", "compared", "show", "timed"]
 
-Unit = Literal["s", "ms", "us", "MB", "1/s"]
+Unit = Literal["s", "ms", "us", "MB", "1/s", "values"]
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):

@@ -175,10 +175,11 @@ def _publish(services: LocalServices, source: ps.Source, events: pl.DataFrame) -
 def _arrivals(candles: pl.DataFrame) -> pl.DataFrame:
     """The candles in the order they arrive: some hours late, some twice."""
     rng = np.random.default_rng(7)
-    late_h = np.where(
-        rng.random(candles.height) < 0.05, rng.integers(1, LATEST_H, candles.height), 0
+    size = candles.height
+    late_h = pl.Series(np.where(rng.random(size) < LATE, rng.integers(1, LATEST_H, size), 0))
+    placed = candles.with_columns(
+        (pl.col("ts") + pl.duration(hours=pl.lit(late_h))).alias("_placed")
     )
-    placed = candles.with_columns((pl.col("ts") + pl.duration(hours=late_h)).alias("_placed"))
     again = placed.sample(fraction=0.01, seed=7).with_columns(
         pl.col("_placed") + pl.duration(hours=3)
     )

@@ -31,7 +31,7 @@ SIZES, QUICK_SIZES = (10_000, 100_000, 1_000_000), (10_000, 100_000)
 MEASURED = 100_000
 MEMORY_MB = 4 * 1024
 LINEAR = 1.3
-"""How much more than in proportion an entity may cost at ten times as many."""
+"""How much more than in proportion an entity may cost where there are many."""
 
 
 class Cost(NamedTuple):
@@ -64,8 +64,7 @@ def measure(*, quick: bool) -> list[Figure]:
             costs.append(pool.apply(cost_of, (entities,)))
     figures: list[Figure] = []
     for place, cost in enumerate(costs):
-        before = costs[place - 1] if place else None
-        figures += _figures(cost, before)
+        figures += _figures(cost, costs[0] if place else None)
     return figures
 
 
@@ -139,19 +138,19 @@ def _check(tables: DeltaTables, reader: OnlineReader, view: ps.FeatureView, enti
     return int((~close).sum())
 
 
-def _figures(cost: Cost, before: Cost | None) -> list[Figure]:
+def _figures(cost: Cost, least: Cost | None) -> list[Figure]:
     what = f"{cost.entities:,} entities x 20 features"
     each = cost.fold_s / cost.entities * 1e6
-    less = before.fold_s / before.entities * 1e6 if before else None
+    less = least.fold_s / least.entities * 1e6 if least else None
     return [
         Figure(what=f"{what}: load, per entity", ours=each, unit="us", baseline=less,
-               baseline_name=f"per entity of {before.entities:,}" if before else "",
-               budget=LINEAR if before else None,
+               baseline_name=f"per entity of {least.entities:,}" if least else "",
+               budget=LINEAR if least else None,
                note=f"{EVENTS_EACH} events each; {cost.fold_s:.2f} s in all"),
         Figure(what=f"{what}: read 1,000 at once, per entity", ours=cost.read_us, unit="us",
-               baseline=before.read_us if before else None,
-               baseline_name=f"per entity of {before.entities:,}" if before else "",
-               budget=LINEAR if before else None),
+               baseline=least.read_us if least else None,
+               baseline_name=f"per entity of {least.entities:,}" if least else "",
+               budget=LINEAR if least else None),
         Figure(what=f"{what}: {CHECKED:,} of them again from the raw table", ours=cost.check_s,
                unit="s", note=f"{cost.unequal} of {CHECKED * 20:,} values differ"),
         Figure(what=f"{what}: peak memory of loading, serving and checking", ours=cost.peak_mb,

@@ -12,7 +12,7 @@ import msgspec
 import polars as pl
 
 from penstock.errors import PenstockError, SettingsError
-from penstock.features import space_of
+from penstock.features import built_to, space_of
 from penstock.monitoring import OBSERVATIONS_TOPIC
 from penstock.plan import Catalogue, preview
 from penstock.records import Aliases, Identity, ModelVersion, Process
@@ -162,7 +162,7 @@ def _online_features(services: LocalServices) -> Verdict:
         table = f"raw/{view.source.name}"
         newest, done = (
             services.tables.applied(table, table),
-            services.online.progress(space_of(view)),
+            built_to(services.online, space_of(view)),
         )
         if newest and (done or 0) < newest:
             behind.append(f"{view.name} by {plural(newest - (done or 0), 'batch')}")

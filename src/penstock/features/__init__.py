@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from .offline import point_in_time
 from .reader import OnlineReader
-from .refreshing import RefreshResult, refresh, space_of
+from .refreshing import RefreshResult, built_to, refresh, space_of
 
-__all__ = ["OnlineReader", "RefreshResult", "point_in_time", "refresh", "space_of"]
+__all__ = ["OnlineReader", "RefreshResult", "built_to", "point_in_time", "refresh", "space_of"]

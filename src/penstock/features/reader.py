@@ -10,7 +10,7 @@ from penstock.algebra import ValueReader, as_of, compile_view
 from penstock.errors import InputError, NotReadyError
 
 from .entities import encode_keys
-from .refreshing import space_of
+from .refreshing import built_to, space_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class OnlineReader:
         """
         found: dict[str, int] = {}
         for view, space in zip(self._views, self._spaces, strict=True):
-            number = self._online.progress(space)
+            number = built_to(self._online, space)
             if number is None:
                 raise self._not_built(view)
             found[view.name] = number
@@ -83,9 +83,11 @@ class OnlineReader:
         stored: list[list[bytes | None]] = []
         for view, space in zip(self._views, self._spaces, strict=True):
             values = self._online.get(space, encoded)
-            # Only where nothing is found can it be that nothing was built.
-            if values.count(None) == len(values) and self._online.progress(space) is None:
-                raise self._not_built(view)
+            if None in values:
+                # Nobody knows the entity, or the view is only being built: so look again after.
+                if built_to(self._online, space) is None:
+                    raise self._not_built(view)
+                values = self._online.get(space, encoded)
             times = as_of(values, times)
             stored.append(values)
         parts = [

@@ -27,7 +27,9 @@ class OnlineStore(ABC):
 
     @abstractmethod
     def write(self, space: str, values: Mapping[bytes, bytes], *, progress: int) -> None:
-        """Store values and the number of the last raw batch they contain.
+        """Store values and how far the space has come: the last raw batch they contain.
+
+        While a space is built from nothing the number is negative and rises; it may be any int64.
 
         Raises:
             ConflictError: The space's progress is at or past that number; nothing was stored.

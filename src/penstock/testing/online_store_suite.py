@@ -95,6 +95,15 @@ class OnlineStoreSuite:
         store.write("a", {}, progress=4)
         assert store.progress("a") == 4
 
+    def test_progress_may_be_negative(self, store: OnlineStore) -> None:
+        """A space that is being built counts up to zero and beyond, never back."""
+        for number in (-3, -1, 2):
+            store.write("a", {b"%d" % number: b"v"}, progress=number)
+            assert store.progress("a") == number
+            with pytest.raises(ConflictError):
+                store.write("a", {}, progress=number - 1)
+        assert len(list(store.items("a"))) == 3
+
     def test_spaces_are_sorted(self, store: OnlineStore) -> None:
         """Every space that was written, whether it has values or not."""
         store.write("b", {b"k": b"1"}, progress=1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import string
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import polars as pl
 import pytest
 
 from penstock.errors import InputError, NotReadyError
-from penstock.features import OnlineReader, point_in_time, refresh, space_of
+from penstock.features import OnlineReader, built_to, point_in_time, refresh, space_of
 from penstock.spec import Aggregate, DType, Entity, FeatureView, col
 from penstock.testing.strategies import source
 
@@ -114,7 +115,9 @@ def test_views_that_know_different_batches_are_read_at_one_time(world: World, tu
 
 
 def test_a_refresh_that_fails_half_way_goes_on_from_there(world: World) -> None:
-    for seed in range(6):
+    world.ingest(VIEW.source, make_records(20, 0))
+    world.refresh(VIEW)
+    for seed in range(1, 6):
         world.ingest(VIEW.source, make_records(20, seed))
 
     def stop(what: str, share: float) -> None:
@@ -130,14 +133,57 @@ def test_a_refresh_that_fails_half_way_goes_on_from_there(world: World) -> None:
 
 
 def test_chunks_end_where_they_are_full(world: World) -> None:
-    for size in (3, 3, 3, 3, 3):
+    world.ingest(VIEW.source, [])
+    world.refresh(VIEW)
+    for size in (3, 3, 3, 3):
         world.ingest(VIEW.source, make_records(size, size))
     shares: list[float] = []
     refresh(
         world.tables, world.online, world.locks, VIEW, chunk_rows=5,
         progress=lambda _, share: shares.append(share),
     )  # fmt: skip
-    assert shares == [0.4, 0.8, 1.0]
+    assert shares == [0.6, 1.0]
+
+
+def test_a_first_build_goes_part_by_part_and_nobody_reads_half_of_it(world: World) -> None:
+    for seed in range(3):
+        world.ingest(VIEW.source, make_records(40, seed, keys="abcdefghij"))
+    reader = OnlineReader(world.online, [VIEW])
+    shares: list[float] = []
+
+    def look(_: str, share: float) -> None:
+        shares.append(share)
+        if share < 1:
+            assert built_to(world.online, space_of(VIEW)) is None
+            for broken in (lambda: reader.read([*"abcdefghijz"], 0), reader.progress):
+                with pytest.raises(NotReadyError, match="penstock features build v"):
+                    broken()
+
+    done = refresh(world.tables, world.online, world.locks, VIEW, chunk_rows=40, progress=look)
+    assert shares == [1 / 3, 2 / 3, 1.0]
+    assert (done.records, done.first_batch, done.last_batch) == (120, 1, 3)
+    assert reader.progress() == {"v": 3}
+    world.ingest(VIEW.source, make_records(40, 9))
+    assert world.refresh(VIEW).first_batch == 4
+    assert_same_as_offline(world, [VIEW])
+
+
+def test_a_first_build_that_fails_half_way_begins_again(world: World) -> None:
+    for seed in range(3):
+        world.ingest(VIEW.source, make_records(40, seed))
+
+    def stop(_: str, share: float) -> None:
+        if share > 0.4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        refresh(world.tables, world.online, world.locks, VIEW, chunk_rows=40, progress=stop)
+    assert built_to(world.online, space_of(VIEW)) is None
+    world.ingest(VIEW.source, make_records(40, 4))
+    again = world.refresh(VIEW)
+    assert again.from_zero
+    assert again.records == 160
+    assert_same_as_offline(world, [VIEW])
 
 
 KILLED = """
@@ -161,9 +207,15 @@ refresh(
 
 
 @pytest.mark.slow
-def test_a_killed_refresh_loses_and_doubles_nothing(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("built", [True, False], ids=["refresh", "first build"])
+def test_a_killed_refresh_loses_and_doubles_nothing(
+    world: World, tmp_path: Path, *, built: bool
+) -> None:
+    if built:
+        world.ingest(VIEW.source, [])
+        world.refresh(VIEW)
     for seed in range(40):
-        world.ingest(VIEW.source, make_records(10, seed))
+        world.ingest(VIEW.source, make_records(10, seed, keys=string.ascii_lowercase))
     (tmp_path / "view").write_bytes(msgspec.msgpack.encode(VIEW))
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, env=os.environ
@@ -175,8 +227,8 @@ def test_a_killed_refresh_loses_and_doubles_nothing(world: World, tmp_path: Path
     process.stdout.close()
     done = world.online.progress(space_of(VIEW))
     assert done is not None
-    assert 3 <= done < 40
-    assert world.refresh(VIEW).last_batch == 40
+    assert 3 <= done < 41 if built else -26 < done < 0
+    assert world.refresh(VIEW).last_batch == 40 + built
     assert_same_as_offline(world, [VIEW])
     shares = OnlineReader(world.online, [VIEW]).read([*"abc"], 0)[0]
     assert np.isfinite(shares[:, 3]).all()

@@ -31,7 +31,7 @@ _LONGEST_KEY_BYTES = 511
 # to its number and progress, and the empty name to the greatest number given so far. A number is
 # never given twice, so that a reader cannot take a new space's values for those of a dropped one.
 _NUMBER = struct.Struct(">I")
-_ENTRY = struct.Struct(">IQ")
+_ENTRY = struct.Struct(">Iq")
 _DIRECTORY = _NUMBER.pack(0)
 
 

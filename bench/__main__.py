@@ -24,10 +24,14 @@ BENCHMARKS = {
     "join": "point-in-time features: values as of a time, and windows at arbitrary points",
     "online": "features of 1 and 100 entities from the embedded store",
     "candles": "sixty features of hourly candles, streamed, against the batch engine",
+    "feast": "joins, reads and events beside Feast 0.67 (needs PENSTOCK_BENCH_FEAST)",
     "scale": "1e4 to 1e6 entities: loaded, read and checked",
     "predict": "single predictions over HTTP at 1, 16 and 64 connections (needs wrk)",
     "demo": "penstock demo psystock, from nothing to the last screen",
 }
+
+GROUPS = {"features": ("join", "online", "candles", "scale", "feast")}
+"""Benchmarks that answer one question together."""
 
 
 class Benchmark(Protocol):
@@ -48,16 +52,22 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(width=max(Console().width, 110))
     if options.name is None:
         for name, text in BENCHMARKS.items():
-            console.print(f"  [bold]{name:<10}[/]{text}", highlight=False)
+            console.print(f"  [bold]{name:<16}[/]{text}", highlight=False)
+        for name, members in GROUPS.items():
+            console.print(f"  [bold]{name:<16}[/]all of {', '.join(members)}", highlight=False)
         return 0
-    if options.name not in BENCHMARKS:
+    if options.name not in [*BENCHMARKS, *GROUPS]:
+        known = [*BENCHMARKS, *GROUPS]
         Console(stderr=True).print(
-            f"There is no benchmark {options.name!r}. {nearest(options.name, BENCHMARKS)}"
+            f"There is no benchmark {options.name!r}. {nearest(options.name, known)}"
         )
         return 2
-    module = cast("Benchmark", importlib.import_module(f"bench.{options.name}"))
-    figures = module.measure(quick=options.quick)
-    show(options.name, figures, console)
+    figures: list[Figure] = []
+    for name in GROUPS.get(options.name, (options.name,)):
+        module = cast("Benchmark", importlib.import_module(f"bench.{name}"))
+        taken = module.measure(quick=options.quick)
+        show(name, taken, console)
+        figures += taken
     if options.json is not None:
         options.json.write_bytes(
             msgspec.json.format(msgspec.json.encode(_report(options, figures)))

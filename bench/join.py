@@ -43,10 +43,10 @@ def _as_of(folder: Path, *, points: int, events: int, runs: int) -> Figure:
         schema={"id": ps.Int64, "ts": ps.Timestamp} | dict.fromkeys(COLUMNS, ps.Float64),
     )
     view = ps.FeatureView("last", source=source, features=tuple(ps.last(c) for c in COLUMNS))
-    raw = _events(events, COLUMNS)
-    spine = _spine(points)
+    raw = make_events(events, COLUMNS)
+    spine = make_spine(points)
     tables = DeltaTables(folder / "as-of")
-    tables.append("raw/events", _stored(raw), app="raw/events", number=1)
+    tables.append("raw/events", stored(raw), app="raw/events", number=1)
     parquet = folder / "events.parquet"
     raw.write_parquet(parquet)
 
@@ -88,10 +88,10 @@ def _windows(folder: Path, *, points: int, events: int, runs: int) -> Figure:
     features = [make("x", over=over) for over in WINDOWS_US for make in makers]
     features += [ps.count("x", over=over) for over in WINDOWS_US]
     view = ps.FeatureView("win", source=source, features=tuple(features))
-    raw = _events(events, ["x"])
-    spine = _spine(points)
+    raw = make_events(events, ["x"])
+    spine = make_spine(points)
     tables = DeltaTables(folder / "windows")
-    tables.append("raw/ticks", _stored(raw), app="raw/ticks", number=1)
+    tables.append("raw/ticks", stored(raw), app="raw/ticks", number=1)
 
     def ours() -> pl.DataFrame:
         return point_in_time(tables, [view], spine)
@@ -143,7 +143,8 @@ def _numpy_kernel(events: pl.DataFrame, spine: pl.DataFrame) -> dict[str, np.nda
     return columns
 
 
-def _events(rows: int, columns: list[str]) -> pl.DataFrame:
+def make_events(rows: int, columns: list[str]) -> pl.DataFrame:
+    """Random events of ten thousand entities over thirty days, by time."""
     rng = np.random.default_rng(7)
     frame = {
         "id": rng.integers(0, ENTITIES, rows),
@@ -153,17 +154,18 @@ def _events(rows: int, columns: list[str]) -> pl.DataFrame:
     return pl.DataFrame(frame).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
 
 
-def _stored(raw: pl.DataFrame) -> pl.DataFrame:
-    """The frame as ingestion stores it."""
+def stored(raw: pl.DataFrame, number: int = 1) -> pl.DataFrame:
+    """The frame as ingestion stores it, as the batch of that number."""
     return raw.with_columns(
-        pl.lit(1, pl.Int64).alias("_batch"),
+        pl.lit(number, pl.Int64).alias("_batch"),
         pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"),
         pl.lit("bench-1").alias("_batch_id"),
         pl.col("ts").alias("_arrived_at"),
     )
 
 
-def _spine(points: int) -> pl.DataFrame:
+def make_spine(points: int) -> pl.DataFrame:
+    """Random points of those entities."""
     rng = np.random.default_rng(11)
     frame = {
         "id": rng.integers(0, ENTITIES, points),

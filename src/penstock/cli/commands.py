@@ -69,6 +69,11 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "Show an entity's features: online, or as they were at a time.",
                 "penstock features get momentum --keys BTCUSDT --at 2024-03-01T12:00:00Z",
             ),
+            "select": Command(
+                "selecting:features_select",
+                "Rank a dataset's features and keep the best by an id. Writes a report with plots.",
+                "penstock features select direction --top 20",
+            ),
         },
     ),
     "train": Command(

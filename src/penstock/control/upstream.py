@@ -129,7 +129,7 @@ def _feature_links(services: Services, score: Score, version: ModelVersion) -> l
             "last batch": last,
             "definition": manifest.views[view.name][:12],
         }
-        detail |= {name: values.get(name) for name in view.names}
+        detail |= {name: values[name] for name in view.names if name in values}
         batches = batches_of(services.metadata, view.source.name, numbers)
         links.append(Link(kind="features", id=view.name, detail=detail, links=batches))
     return links

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .build import build, get_snapshot, load
+from .selected import get_selection, selected_names
 from .spine import AT, spine_of
 from .splits import EMBARGO, PARTS, assign_parts
 
@@ -12,7 +13,9 @@ __all__ = [
     "PARTS",
     "assign_parts",
     "build",
+    "get_selection",
     "get_snapshot",
     "load",
+    "selected_names",
     "spine_of",
 ]

@@ -17,11 +17,12 @@ from penstock.records import DatasetSnapshot
 from penstock.spec import fingerprint
 
 from .rows import PART, count_parts, labelled_rows
+from .selected import selected_names
 from .spine import AT, table_of
 from .warnings import warnings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Literal
 
     from penstock.ports import Metadata, Services, Tables
@@ -45,8 +46,11 @@ def build(services: Services, dataset: Dataset) -> DatasetSnapshot:
 
     Raises:
         NotReadyError: A source has no records yet.
-        InputError: No row has a label, all labels are of one class, or a part is empty.
+        InputError: No row has a label, all labels are of one class, or a part is empty; or a
+            selected feature is not in the dataset's views.
+        NotFoundError: There is no such feature selection.
     """
+    names = selected_names(services.metadata, dataset)
     versions = _pin(services.tables, dataset)
     dataset_id = _id_of(dataset, versions)
     with services.locks.hold(f"dataset/{dataset.name}", wait_s=600):
@@ -54,8 +58,8 @@ def build(services: Services, dataset: Dataset) -> DatasetSnapshot:
         if found is not None and services.artifacts.exists(found.artifact):
             return found
         rows, unlabelled = labelled_rows(services.tables, dataset, versions)
-        frame = _with_features(services.tables, dataset, rows, versions)
-        return _keep(services, dataset, dataset_id, versions, frame, unlabelled)
+        frame = _with_features(services.tables, dataset, names, rows, versions)
+        return _keep(services, dataset, dataset_id, versions, names, frame, unlabelled)
 
 
 def load(
@@ -126,14 +130,17 @@ def _id_of(dataset: Dataset, versions: Mapping[str, int]) -> str:
 
 
 def _with_features(
-    tables: Tables, dataset: Dataset, rows: pl.DataFrame, versions: Mapping[str, int]
+    tables: Tables,
+    dataset: Dataset,
+    names: Sequence[str],
+    rows: pl.DataFrame,
+    versions: Mapping[str, int],
 ) -> pl.DataFrame:
     spine = rows.select(dataset.spine.entity.name, AT)
-    features = point_in_time(tables, dataset.features, spine, versions=versions)
+    views = [view for view in dataset.features if not set(view.names).isdisjoint(names)]
+    features = point_in_time(tables, views, spine, versions=versions)
     rest = rows.drop(spine.columns)
-    return pl.concat(
-        [features.select(*spine.columns, *dataset.feature_names), rest], how="horizontal"
-    )
+    return pl.concat([features.select(*spine.columns, *names), rest], how="horizontal")
 
 
 def _keep(  # noqa: PLR0913, PLR0917 - what the snapshot is made of
@@ -141,6 +148,7 @@ def _keep(  # noqa: PLR0913, PLR0917 - what the snapshot is made of
     dataset: Dataset,
     dataset_id: str,
     versions: Mapping[str, int],
+    names: tuple[str, ...],
     frame: pl.DataFrame,
     unlabelled: int,
 ) -> DatasetSnapshot:
@@ -160,11 +168,11 @@ def _keep(  # noqa: PLR0913, PLR0917 - what the snapshot is made of
         unlabelled=unlabelled,
         parts=count_parts(frame[PART]),
         label_balance=balance,
-        feature_names=dataset.feature_names,
+        feature_names=names,
         task=dataset.task,
         artifact=_put(services, frame),
         created_at=services.clock.now(),
-        warnings=warnings_of(frame, label, dataset.feature_names, balance),
+        warnings=warnings_of(frame, label, names, balance),
     )
     difference = {"dataset_id": dataset_id, "tables": dict(versions), "rows": len(frame)}
     audit = Audit(

@@ -7,6 +7,7 @@ from penstock.algebra import compute_metric, compute_metrics
 from .evaluating import evaluate, register_candidates
 from .gates import judge
 from .results import CandidateResult, Evaluation, Rival
+from .selection import select_features
 from .tracking_tasks import mirror, preparing_tracking
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "mirror",
     "preparing_tracking",
     "register_candidates",
+    "select_features",
 ]

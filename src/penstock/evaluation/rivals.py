@@ -92,7 +92,8 @@ def _rows_for(
     """The test rows with the features of the rival."""
     rows = load(services, snapshot, "test")
     mine = {view.name: fingerprint(view) for view in model.dataset.features}
-    if all(mine.get(name) == meaning for name, meaning in manifest.views.items()):
+    same = all(mine.get(name) == meaning for name, meaning in manifest.views.items())
+    if same and set(manifest.features) <= set(rows.columns):
         return rows
     spine = rows.drop(snapshot.feature_names)
     views = _views_of(manifest)

@@ -9,6 +9,7 @@ from .manifest import MANIFEST_SCHEMA, ColumnBins, EngineChoice, Manifest
 from .models import ALIASES, Aliases, GateVerdict, ModelVersion
 from .monitoring import Check, Incident, MonitorReport
 from .platform import AuditEntry, Event, EventKind, Identity, Process, Role
+from .selection import FeatureRank, FeatureSelection, RankVerdict
 from .serving import Observation, Score, ServingStatus
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "EngineChoice",
     "Event",
     "EventKind",
+    "FeatureRank",
+    "FeatureSelection",
     "GateVerdict",
     "Identity",
     "Incident",
@@ -33,6 +36,7 @@ __all__ = [
     "MonitorReport",
     "Observation",
     "Process",
+    "RankVerdict",
     "Record",
     "Role",
     "Score",

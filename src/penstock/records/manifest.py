@@ -72,6 +72,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         views: Feature view to the fingerprint of its declaration.
         label: Name of the label.
         dataset_id: What it learned from.
+        selection_id: The feature selection whose kept features it learned from; empty for none.
         tables: Version of each table that was read.
         definitions: The documents of the model and of everything it refers to, by key.
         functions: ``module:qualname`` of each Python function of the user to its source's sha256.
@@ -114,5 +115,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     tags: tuple[str, ...] = ()
     owner: str = ""
+    selection_id: str = ""
     engine: EngineChoice | None = None
     schema: int = MANIFEST_SCHEMA

@@ -202,7 +202,9 @@ def _plain_manifest(
     """What the manifests of a run's candidates have in common."""
     dataset = model.dataset
     commit, diff = code_of(services.home)
-    dtypes = {name: dtype.value for view in dataset.features for name, dtype in view.dtypes.items()}
+    names = snapshot.feature_names
+    views = [view for view in dataset.features if not set(view.names).isdisjoint(names)]
+    dtypes = {name: dtype.value for view in views for name, dtype in view.dtypes.items()}
     return Manifest(
         model=model.name,
         version=0,
@@ -214,11 +216,12 @@ def _plain_manifest(
         native="skops",
         entity=dataset.spine.entity.name,
         entity_dtype=dataset.spine.entity.dtype.value,
-        features=dataset.feature_names,
-        dtypes=dtypes,
-        views={view.name: fingerprint(view) for view in dataset.features},
+        features=names,
+        dtypes={name: dtypes[name] for name in names},
+        views={view.name: fingerprint(view) for view in views},
         label=dataset.label.name if dataset.label is not None else "",
         dataset_id=snapshot.dataset_id,
+        selection_id=dataset.select,
         tables=snapshot.tables,
         definitions=definitions_of(model),
         functions=functions_in(dataset),

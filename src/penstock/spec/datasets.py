@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 SUM_TOLERANCE = 1e-9
+SELECTION_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Label(Value, frozen=True, kw_only=False):
@@ -115,16 +117,20 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
         features: The views whose features are joined.
         label: What is to be predicted; none for a dataset that is only scored.
         split: How the rows are parted.
+        select: Id of a feature selection, as ``penstock features select`` gives it: only the
+            features it kept are in the dataset, and in the models that learn from it. All when
+            empty.
     """
 
     spine: Source
     features: Sequence[FeatureView]
     label: Label | None = None
     split: Split = TimeSplit()
+    select: str = ""
 
     @property
     def feature_names(self) -> tuple[str, ...]:
-        """Full names of all features, in the order models see them."""
+        """Full names of all features of its views, selected or not, in order."""
         return tuple(name for view in self.features for name in view.names)
 
     @property
@@ -151,6 +157,11 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
                     f"view {view.name!r} is about {view.source.entity.name!r}, "
                     f"the spine about {self.spine.entity.name!r}"
                 )
+        if self.select and SELECTION_ID.fullmatch(self.select) is None:
+            yield (
+                f"select={self.select!r} is no id of a feature selection; give the 16 characters "
+                f"that 'penstock features select {self.name}' answers with"
+            )
         if self.label is not None:
             yield from self._label_faults(self.label)
 

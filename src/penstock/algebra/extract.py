@@ -10,6 +10,7 @@ import polars as pl
 
 from .arrays import FloatArray, IntArray, order_of
 from .expressions import tidy, to_polars
+from .registers import marks_of
 
 if TYPE_CHECKING:
     from .program import Input, Program
@@ -65,11 +66,17 @@ def extract(program: Program, records: pl.DataFrame, codes: IntArray) -> Events:
 def _value(each: Input) -> pl.Expr:
     if not each.column:
         value = pl.lit(1.0)
-    elif each.is_numeric:
+    elif each.kind == "number":
         value = pl.col(each.column).cast(pl.Float64)
+    elif each.kind == "mark":
+        value = pl.col(each.column).map_batches(_marks, return_dtype=pl.Float64)
     else:
         value = pl.when(pl.col(each.column).is_not_null()).then(1.0)
     return value if each.where is None else pl.when(to_polars(each.where)).then(value)
+
+
+def _marks(values: pl.Series) -> pl.Series:
+    return pl.Series(values.name, marks_of(values), nan_to_null=True)
 
 
 def in_order(events: Events) -> Events:

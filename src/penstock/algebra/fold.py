@@ -12,7 +12,7 @@ import numpy as np
 
 from .extract import Events, in_order
 from .layout import Stored, Tiles, pack, unpack
-from .states import NEVER_US
+from .state import NEVER_US
 from .windows import first_tile, tile_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from .arrays import IntArray, Words
     from .program import Group, Program
-    from .states import Reducer
+    from .state import Reducer
+    from .states import StateKey
 
 __all__ = ["fold"]
 
@@ -79,7 +80,7 @@ def _fold(program: Program, values: Sequence[bytes | None], events: Events) -> l
     newest[known] = stored.newest_us
     np.maximum.at(newest, events.codes, events.times)
     groups: list[Tiles] = []
-    made: dict[tuple[int, str], Reducer] = {}
+    made: dict[tuple[int, StateKey], Reducer] = {}
     with np.errstate(all="ignore"):
         for group, old in zip(program.groups, stored.groups, strict=True):
             moved = Tiles(codes=known[old.codes], index=old.index, words=old.words)
@@ -89,7 +90,7 @@ def _fold(program: Program, values: Sequence[bytes | None], events: Events) -> l
     return pack(program, Stored(newest_us=newest, groups=tuple(groups)))
 
 
-def _tiles(group: Group, events: Events, made: dict[tuple[int, str], Reducer]) -> Tiles:
+def _tiles(group: Group, events: Events, made: dict[tuple[int, StateKey], Reducer]) -> Tiles:
     """The tiles of a group that the events alone would make."""
     codes, index = events.codes, tile_of(events.times, group.hop_us)
     change = (codes[1:] != codes[:-1]) | (index[1:] != index[:-1])
@@ -97,10 +98,9 @@ def _tiles(group: Group, events: Events, made: dict[tuple[int, str], Reducer]) -
     low, high = edges[:-1], edges[1:]
     words: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
     for slot in group.slots:
-        key = (slot.source, slot.name)
+        key = (slot.source, slot.key)
         if key not in made:
-            lifted = slot.state.lift(events.values[slot.source], events.times)
-            made[key] = slot.state.reducer(lifted)
+            made[key] = slot.state.events(events.values[slot.source], events.times)
         words += made[key](low, high)
     return Tiles(codes=codes[low], index=index[low], words=tuple(words))
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .arrays import FloatArray, IntArray, Words
     from .extract import Events
     from .program import Group, Program, Slot, Window
-    from .states import Reducer
+    from .state import Reducer
+    from .states import StateKey
 
 __all__ = ["compute_points"]
 
@@ -31,8 +32,11 @@ Sortable = TypeVar("Sortable", "IntArray", "FloatArray")
 KEY_LIMIT = 2**62
 """A whole number made of an entity and a time stays below it."""
 
-CHUNK = 32_768
+CHUNK, LEAST = 32_768, 1_024
 """Points computed at once; bounds what merging needs beside events and result."""
+
+FEW_WORDS = 16
+"""States of more words are merged for fewer points at once."""
 
 
 def compute_points(
@@ -53,16 +57,18 @@ def compute_points(
     order = order_of(codes, at_us)
     ordered = _Ordered(events)
     search = _search(ordered, codes)
+    widest = max(slot.state.width for group in program.groups for slot in group.slots)
     with np.errstate(all="ignore"):
-        for start in range(0, len(order), CHUNK):
-            points = order[start : start + CHUNK]
+        size = max(CHUNK // max(1, widest // FEW_WORDS), LEAST)
+        for start in range(0, len(order), size):
+            points = order[start : start + size]
             for group in program.groups:
                 for window in group.windows:
                     low, high = _bounds(window, group, search, codes[points], at_us[points])
                     merged = ordered.merge(group, window, low, high)
                     for reading in window.readings:
                         states = [merged[slot] for slot in reading.slots]
-                        result[points, reading.feature] = finish(reading.op, states)
+                        result[points, reading.columns] = finish(reading.feature, states)
     return result
 
 
@@ -72,7 +78,7 @@ class _Ordered:
     def __init__(self, events: Events) -> None:
         self._order = sorting(events)
         self._values = events.values
-        self._made: dict[tuple[int, str], Reducer] = {}
+        self._made: dict[tuple[int, StateKey], Reducer] = {}
         self.codes = self._sorted(events.codes)
         self.times = self._sorted(events.times)
 
@@ -86,15 +92,15 @@ class _Ordered:
         merged: dict[int, Words] = {}
         for index in window.slots:
             slot = group.slots[index]
-            newest = self._newest(slot, low, high) if slot.name == "last" else None
+            newest = self._newest(slot, low, high) if slot.key[0] == "last" else None
             merged[index] = self._reducer(slot)(low, high) if newest is None else newest
         return merged
 
     def _reducer(self, slot: Slot) -> Reducer:
-        key = (slot.source, slot.name)
+        key = (slot.source, slot.key)
         if key not in self._made:
-            words = slot.state.lift(self._sorted(self._values[slot.source]), self.times)
-            self._made[key] = slot.state.reducer(words)
+            values = self._sorted(self._values[slot.source])
+            self._made[key] = slot.state.events(values, self.times)
         return self._made[key]
 
     def _newest(self, slot: Slot, low: IntArray, high: IntArray) -> Words | None:

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from penstock.errors import DeclarationError
-from penstock.spec import AggregateOp, DType, Expression, FeatureView, columns_of
+from penstock.spec import Aggregate, DType, Expression, FeatureView, columns_of
 
-from .finish import NEEDS
+from .finish import needs_of
 from .operators import dtype_of
-from .states import STATES, State, StateName
+from .states import State, StateKey, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from penstock.spec import Aggregate
 
 __all__ = ["FORMAT", "Group", "Input", "Program", "Reading", "Slot", "Window", "compile_view"]
 
 FORMAT = 1
 """Version of the packed layout; part of every fingerprint."""
+
+QUICK = frozenset({"count", "sum", "mean", "min", "max", "std", "var", "last"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,13 @@ class Input:
     Attributes:
         column: The source's or derived column; empty for records themselves.
         where: Only records for which this is true.
-        is_numeric: Whether the values matter; otherwise only whether there is one.
+        kind: What of it counts: the ``number``; the ``mark`` by which distinct values are told
+            apart; or only that ``one`` is there.
     """
 
     column: str
     where: Expression | None
-    is_numeric: bool
+    kind: Literal["number", "mark", "one"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +52,18 @@ class Slot:
 
     Attributes:
         source: Index of the input.
-        name: Kind of the state.
+        key: Kind of the state.
         row: Index of its first word's row among the rows of the group's states.
+        state: How the state works.
     """
 
     source: int
-    name: StateName
+    key: StateKey
     row: int
+    state: State = field(init=False, compare=False)
 
-    @property
-    def state(self) -> State:
-        """How the state works."""
-        return STATES[self.name]
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", state_of(self.key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +71,19 @@ class Reading:
     """Where one feature comes from.
 
     Attributes:
-        feature: Index among the view's features.
-        op: Its operator.
+        feature: The feature.
+        column: Index of its first column among the view's.
         slots: Indices of the group's slots that it is finished from.
     """
 
-    feature: int
-    op: AggregateOp
+    feature: Aggregate
+    column: int
     slots: tuple[int, ...]
+
+    @property
+    def columns(self) -> int | slice:
+        """Its column, or its columns where it has several values."""
+        return slice(self.column, self.column + self.feature.k) if self.feature.k else self.column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +94,25 @@ class Window:
         over_us: The length; 0 for the whole past.
         readings: The features.
         slots: Indices of the group's slots that they need.
+        quick: Those features whose states are a few words, which plain Python reads fastest.
+        quick_slots: Indices of the slots that the quick ones need.
+        slow: The other features.
     """
 
     over_us: int
     readings: tuple[Reading, ...]
-    slots: tuple[int, ...]
+    slots: tuple[int, ...] = field(init=False)
+    quick: tuple[Reading, ...] = field(init=False)
+    quick_slots: tuple[int, ...] = field(init=False)
+    slow: tuple[Reading, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        quick = tuple(each for each in self.readings if each.feature.op in QUICK)
+        slow = tuple(each for each in self.readings if each.feature.op not in QUICK)
+        object.__setattr__(self, "slots", _slots_of(self.readings))
+        object.__setattr__(self, "quick", quick)
+        object.__setattr__(self, "quick_slots", _slots_of(quick))
+        object.__setattr__(self, "slow", slow)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +163,8 @@ class Program:
 
     @property
     def width(self) -> int:
-        """Number of features."""
-        return len(self.view.features)
+        """Number of columns: one per feature, or per value of it."""
+        return len(self.view.names)
 
 
 def compile_view(view: FeatureView) -> Program:
@@ -202,46 +222,53 @@ def _where_faults(feature: Aggregate, schema: dict[str, DType]) -> Iterator[str]
 
 
 def _input(feature: Aggregate, schema: dict[str, DType]) -> Input:
-    numeric = bool(feature.column) and schema[feature.column].is_number
-    return Input(column=feature.column, where=feature.where, is_numeric=numeric)
+    kind: Literal["number", "mark", "one"] = "one"
+    if feature.op == "approx_distinct":
+        kind = "mark"
+    elif feature.column and schema[feature.column].is_number:
+        kind = "number"
+    return Input(column=feature.column, where=feature.where, kind=kind)
 
 
 def _group(view: FeatureView, hop_us: int, sources: list[int]) -> Group:
     """Build the group of one hop; ``sources`` is the index of each feature's input."""
     members = [index for index, each in enumerate(view.features) if each.hop_us == hop_us]
-    needs: dict[int, list[tuple[int, StateName]]] = {
-        index: [(sources[index], name) for name in NEEDS[view.features[index].op]]
+    needs: dict[int, list[tuple[int, StateKey]]] = {
+        index: [(sources[index], key) for key in needs_of(view.features[index])]
         for index in members
     }
+    widths = [len(feature.names) for feature in view.features]
     keys = sorted({key for keys in needs.values() for key in keys})
     places = {key: place for place, key in enumerate(keys)}
     readings = {
         index: Reading(
-            feature=index,
-            op=view.features[index].op,
+            feature=view.features[index],
+            column=sum(widths[:index]),
             slots=tuple(places[key] for key in needs[index]),
         )
         for index in members
     }
     windows = tuple(
-        _window(over_us, [readings[i] for i in members if view.features[i].over_us == over_us])
+        Window(
+            over_us=over_us,
+            readings=tuple(readings[i] for i in members if view.features[i].over_us == over_us),
+        )
         for over_us in sorted({view.features[index].over_us for index in members})
     )
     return Group(hop_us=hop_us, slots=_slots(keys), windows=windows)
 
 
-def _slots(keys: list[tuple[int, StateName]]) -> tuple[Slot, ...]:
+def _slots(keys: list[tuple[int, StateKey]]) -> tuple[Slot, ...]:
     slots: list[Slot] = []
     row = 0
-    for source, name in keys:
-        slots.append(Slot(source=source, name=name, row=row))
-        row += STATES[name].width
+    for source, key in keys:
+        slots.append(Slot(source=source, key=key, row=row))
+        row += slots[-1].state.width
     return tuple(slots)
 
 
-def _window(over_us: int, readings: list[Reading]) -> Window:
-    slots = sorted({slot for reading in readings for slot in reading.slots})
-    return Window(over_us=over_us, readings=tuple(readings), slots=tuple(slots))
+def _slots_of(readings: tuple[Reading, ...]) -> tuple[int, ...]:
+    return tuple(sorted({slot for reading in readings for slot in reading.slots}))
 
 
 def _wanted(view: FeatureView) -> set[str]:
@@ -257,10 +284,7 @@ def _wanted(view: FeatureView) -> set[str]:
 
 def _fingerprint(view: FeatureView, wanted: set[str]) -> bytes:
     source = view.source
-    features = [
-        [feature.op, feature.column, feature.over_us, feature.hop_us, feature.where]
-        for feature in view.features
-    ]
+    features = [_meaning(feature) for feature in view.features]
     meaning = [
         FORMAT,
         [source.name, source.entity.name, source.timestamp, source.known_after_us],
@@ -269,3 +293,10 @@ def _fingerprint(view: FeatureView, wanted: set[str]) -> bytes:
         features,
     ]
     return hashlib.sha256(msgspec.json.encode(meaning)).digest()[:8]
+
+
+def _meaning(feature: Aggregate) -> list[object]:
+    """What decides a feature's values; what only some operators take is there only for them."""
+    given = [feature.k, feature.q, feature.half_life_us]
+    window = [feature.over_us, feature.hop_us, feature.where]
+    return [feature.op, feature.column, *window, *(given if any(given) else ())]

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     from penstock.spec import AggregateOp
 
-    from .arrays import FloatArray, IntArray
+    from .arrays import FloatArray, IntArray, Words
     from .layout import Tiles
     from .program import Group, Program, Window
-    from .states import StateName
 
 __all__ = ["FEW", "ValueReader", "as_of"]
 
@@ -60,7 +59,9 @@ class ValueReader:
         self._program = program
         self._header = header_of(program)
         self._empty = [
-            0.0 if feature.op in {"count", "sum"} else NULL for feature in program.view.features
+            0.0 if feature.is_from_zero else NULL
+            for feature in program.view.features
+            for _ in feature.names
         ]
 
     def read(self, values: Sequence[bytes | None], as_of_us: IntArray) -> FloatArray:
@@ -119,6 +120,8 @@ class ValueReader:
                         _finish_window(group, window, _STATES, single, result)
                     elif low < place + tiles:
                         _finish_window(group, window, _TOTALS, whole.since(low), result)
+                    if window.slow and low < place + tiles:
+                        _finish_slow(group, window, whole.since(low), result)
                 place += (1 + group.width) * tiles
         return result
 
@@ -167,15 +170,30 @@ class _Single(NamedTuple):
 def _finish_window(
     group: Group,
     window: Window,
-    totals_of: Mapping[StateName, Callable[[_R, int], float]],
+    totals_of: Mapping[str, Callable[[_R, int], float]],
     run: _R,
     result: list[float],
 ) -> None:
     slots = group.slots
-    totals = {index: totals_of[slots[index].name](run, slots[index].row) for index in window.slots}
-    for reading in window.readings:
-        value = _VALUES[reading.op](*[totals[index] for index in reading.slots])
-        result[reading.feature] = value if isfinite(value) else NULL
+    totals = {
+        index: totals_of[slots[index].key[0]](run, slots[index].row) for index in window.quick_slots
+    }
+    for reading in window.quick:
+        value = _VALUES[reading.feature.op](*[totals[index] for index in reading.slots])
+        result[reading.column] = value if isfinite(value) else NULL
+
+
+def _finish_slow(group: Group, window: Window, run: _Run, result: list[float]) -> None:
+    """Read the features whose states are too large for plain Python as the many are read."""
+    low, high = np.zeros(1, dtype=np.int64), np.full(1, run.size)
+    for reading in window.slow:
+        states: list[Words] = []
+        for index in reading.slots:
+            slot = group.slots[index]
+            rows = range(slot.row, slot.row + slot.state.width)
+            states.append(slot.state.reducer(tuple(run.row(row) for row in rows))(low, high))
+        values = finish(reading.feature, states).ravel().tolist()
+        result[reading.column : reading.column + len(values)] = values
 
 
 def _word(run: _Single, row: int) -> float:
@@ -187,9 +205,9 @@ def _last_word(run: _Single, row: int) -> float:
     return run.floats[place + run.step] if run.ints[place] > NEVER_US else NULL
 
 
-def _std_words(run: _Single, row: int) -> float:
+def _var_words(run: _Single, row: int) -> float:
     count = _word(run, row)
-    return sqrt(_word(run, row + 2) / (count - 1)) if count > 1 else NULL
+    return _word(run, row + 2) / (count - 1) if count > 1 else NULL
 
 
 def _sum(run: _Run, row: int) -> float:
@@ -210,13 +228,17 @@ def _last(run: _Run, row: int) -> float:
     return float(run.row(row + 1)[newest]) if times[newest] > NEVER_US else NULL
 
 
-def _std(run: _Run, row: int) -> float:
+def _var(run: _Run, row: int) -> float:
     count, mean, squares = run.row(row), run.row(row + 1), run.row(row + 2)
     total = float(np.add.reduce(count))
     if total < 2:  # noqa: PLR2004 - no deviation of a single value
         return NULL
     away = mean - float(count @ mean) / total
-    return sqrt((float(np.add.reduce(squares)) + float(count @ (away * away))) / (total - 1))
+    return (float(np.add.reduce(squares)) + float(count @ (away * away))) / (total - 1)
+
+
+def _std(variance: float) -> float:
+    return sqrt(variance)
 
 
 def _itself(total: float) -> float:
@@ -227,16 +249,16 @@ def _mean(count: float, total: float) -> float:
     return total / count if count else NULL
 
 
-_TOTALS: Mapping[StateName, Callable[[_Run, int], float]] = {
-    "count": _sum, "sum": _sum, "min": _min, "max": _max, "last": _last, "spread": _std,
+_TOTALS: Mapping[str, Callable[[_Run, int], float]] = {
+    "count": _sum, "sum": _sum, "min": _min, "max": _max, "last": _last, "spread": _var,
 }  # fmt: skip
-_STATES: Mapping[StateName, Callable[[_Single, int], float]] = {
+_STATES: Mapping[str, Callable[[_Single, int], float]] = {
     "count": _word, "sum": _word, "min": _word, "max": _word,
-    "last": _last_word, "spread": _std_words,
+    "last": _last_word, "spread": _var_words,
 }  # fmt: skip
 _VALUES: Mapping[AggregateOp, Callable[..., float]] = {
-    "count": _itself, "sum": _itself, "min": _itself, "max": _itself,
-    "mean": _mean, "std": _itself, "last": _itself,
+    "count": _itself, "sum": _itself, "min": _itself, "max": _itself, "mean": _mean,
+    "std": _std, "var": _itself, "last": _itself,
 }  # fmt: skip
 
 
@@ -257,7 +279,7 @@ def _read_group(
         merged = {index: reducers[index](low, past) for index in window.slots}
         for reading in window.readings:
             states = [merged[index] for index in reading.slots]
-            result[known, reading.feature] = finish(reading.op, states)
+            result[known, reading.columns] = finish(reading.feature, states)
 
 
 def _search(tiles: Tiles, past: IntArray) -> Callable[[IntArray], IntArray]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from .arrays import concatenate_ranges
+
 if TYPE_CHECKING:
     from .arrays import FloatArray, IntArray, Words
 
-__all__ = ["BLOCK", "Merge", "Pyramid", "reduce_runs"]
+__all__ = ["BLOCK", "Merge", "Pyramid", "gathered", "padded", "reduce_runs"]
 
 BLOCK = 64
 """States per block; a run shorter than two blocks is merged state by state."""
@@ -49,6 +51,22 @@ def reduce_runs(
     bounds[0::2], bounds[1::2] = low, high
     result = ufunc.reduceat(padded[: int(high.max()) + 1], bounds)[0::2]
     return np.where(high > low, result, zero)
+
+
+def padded(words: Words) -> Words:
+    """States with one more at the end that no run includes."""
+    return tuple(np.append(word, 0.0) for word in words)
+
+
+def gathered(low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
+    """The places in each run ``[low, high)``, one run after the other.
+
+    Returns:
+        The places, and the run of each.
+    """
+    lengths = high - low
+    runs = np.repeat(np.arange(len(low)), lengths)
+    return concatenate_ranges(lengths) + np.repeat(low, lengths), runs
 
 
 class Pyramid:
@@ -88,5 +106,5 @@ class Pyramid:
             size = len(self._words[0]) - 1
             low = np.arange(0, size, BLOCK, dtype=np.int64)
             merged = self._merge.runs(self._words, low, np.minimum(low + BLOCK, size))
-            self._upper = Pyramid(self._merge, tuple(np.append(word, 0.0) for word in merged))
+            self._upper = Pyramid(self._merge, padded(merged))
         return self._upper

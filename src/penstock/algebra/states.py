@@ -3,10 +3,13 @@
 A state is a few 8-byte words with a zero, a way to lift single values, and an associative merge.
 Every way to the same window merges the same states in another grouping, so the results agree:
 
-- exactly for ``count``, ``min``, ``max`` and ``last``;
-- within 1e-9 of the sum of absolute values for ``sum`` (and ``mean``, divided by the count);
-- within 1e-9 of the root mean square of the values for ``std``, computed from (n, mean, M2) after
-  Welford and Chan, since a sum of squares loses all digits where the mean is large.
+- exactly for ``count``, ``min``, ``max``, ``first``, ``last``, ``first_k``, ``last_k``, ``top_k``,
+  ``approx_distinct`` and ``approx_quantile``;
+- within 1e-9 of the sum of absolute values for ``sum`` (and ``mean``, divided by the count; and
+  ``decayed_mean``, values and count by their weights);
+- within 1e-9 of the root mean square of the values for ``std`` (of their mean square for ``var``),
+  computed from (n, mean, M2) after Welford and Chan, since a sum of squares loses all digits where
+  the mean is large.
 
 Windows of up to a million events stay far inside these bounds. A sum or deviation that leaves the
 range of float64 has no defined value.
@@ -17,73 +20,32 @@ the same eight bytes, only ever copied or viewed as int64.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .arrays import FloatArray, IntArray, Words, concatenate_ranges
-from .segments import Pyramid, reduce_runs
+from .arrays import concatenate_ranges
+from .decay import Decayed
+from .largest import Largest
+from .ordered import Newest, Oldest
+from .quantiles import Buckets
+from .registers import Registers
+from .segments import Pyramid, padded, reduce_runs
+from .state import NEVER_US, Lifted, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Reducer: TypeAlias = Callable[[IntArray, IntArray], Words]
+    from .arrays import FloatArray, IntArray, Words
+    from .state import Reducer
 
-__all__ = ["NEVER_US", "STATES", "State", "StateName"]
+__all__ = ["NEVER_US", "State", "StateKey", "state_of"]
 
-StateName = Literal["count", "sum", "min", "max", "spread", "last"]
-
-NEVER_US = int(np.iinfo(np.int64).min)
-"""The time in a ``last`` state that has seen no value."""
-
-
-class State(ABC):
-    """One kind of state: what it is with nothing, with one value, and how two become one.
-
-    Attributes:
-        zero: The words of the state that has seen no value.
-    """
-
-    zero: tuple[float, ...]
-
-    @property
-    def width(self) -> int:
-        """Number of 8-byte words."""
-        return len(self.zero)
-
-    @abstractmethod
-    def lift(self, values: FloatArray, times: IntArray) -> Words:
-        """The state of each single value; the zero state for NaN.
-
-        Args:
-            values: The values, NaN for null.
-            times: When each is known, int64 microseconds.
-        """
-
-    @abstractmethod
-    def reducer(self, words: Words) -> Reducer:
-        """Prepare states for merging runs of them.
-
-        Args:
-            words: States of ascending time, ties in the order of arrival; at least one.
-
-        Returns:
-            A function of ``low`` and ``high`` (int64, ``low <= high``; best ascending) that merges
-            the states ``[low, high)`` of each run, the zero state for an empty one.
-        """
-
-    @abstractmethod
-    def pairs(self, earlier: Words, later: Words) -> Words:
-        """Merge states one by one.
-
-        Args:
-            earlier: The states of what arrived earlier.
-            later: The states of what arrived later, of any time.
-        """
+StateKey = tuple[str, int]
+"""A kind of state by its name, and the number that makes it: k, or a half-life; else 0."""
 
 
-class Count(State):
+class Count(Lifted):
     """How many values there were; a whole number kept as float64, exact below 2**53."""
 
     zero = (0.0,)
@@ -101,7 +63,7 @@ class Count(State):
         return (earlier[0] + later[0],)
 
 
-class Folded(State):
+class Folded(Lifted):
     """One word folded by a ufunc: a sum, a minimum or a maximum.
 
     Args:
@@ -122,13 +84,13 @@ class Folded(State):
         return (reduce_runs(self._ufunc, words[0], low, high, self.zero[0]),)
 
     def reducer(self, words: Words) -> Reducer:
-        return Pyramid(self, _padded(words)).runs
+        return Pyramid(self, padded(words)).runs
 
     def pairs(self, earlier: Words, later: Words) -> Words:
         return (self._ufunc(earlier[0], later[0]),)
 
 
-class Spread(State):
+class Spread(Lifted):
     """Count, mean and sum of squared deviations from it (M2)."""
 
     zero = (0.0, 0.0, 0.0)
@@ -152,7 +114,7 @@ class Spread(State):
         return merged, center, reduce_runs(np.add, away, starts, starts + lengths, 0.0)
 
     def reducer(self, words: Words) -> Reducer:
-        return Pyramid(self, _padded(words)).runs
+        return Pyramid(self, padded(words)).runs
 
     def pairs(self, earlier: Words, later: Words) -> Words:
         count = earlier[0] + later[0]
@@ -162,7 +124,7 @@ class Spread(State):
         return count, mean, earlier[2] + later[2] + delta * delta * earlier[0] * share
 
 
-class Last(State):
+class Last(Lifted):
     """Time (int64 in the same eight bytes) and value of the newest value."""
 
     zero = (float(np.array(NEVER_US).view(np.float64)), 0.0)
@@ -192,16 +154,27 @@ class Last(State):
         return times.view(np.float64), np.where(newer, later[1], earlier[1])
 
 
-def _padded(words: Words) -> Words:
-    return tuple(np.append(word, 0.0) for word in words)
+def state_of(key: StateKey) -> State:
+    """The state of a kind.
+
+    Args:
+        key: The kind and its number.
+    """
+    kind, number = key
+    return _KINDS[kind](number)
 
 
-STATES: Mapping[StateName, State] = {
-    "count": Count(),
-    "sum": Folded(np.add, 0.0),
-    "min": Folded(np.minimum, np.inf),
-    "max": Folded(np.maximum, -np.inf),
-    "spread": Spread(),
-    "last": Last(),
+_KINDS: Mapping[str, Callable[[int], State]] = {
+    "count": lambda _: Count(),
+    "sum": lambda _: Folded(np.add, 0.0),
+    "min": lambda _: Folded(np.minimum, np.inf),
+    "max": lambda _: Folded(np.maximum, -np.inf),
+    "spread": lambda _: Spread(),
+    "last": lambda _: Last(),
+    "oldest": Oldest,
+    "newest": Newest,
+    "largest": Largest,
+    "decayed": Decayed,
+    "registers": lambda _: Registers(),
+    "buckets": lambda _: Buckets(),
 }
-"""Every kind of state by its name. The objects hold nothing but constants."""

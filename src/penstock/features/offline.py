@@ -9,6 +9,7 @@ import polars as pl
 
 from penstock.algebra import compile_view, compute_points, extract
 from penstock.errors import InputError, NotReadyError, nearest
+from penstock.spec import DType
 
 from .entities import codes_of, key_dtype
 
@@ -201,7 +202,7 @@ def _check(spine: pl.DataFrame, view: FeatureView) -> None:
 
 def _columns(view: FeatureView, values: FloatArray) -> list[pl.Series]:
     columns: list[pl.Series] = []
-    for place, (name, feature) in enumerate(zip(view.names, view.features, strict=True)):
+    for place, (name, dtype) in enumerate(view.dtypes.items()):
         column = pl.Series(name, values[:, place], nan_to_null=True)
-        columns.append(column.cast(pl.Int64) if feature.op == "count" else column)
+        columns.append(column.cast(pl.Int64) if dtype is DType.INT64 else column)
     return columns

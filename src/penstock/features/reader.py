@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.algebra import ValueReader, as_of, compile_view
 from penstock.errors import InputError, NotReadyError
+from penstock.spec import DType
 
 from .entities import encode_keys
 from .refreshing import built_to, space_of
@@ -122,10 +123,10 @@ class OnlineReader:
             StateError: The online store is damaged.
         """
         values, _ = self.read([key], at_us)
-        features = [feature for view in self._views for feature in view.features]
+        dtypes = {name: dtype for view in self._views for name, dtype in view.dtypes.items()}
         return {
-            name: _plain(value, is_count=feature.op == "count")
-            for name, feature, value in zip(self._names, features, values[0].tolist(), strict=True)
+            name: _plain(value, is_whole=dtypes[name] is DType.INT64)
+            for name, value in zip(self._names, values[0].tolist(), strict=True)
         }
 
     def _not_built(self, view: FeatureView) -> NotReadyError:
@@ -139,8 +140,8 @@ class OnlineReader:
         )
 
 
-def _plain(value: float, *, is_count: bool) -> float | int | None:
-    if is_count:
+def _plain(value: float, *, is_whole: bool) -> float | int | None:
+    if is_whole:
         return int(value)
     return None if np.isnan(value) else value
 

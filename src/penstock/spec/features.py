@@ -38,15 +38,16 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Full names of the features, in order."""
-        return tuple(f"{self.name}.{feature.name}" for feature in self.features)
+        """Full names of the features' columns, in order."""
+        return tuple(f"{self.name}.{name}" for each in self.features for name in each.names)
 
     @property
     def dtypes(self) -> dict[str, DType]:
-        """Type of each feature by its full name: whole numbers for counts, else float64."""
+        """Type of each column by its full name: whole numbers for counts, else float64."""
         return {
-            f"{self.name}.{feature.name}": DType.INT64 if feature.op == "count" else DType.FLOAT64
+            f"{self.name}.{name}": DType.INT64 if feature.is_whole else DType.FLOAT64
             for feature in self.features
+            for name in feature.names
         }
 
     def _dtype(self, column: str) -> DType | None:
@@ -58,7 +59,7 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
         yield from super()._faults()
         if not self.features:
             yield "it has no features"
-        yield from unique_faults("feature", [feature.name for feature in self.features])
+        yield from unique_faults("feature", [name for each in self.features for name in each.names])
         columns = [*self.source.schema, *self.derive]
         yield from self._derive_faults(columns)
         for feature in self.features:
@@ -83,7 +84,7 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
         for column in sorted(wanted - set(columns)):
             yield f"feature {feature.name!r} reads {column!r}. {nearest(column, columns)}"
         dtype = self._dtype(feature.column)
-        if feature.op != "count" and dtype is not None and not dtype.is_number:
+        if not feature.takes_any_type and dtype is not None and not dtype.is_number:
             yield (
                 f"feature {feature.name!r}: {feature.op} takes numbers and booleans, "
                 f"but {feature.column!r} is {dtype.value}"

@@ -7,6 +7,7 @@ It shares no code with the engine. It is slow, and right by reading it beside ``
 from __future__ import annotations
 
 import math
+import operator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["naive_expression", "naive_feature", "naive_tolerance"]
 
 
-def naive_feature(
+def naive_feature(  # noqa: PLR0911 - one case each
     view: FeatureView, feature: Aggregate, records: Sequence[Record], at_us: int
-) -> float | None:
+) -> list[float | None]:
     """Compute one feature of one entity at one time.
 
     Args:
@@ -33,22 +34,35 @@ def naive_feature(
         feature: One of its features.
         records: The entity's records in the order of arrival; timestamps are int64 microseconds.
         at_us: The time.
+
+    Returns:
+        Its value, or its k values; those of the approximate operators as they would be if they were
+        exact.
     """
     seen = _values(view, feature, records, at_us)
     if feature.op == "count":
-        return len(seen)
-    numbers: list[float] = [value * 1.0 for value in seen]  # type: ignore[operator]
+        return [len(seen)]
+    if feature.op == "approx_distinct":
+        return [len({value for _, value in seen})]
+    numbers = [value * 1.0 for _, value in seen]  # type: ignore[operator]
+    if feature.k:
+        return _padded(_MANY[feature.op](numbers), feature.k)
     if feature.op == "sum":
-        return math.fsum(numbers)
-    if not numbers or (feature.op == "std" and len(numbers) < 2):  # noqa: PLR2004 - n - 1
-        return None
-    return _FINISH[feature.op](numbers)
+        return [math.fsum(numbers)]
+    if not numbers or (feature.op in {"std", "var"} and len(numbers) < 2):  # noqa: PLR2004 - n - 1
+        return [None]
+    if feature.op == "decayed_mean":
+        weights = _weights(feature, [time for time, _ in seen])
+        return [math.fsum(map(operator.mul, weights, numbers)) / math.fsum(weights)]
+    if feature.op == "approx_quantile":
+        return [sorted(numbers)[max(math.ceil(feature.q * len(numbers)) - 1, 0)]]
+    return [_FINISH[feature.op](numbers)]
 
 
 def naive_tolerance(
     view: FeatureView, feature: Aggregate, records: Sequence[Record], at_us: int
 ) -> float:
-    """How far from the oracle a value of the engine may be, as ``algebra.states`` promises it.
+    """How far from the oracle a value of the engine may be, as ``algebra`` promises it.
 
     Args:
         view: The view.
@@ -56,21 +70,43 @@ def naive_tolerance(
         records: The entity's records.
         at_us: The time.
     """
-    if feature.op not in {"sum", "mean", "std"}:
+    if feature.op not in _TOLERANCES:
         return 0.0
-    numbers = [value * 1.0 for value in _values(view, feature, records, at_us)]  # type: ignore[operator]
+    seen = _values(view, feature, records, at_us)
+    if feature.op == "approx_distinct":
+        # Four standard errors, and the rounding to a whole number.
+        return 0.5 + 4 * 1.04 / 32 * len(seen)
+    numbers = [value * 1.0 for _, value in seen]  # type: ignore[operator]
     if not numbers:
         return 0.0
-    total = math.fsum(map(abs, numbers))
-    if feature.op == "std":
-        return 1e-9 * math.sqrt(math.fsum(number * number for number in numbers) / len(numbers))
-    return 1e-9 * (total / len(numbers) if feature.op == "mean" else total)
+    sizes = list(map(abs, numbers))
+    if feature.op == "decayed_mean":
+        weights = _weights(feature, [time for time, _ in seen])
+        return 1e-9 * math.fsum(map(operator.mul, weights, sizes)) / math.fsum(weights)
+    if feature.op == "approx_quantile":
+        # Histories have fewer distinct values than there are buckets: level 0.
+        (value,) = naive_feature(view, feature, records, at_us)
+        return abs(value or 0.0) / 128 + 1e-300
+    square = math.fsum(size * size for size in sizes) / len(sizes)
+    total = math.fsum(sizes)
+    bounds = {"sum": total, "mean": total / len(sizes), "std": math.sqrt(square), "var": square}
+    return 1e-9 * bounds[feature.op]
+
+
+def _weights(feature: Aggregate, times: list[int]) -> list[float]:
+    """The weight of values of those times, as of the newest of them."""
+    half_life = feature.half_life_us
+    return [2.0 ** (-(max(times) - time) / half_life) for time in times]
+
+
+def _padded(numbers: list[float], k: int) -> list[float | None]:
+    return [*numbers[:k], *[None] * (k - len(numbers))]
 
 
 def _values(
     view: FeatureView, feature: Aggregate, records: Sequence[Record], at_us: int
-) -> list[Value]:
-    """The values in the window, by time, then by arrival."""
+) -> list[tuple[int, Value]]:
+    """The values in the window and their times, by time, then by arrival."""
     found: list[tuple[int, Value]] = []
     for record in records:
         row = dict(record)
@@ -87,29 +123,35 @@ def _values(
         value = naive_expression(Column(feature.column), row) if feature.column else 1
         if value is not None:
             found.append((time, value))
-    return [value for _, value in sorted(found, key=lambda pair: pair[0])]
+    return sorted(found, key=lambda pair: pair[0])
 
 
 def _mean(numbers: list[float]) -> float:
     return math.fsum(numbers) / len(numbers)
 
 
-def _std(numbers: list[float]) -> float:
+def _var(numbers: list[float]) -> float:
     exact = [Fraction(number) for number in numbers]
     center = sum(exact) / len(exact)
-    return math.sqrt(sum((number - center) ** 2 for number in exact) / (len(exact) - 1))
+    return float(sum((number - center) ** 2 for number in exact) / (len(exact) - 1))
 
 
-def _last(numbers: list[float]) -> float:
-    return numbers[-1]
-
-
+_TOLERANCES = frozenset(
+    {"sum", "mean", "std", "var", "decayed_mean", "approx_distinct", "approx_quantile"}
+)
 _FINISH: Mapping[str, Callable[[list[float]], float]] = {
     "mean": _mean,
     "min": min,
     "max": max,
-    "std": _std,
-    "last": _last,
+    "std": lambda numbers: math.sqrt(_var(numbers)),
+    "var": _var,
+    "first": operator.itemgetter(0),
+    "last": operator.itemgetter(-1),
+}
+_MANY: Mapping[str, Callable[[list[float]], list[float]]] = {
+    "first_k": list,
+    "last_k": lambda numbers: numbers[::-1],
+    "top_k": lambda numbers: sorted(numbers, reverse=True),
 }
 
 

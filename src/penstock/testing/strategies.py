@@ -169,17 +169,40 @@ def aggregates() -> st.SearchStrategy[Aggregate]:
     )
     columns = st.sampled_from(["x", "y", "n", "flag", "ratio", "up"])
     counted = st.sampled_from(["", "word", "ts", "key", "x", "up"])
-    ops: list[AggregateOp] = ["sum", "mean", "min", "max", "std", "last"]
+    ops: list[AggregateOp] = ["sum", "mean", "min", "max", "std", "var", "first", "last"]
+    whole: list[AggregateOp] = ["count", "approx_distinct"]
+    many: list[AggregateOp] = ["first_k", "last_k", "top_k"]
     return st.one_of(
         st.builds(_aggregate, st.sampled_from(ops), columns, windows, wheres),
-        st.builds(_aggregate, st.just("count"), counted, windows, wheres),
-    )
+        st.builds(_aggregate, st.sampled_from(whole), counted, windows, wheres),
+        st.builds(_aggregate, st.sampled_from(many), columns, windows, wheres, k=st.integers(1, 4)),
+        st.builds(
+            _aggregate, st.just("approx_quantile"), columns, windows, wheres,
+            q=st.sampled_from([0.01, 0.25, 0.5, 0.9]),
+        ),
+        st.builds(
+            _aggregate, st.just("decayed_mean"), columns, windows, wheres,
+            half_life=st.sampled_from(["1s", "5m", "1h", "100d"]),
+        ),
+    )  # fmt: skip
 
 
-def _aggregate(
-    op: AggregateOp, column: str, window: tuple[str, str], where: Expression | None
+def _aggregate(  # noqa: PLR0913 - what a feature is made of
+    op: AggregateOp,
+    column: str,
+    window: tuple[str, str],
+    where: Expression | None,
+    *,
+    k: int = 0,
+    q: float = 0.0,
+    half_life: str = "",
 ) -> Aggregate:
-    return Aggregate(op=op, column=column, over=window[0], hop=window[1], where=where)
+    over, hop = window
+    # Counting records needs no column; telling distinct values apart does.
+    column = column or ("word" if op == "approx_distinct" else "")
+    return Aggregate(
+        op=op, column=column, over=over, hop=hop, where=where, k=k, q=q, half_life=half_life
+    )
 
 
 DERIVED: Mapping[str, Expression] = {

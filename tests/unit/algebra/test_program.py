@@ -26,7 +26,7 @@ def test_features_share_inputs_states_and_tiles() -> None:
     )
     assert len(program.inputs) == 2
     assert [group.hop_us // 60_000_000 for group in program.groups] == [0, 5, 60]
-    assert [slot.name for slot in program.groups[1].slots] == ["count", "sum", "count"]
+    assert [slot.key[0] for slot in program.groups[1].slots] == ["count", "sum", "count"]
     assert [window.over_us // 3_600_000_000 for window in program.groups[1].windows] == [1, 6]
     assert [group.width for group in program.groups] == [2, 3, 1]
     assert program.columns == ("x", "y")

@@ -23,6 +23,7 @@ BENCHMARKS = {
     "startup": "import, the command line, and each process until it is ready",
     "join": "point-in-time features: values as of a time, and windows at arbitrary points",
     "online": "features of 1 and 100 entities from the embedded store",
+    "events": "events into online features, and reads from Redis (needs redis-server)",
     "candles": "sixty features of hourly candles, streamed, against the batch engine",
     "feast": "joins, reads and events beside Feast 0.67 (needs PENSTOCK_BENCH_FEAST)",
     "scale": "1e4 to 1e6 entities: loaded, read and checked",
@@ -30,7 +31,7 @@ BENCHMARKS = {
     "demo": "penstock demo psystock, from nothing to the last screen",
 }
 
-GROUPS = {"features": ("join", "online", "candles", "scale", "feast")}
+GROUPS = {"features": ("join", "online", "events", "candles", "scale", "feast")}
 """Benchmarks that answer one question together."""
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -33,9 +32,10 @@ from penstock.records import Event, Identity, ModelVersion, Role
 from penstock.registry import aliases
 from penstock.runtime import LocalServices, open_services
 from penstock.scoring import drain_scores, score_batch
+from penstock.testing.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from penstock.control import Lineage, Link
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-SERVE = ("-m", "penstock.cli", "serve", "--home")
 DEPLOY = """
 import sys
 from pathlib import Path
@@ -95,36 +94,6 @@ def answering(
         deploy(services, "btc", version=1)
         with serving(project) as http:
             yield Answering(services, http)
-
-
-@contextmanager
-def serving(project: ServedProject) -> Generator[httpx.Client]:
-    """A serving process of the project, and a client of its administrator."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    process = subprocess.Popen([sys.executable, *SERVE, str(project.home), "--port", port])
-    headers = {"Authorization": f"Bearer {project.token}"}
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20) as http:
-            wait_ready(http, process)
-            yield http
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_ready(http: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    end_s = time.monotonic() + 60
-    while time.monotonic() < end_s:
-        assert process.poll() is None
-        try:
-            if http.get("/v2/health/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    pytest.fail("the serving process is not ready")
 
 
 def know_everybody(services: LocalServices) -> None:

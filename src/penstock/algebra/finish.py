@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .arrays import FloatArray, Words
     from .states import StateKey
 
-__all__ = ["finish", "needs_of"]
+__all__ = ["finish", "needs_of", "null_where_not_finite"]
 
 
 def needs_of(feature: Aggregate) -> tuple[StateKey, ...]:
@@ -32,18 +32,22 @@ def needs_of(feature: Aggregate) -> tuple[StateKey, ...]:
 
 
 def finish(feature: Aggregate, states: Sequence[Words]) -> FloatArray:
-    """Values of a feature from merged states.
+    """Values of a feature from merged states; numpy's warnings are the caller's to silence.
 
     Args:
         feature: The feature.
         states: The states that ``needs_of`` names for it, in that order.
 
     Returns:
-        float64 of shape (states,), or (states, k) for a feature of k values; NaN for null.
+        float64 of shape (states,), or (states, k) for a feature of k values; what is not finite
+        means null.
     """
-    with np.errstate(all="ignore"):
-        result = _FINISH[feature.op](feature, *states)
-    return np.where(np.isfinite(result), result, np.nan)
+    return _FINISH[feature.op](feature, *states)
+
+
+def null_where_not_finite(values: FloatArray) -> FloatArray:
+    """The values with NaN for all that are not finite."""
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _only(_: Aggregate, state: Words) -> FloatArray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .arrays import order_of
 from .extract import sorting
-from .finish import finish
+from .finish import finish, null_where_not_finite
 from .windows import window_start
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def compute_points(
                     merged = ordered.merge(group, window, low, high)
                     for reading in window.readings:
                         states = [merged[slot] for slot in reading.slots]
-                        result[points, reading.columns] = finish(reading.feature, states)
+                        values = finish(reading.feature, states)
+                        result[points, reading.columns] = null_where_not_finite(values)
     return result
 
 
@@ -92,7 +93,7 @@ class _Ordered:
         merged: dict[int, Words] = {}
         for index in window.slots:
             slot = group.slots[index]
-            newest = self._newest(slot, low, high) if slot.key[0] == "last" else None
+            newest = self._newest(slot, low, high) if slot.kind == "last" else None
             merged[index] = self._reducer(slot)(low, high) if newest is None else newest
         return merged
 

@@ -25,21 +25,34 @@ from penstock.errors import StateError
 
 from .arrays import FloatArray, IntArray, Words, concatenate_ranges
 from .program import FORMAT
+from .state import NEVER_US
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Never
 
     from .program import Group, Program
 
-__all__ = ["COUNTS_AT", "Stored", "Tiles", "check", "header_of", "newest_of", "pack", "unpack"]
+__all__ = [
+    "COUNTS_AT",
+    "Stored",
+    "Tiles",
+    "check",
+    "header_of",
+    "newest_of",
+    "newest_one",
+    "pack",
+    "unpack",
+]
 
 COUNTS_AT = 3
 """The word where the numbers of tiles begin."""
 
 WORD_BYTES = 8
 MAGIC = b"PNSK"
+NEWEST_AT = slice(2 * WORD_BYTES, 3 * WORD_BYTES)
 NEWEST = struct.Struct("<q")
-NEWEST_AT_BYTES = 2 * WORD_BYTES
+NEVER = NEWEST.pack(NEVER_US)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +88,19 @@ def header_of(program: Program) -> bytes:
     return MAGIC + struct.pack("<HH", FORMAT, 0) + program.fingerprint
 
 
-def newest_of(value: bytes) -> int:
-    """Time of the newest event in a value, int64 microseconds."""
+def newest_one(value: bytes) -> int:
+    """Time of the newest event in one value, int64 microseconds."""
     if len(value) < COUNTS_AT * WORD_BYTES:
         raise _refusal("it is too short")
-    return int(NEWEST.unpack_from(value, NEWEST_AT_BYTES)[0])
+    return int(NEWEST.unpack_from(value, NEWEST_AT.start)[0])
+
+
+def newest_of(values: Sequence[bytes | None]) -> IntArray:
+    """Time of the newest event in each value, int64 microseconds; ``NEVER_US`` for None."""
+    times = b"".join([NEVER if value is None else value[NEWEST_AT] for value in values])
+    if len(times) != len(values) * WORD_BYTES:
+        raise _refusal("it is too short")
+    return np.frombuffer(times, "<i8")
 
 
 def check(program: Program, value: bytes, header: bytes) -> tuple[int, ...]:
@@ -130,14 +151,21 @@ def unpack(program: Program, values: Sequence[bytes]) -> Stored:
     Raises:
         StateError: One of them is not a value of this program.
     """
-    header = header_of(program)
-    counts = np.array([check(program, value, header) for value in values], dtype=np.int64)
-    counts = counts.reshape(len(values), len(program.groups))
+    sizes = np.fromiter(map(len, values), np.int64, len(values))
+    heads = COUNTS_AT + len(program.groups)
+    if (sizes < heads * WORD_BYTES).any() or (sizes % WORD_BYTES).any():
+        _refuse_one_of(program, values)
     joined = b"".join(values)
     ints, floats = np.frombuffer(joined, "<i8"), np.frombuffer(joined, "<f8")
-    ends = np.cumsum([len(value) // WORD_BYTES for value in values], dtype=np.int64)
-    starts = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1]])
-    place = starts + COUNTS_AT + len(program.groups)
+    ends = np.cumsum(sizes) // WORD_BYTES
+    starts = ends - sizes // WORD_BYTES
+    counts = ints[starts[:, None] + np.arange(COUNTS_AT, heads)]
+    words = heads + counts @ np.array([1 + group.width for group in program.groups])
+    magic, fingerprint = np.frombuffer(header_of(program), "<i8")
+    alike = (ints[starts] == magic) & (ints[starts + 1] == fingerprint)
+    if not (alike & (words * WORD_BYTES == sizes)).all() or (counts < 1).any():
+        _refuse_one_of(program, values)
+    place = starts + heads
     groups: list[Tiles] = []
     for number, group in enumerate(program.groups):
         tiles = counts[:, number]
@@ -152,6 +180,14 @@ def unpack(program: Program, values: Sequence[bytes]) -> Stored:
         groups.append(Tiles(codes=codes, index=index, words=tuple(words)))
         place = place + tiles * (1 + group.width)
     return Stored(newest_us=ints[starts + 2], groups=tuple(groups))
+
+
+def _refuse_one_of(program: Program, values: Sequence[bytes]) -> Never:
+    """Refuse the value that is at fault, as reading it alone would."""
+    header = header_of(program)
+    for value in values:
+        check(program, value, header)
+    raise _refusal("its length does not fit what it says it holds")
 
 
 def pack(program: Program, stored: Stored) -> list[bytes]:

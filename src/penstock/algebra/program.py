@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from penstock.errors import DeclarationError
-from penstock.spec import Aggregate, DType, Expression, FeatureView, columns_of
+from penstock.spec import Aggregate, AggregateOp, DType, Expression, FeatureView, columns_of
 
 from .finish import needs_of
 from .operators import dtype_of
@@ -54,15 +54,18 @@ class Slot:
         source: Index of the input.
         key: Kind of the state.
         row: Index of its first word's row among the rows of the group's states.
+        kind: Name of the kind.
         state: How the state works.
     """
 
     source: int
     key: StateKey
     row: int
+    kind: str = field(init=False)
     state: State = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "kind", self.key[0])
         object.__setattr__(self, "state", state_of(self.key))
 
 
@@ -74,16 +77,20 @@ class Reading:
         feature: The feature.
         column: Index of its first column among the view's.
         slots: Indices of the group's slots that it is finished from.
+        op: Its operator.
+        columns: Its column, or its columns where it has several values.
     """
 
     feature: Aggregate
     column: int
     slots: tuple[int, ...]
+    op: AggregateOp = field(init=False)
+    columns: int | slice = field(init=False)
 
-    @property
-    def columns(self) -> int | slice:
-        """Its column, or its columns where it has several values."""
-        return slice(self.column, self.column + self.feature.k) if self.feature.k else self.column
+    def __post_init__(self) -> None:
+        wide = slice(self.column, self.column + self.feature.k)
+        object.__setattr__(self, "op", self.feature.op)
+        object.__setattr__(self, "columns", wide if self.feature.k else self.column)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +159,7 @@ class Program:
         groups: The tiles, by hop; the whole past first.
         fingerprint: Eight bytes of the hash of everything that decides the values; names of the
             view and of its features do not.
+        width: Number of columns: one per feature, or per value of it.
     """
 
     view: FeatureView
@@ -160,11 +168,10 @@ class Program:
     inputs: tuple[Input, ...]
     groups: tuple[Group, ...]
     fingerprint: bytes
+    width: int = field(init=False)
 
-    @property
-    def width(self) -> int:
-        """Number of columns: one per feature, or per value of it."""
-        return len(self.view.names)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", len(self.view.names))
 
 
 def compile_view(view: FeatureView) -> Program:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from .finish import finish
-from .layout import COUNTS_AT, check, header_of, newest_of, unpack
+from .finish import finish, null_where_not_finite
+from .layout import COUNTS_AT, check, header_of, newest_of, newest_one, unpack
 from .states import NEVER_US
 from .windows import first_tile
 
@@ -44,8 +44,13 @@ def as_of(values: Sequence[bytes | None], at_us: IntArray) -> IntArray:
     Raises:
         StateError: A value is too short to be one.
     """
-    newest = [NEVER_US if value is None else newest_of(value) for value in values]
-    return np.maximum(at_us, np.array(newest, dtype=np.int64))
+    if len(values) > FEW:
+        return np.maximum(at_us, newest_of(values))
+    times = [
+        at if value is None else max(at, newest_one(value))
+        for at, value in zip(at_us.tolist(), values, strict=True)
+    ]
+    return np.array(times, dtype=np.int64)
 
 
 class ValueReader:
@@ -87,7 +92,7 @@ class ValueReader:
         with np.errstate(all="ignore"):
             for group, tiles in zip(self._program.groups, stored.groups, strict=True):
                 _read_group(group, tiles, known, as_of_us[known], result)
-        return result
+        return null_where_not_finite(result)
 
     def read_one(self, value: bytes | None, as_of_us: int) -> list[float]:
         """Read one entity.
@@ -176,10 +181,10 @@ def _finish_window(
 ) -> None:
     slots = group.slots
     totals = {
-        index: totals_of[slots[index].key[0]](run, slots[index].row) for index in window.quick_slots
+        index: totals_of[slots[index].kind](run, slots[index].row) for index in window.quick_slots
     }
     for reading in window.quick:
-        value = _VALUES[reading.feature.op](*[totals[index] for index in reading.slots])
+        value = _VALUES[reading.op](*[totals[index] for index in reading.slots])
         result[reading.column] = value if isfinite(value) else NULL
 
 
@@ -192,7 +197,7 @@ def _finish_slow(group: Group, window: Window, run: _Run, result: list[float]) -
             slot = group.slots[index]
             rows = range(slot.row, slot.row + slot.state.width)
             states.append(slot.state.reducer(tuple(run.row(row) for row in rows))(low, high))
-        values = finish(reading.feature, states).ravel().tolist()
+        values = null_where_not_finite(finish(reading.feature, states)).ravel().tolist()
         result[reading.column : reading.column + len(values)] = values
 
 
@@ -269,6 +274,12 @@ def _read_group(
     if not len(known):
         return
     rows = [slice(slot.row, slot.row + slot.state.width) for slot in group.slots]
+    if not group.hop_us:
+        # The whole past is one tile: its states are merged.
+        whole = [tiles.words[row] for row in rows]
+        for window in group.windows:
+            _finish_many(window, whole, known, result)
+        return
     reducers = [
         slot.state.reducer(tiles.words[row]) for slot, row in zip(group.slots, rows, strict=True)
     ]
@@ -277,9 +288,18 @@ def _read_group(
     for window in group.windows:
         low = search(first_tile(as_of_us, window.over_us, group.hop_us))
         merged = {index: reducers[index](low, past) for index in window.slots}
-        for reading in window.readings:
-            states = [merged[index] for index in reading.slots]
-            result[known, reading.columns] = finish(reading.feature, states)
+        _finish_many(window, merged, known, result)
+
+
+def _finish_many(
+    window: Window,
+    merged: Mapping[int, Words] | Sequence[Words],
+    known: IntArray,
+    result: FloatArray,
+) -> None:
+    for reading in window.readings:
+        states = [merged[index] for index in reading.slots]
+        result[known, reading.columns] = finish(reading.feature, states)
 
 
 def _search(tiles: Tiles, past: IntArray) -> Callable[[IntArray], IntArray]:

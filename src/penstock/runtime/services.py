@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import copy
 import threading
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar, cast
+
+from penstock.errors import NotSupportedError
 
 from .loading import lead_path
 from .settings import Settings, load_settings
@@ -230,9 +233,23 @@ class LocalServices:
         return DeltaTables(self._layout.tables)
 
     def _open_online(self) -> OnlineStore:
+        if self.settings.online_url != "lmdb":
+            return self._open_redis(self.settings.online_url)
         from penstock.adapters.lmdb import LmdbOnlineStore  # noqa: PLC0415 - loaded on first use
 
         return LmdbOnlineStore(self._layout.online)
+
+    @staticmethod
+    def _open_redis(url: str) -> OnlineStore:
+        if find_spec("redis") is None:
+            raise NotSupportedError(
+                "online_url names a Redis, and the library for it is not installed. Run "
+                "'pip install penstock[redis]'.",
+                extra="redis",
+            )
+        from penstock.adapters.redis import RedisOnlineStore  # noqa: PLC0415 - an extra
+
+        return RedisOnlineStore(url)
 
     def _open_log(self) -> EventLog:
         from penstock.adapters.sqlite import SqliteEventLog  # noqa: PLC0415 - loaded on first use

@@ -30,13 +30,14 @@ SETTINGS_FILE = "penstock.toml"
 PREFIX = "PENSTOCK_"
 PROFILE = "PENSTOCK_PROFILE"
 PROFILES = "profiles"
-BUILT: Mapping[str, str] = {
-    "metadata_url": "sqlite",
-    "tables_url": "delta",
-    "online_url": "lmdb",
-    "log_url": "sqlite",
-    "workflows_url": "sqlite",
+BUILT: Mapping[str, tuple[str, ...]] = {
+    "metadata_url": ("sqlite",),
+    "tables_url": ("delta",),
+    "online_url": ("lmdb", "redis://", "rediss://", "unix://"),
+    "log_url": ("sqlite",),
+    "workflows_url": ("sqlite",),
 }
+"""What each setting takes: a word, or the beginning of an address."""
 NEAR = 0.8  # an environment variable this close to a setting is a slip of the hand
 
 
@@ -60,7 +61,8 @@ class Settings(BaseSettings):
         score_file_mb: Size at which a file of scores is closed and a new one begun.
         metadata_url: Where records are kept; ``sqlite`` is built.
         tables_url: Where tables are kept; ``delta`` is built.
-        online_url: Where online features are kept; ``lmdb`` is built.
+        online_url: Where online features are kept: ``lmdb``, or ``redis://host:port/db#namespace``
+            (``rediss://`` with TLS, ``unix://path``), which takes the extra ``redis``.
         log_url: Where the event log is kept; ``sqlite`` is built.
         workflows_url: Where durable runs are kept; ``sqlite`` is built.
     """
@@ -261,10 +263,10 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> SettingsErro
 def _check_built(settings: Settings, origins: Mapping[str, str]) -> None:
     for name, built in BUILT.items():
         value = str(getattr(settings, name))
-        if value != built:
+        if not any(value == one or ("://" in one and value.startswith(one)) for one in built):
             raise NotSupportedError(
                 f"{name} = {value!r} ({origins.get(name, 'the default')}) is not built. "
-                f"Built is {built!r}, which keeps its files in the state folder.",
+                f"Built is {' or '.join(map(repr, built))}.",
                 setting=name,
                 value=value,
             )

@@ -161,7 +161,7 @@ def test_variables_of_others_are_left_alone(
 
 @pytest.mark.parametrize("name", ["metadata_url", "tables_url", "online_url", "log_url"])
 def test_an_adapter_that_is_not_built(tmp_path: Path, name: str) -> None:
-    error = error_of(tmp_path, f'{name} = "redis://there"\n')
+    error = error_of(tmp_path, f'{name} = "kafka://there"\n')
 
     assert isinstance(error, NotSupportedError)
     assert name in error.message

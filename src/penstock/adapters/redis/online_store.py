@@ -1,0 +1,194 @@
+"""The online store in Redis: one hash per space, a field per entity.
+
+A space is one key, so that a read, a write, its progress and a drop are each a single atomic thing
+without scripts. The fields are ``b"v" + key``; ``b"p"`` is the progress. Values are the same bytes
+as in every other adapter: features are packed, never a field each.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import NoPermissionError
+from redis.retry import Retry
+
+from penstock.errors import ConflictError, InputError, StateError, UnavailableError
+from penstock.ports import OnlineStore
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from penstock.errors import PenstockError
+
+__all__ = ["RedisOnlineStore"]
+
+_PROGRESS = b"p"
+_PREFIX = b"v"
+_TIMEOUT_S = 2.0
+_AT_ONCE = 1_000
+_LOSES_KEYS = "allkeys-"
+
+
+class RedisOnlineStore(OnlineStore):
+    """Keeps every space of a project in one Redis database.
+
+    Safe across threads. What Redis loses, by a restart without persistence or by ``FLUSHALL``, is
+    built again from the tables: the progress goes with the values, since they are one key.
+
+    Args:
+        url: ``redis://[user:password@]host:port/db#namespace``, ``rediss://`` with TLS, or
+            ``unix://path``. The namespace keeps projects in one database apart; ``penstock`` when
+            it is left out.
+
+    Raises:
+        InputError: The address is none of these.
+        StateError: The server may drop keys when its memory is full, or refuses the login.
+        UnavailableError: It cannot be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._where = f"{parts.scheme}://{parts.hostname or parts.path}:{parts.port or 6379}"
+        self._namespace = f"{parts.fragment or 'penstock'}:online:"
+        retry = Retry(ConstantBackoff(0.02), 1)  # a connection that a restart has cut is made anew
+        try:
+            self._redis = redis.Redis.from_url(
+                parts._replace(fragment="").geturl(),
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                retry=retry,
+            )
+        except ValueError as error:
+            message = f"{url!r} is no address of a Redis: {error}. Write redis://host:6379/0."
+            raise InputError(message, url=url) from None
+        with self._translated():
+            self._check_policy()
+
+    def get(self, space: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of the keys, in their order, as of one moment.
+
+        Raises:
+            StateError: The store is damaged.
+            UnavailableError: It cannot be reached.
+        """
+        if not keys:
+            return []
+        try:
+            found = self._redis.hmget(self._name(space), [_PREFIX + key for key in keys])
+        except redis.RedisError as error:
+            raise self._in_our_words(error) from error
+        return cast("list[bytes | None]", found)
+
+    def write(self, space: str, values: Mapping[bytes, bytes], *, progress: int) -> None:
+        """Store values and how far the space has come: the last raw batch they contain.
+
+        Raises:
+            ConflictError: The space's progress is at or past that number; nothing was stored.
+            StateError: The store is full or damaged.
+            UnavailableError: It cannot be reached.
+        """
+        name = self._name(space)
+        fields = [(_PREFIX + key, value) for key, value in values.items()]
+        with self._translated(), self._redis.pipeline() as pipe:
+            # What is watched from here makes the transaction fail if somebody else writes it.
+            pipe.watch(name)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            reached = cast("bytes | None", pipe.hget(name, "p"))
+            if reached is not None and progress <= int(reached):
+                message = (
+                    f"The online space {space!r} holds batch {int(reached)} already; batch "
+                    f"{progress} comes too late. Read its progress and go on from there."
+                )
+                raise ConflictError(message, space=space, progress=int(reached), number=progress)
+            pipe.multi()
+            for start in range(0, len(fields), _AT_ONCE):
+                pipe.hset(name, mapping=dict(fields[start : start + _AT_ONCE]))
+            pipe.hset(name, mapping={_PROGRESS: progress})
+            try:
+                pipe.execute()
+            except redis.WatchError:
+                message = (
+                    f"Somebody else wrote the online space {space!r}. Nothing was stored: read its "
+                    "progress and go on from there."
+                )
+                raise ConflictError(message, space=space, number=progress) from None
+
+    def progress(self, space: str) -> int | None:
+        """Number of the last raw batch folded in; None when the space was never written."""
+        with self._translated():
+            reached = cast("bytes | None", self._redis.hget(self._name(space), "p"))
+        return None if reached is None else int(reached)
+
+    def items(self, space: str) -> Iterator[tuple[bytes, bytes]]:
+        """Every key and value of a space, as of one moment, by key."""
+        with self._translated():
+            found = cast("dict[bytes, bytes]", self._redis.hgetall(self._name(space)))
+        found.pop(_PROGRESS, None)
+        for field in sorted(found):
+            yield field[len(_PREFIX) :], found[field]
+
+    def spaces(self) -> list[str]:
+        """Names of the spaces, sorted."""
+        pattern = f"{self._namespace.translate(_QUOTED)}*"
+        with self._translated():
+            found = self._redis.scan_iter(match=pattern, count=_AT_ONCE)
+            names = {cast("bytes", name).decode() for name in found}
+        return sorted(name.removeprefix(self._namespace) for name in names)
+
+    def drop(self, space: str) -> None:
+        """Remove a space; nothing happens when it is not there."""
+        with self._translated():
+            self._redis.unlink(self._name(space))
+
+    def close(self) -> None:
+        """Let go of the store; the object is not used afterwards."""
+        self._redis.close()
+
+    def _name(self, space: str) -> bytes:
+        return f"{self._namespace}{space}".encode()
+
+    def _check_policy(self) -> None:
+        """Refuse a server that drops keys of its own choice when its memory is full."""
+        try:
+            found = cast("dict[str, str]", self._redis.config_get("maxmemory-policy"))
+        except NoPermissionError:
+            return  # not told to this user: nothing can be said
+        policy = found.get("maxmemory-policy", "")
+        if policy.startswith(_LOSES_KEYS):
+            raise StateError(
+                f"The Redis at {self._where} drops keys when its memory is full (maxmemory-policy "
+                f"{policy}), and features would be lost without notice. Set noeviction.",
+                where=self._where,
+                policy=policy,
+            )
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            raise self._in_our_words(error) from error
+
+    def _in_our_words(self, error: redis.RedisError) -> PenstockError:
+        where = self._where
+        if isinstance(error, redis.AuthenticationError):
+            message = f"The Redis at {where} refuses the login: {error}. Put user and password in "
+            return StateError(f"{message}online_url.", where=where)
+        if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+            message = f"The Redis at {where} cannot be reached: {error}. See that it runs, or set "
+            return UnavailableError(f"{message}online_url to another.", where=where)
+        if isinstance(error, redis.OutOfMemoryError):
+            message = f"The Redis at {where} is full: {error}. Raise its maxmemory, or drop spaces "
+            return StateError(f"{message}of feature views that are no longer used.", where=where)
+        message = f"The Redis at {where} does not do what is asked of it: {error}. If its keys are "
+        return StateError(
+            f"{message}damaged, delete those that begin with {self._namespace!r}: they "
+            "are built again from the tables.",
+            where=where,
+        )
+
+
+_QUOTED = {ord(letter): f"\\{letter}" for letter in "*?[]^\\"}

@@ -69,6 +69,11 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "Show an entity's features: online, or as they were at a time.",
                 "penstock features get momentum --keys BTCUSDT --at 2024-03-01T12:00:00Z",
             ),
+            "backfill": Command(
+                "storing:features_backfill",
+                "Store a view's features as of many times, and again only what new records change.",
+                "penstock features backfill momentum --from 2024-01-01 --every 1h",
+            ),
             "select": Command(
                 "selecting:features_select",
                 "Rank a dataset's features and keep the best by an id. Writes a report with plots.",

@@ -6,7 +6,7 @@ so that a missing value is information like any other and nothing has to be fill
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -80,10 +80,11 @@ def relevance(x: Floats, y: Floats, task: Task, seed: int) -> list[Relevance]:
     """
     codes = np.column_stack([_codes(column) for column in x.T])
     classes = y.astype(np.int64) if task == "classification" else _codes(y)
+    how: Any = {"discrete_features": True, "random_state": seed}  # a library without types
     if task == "classification":
-        told = mutual_info_classif(codes, classes, discrete_features=True, random_state=seed)
+        told = mutual_info_classif(codes, classes, **how)
     else:
-        told = mutual_info_regression(codes, y, discrete_features=True, random_state=seed)
+        told = mutual_info_regression(codes, y, **how)
     return [
         Relevance(*_chi_square(column, classes), float(information))
         for column, information in zip(codes.T, told, strict=True)
@@ -118,11 +119,12 @@ def importances(
     """
     classifies = task == "classification"
     make = HistGradientBoostingClassifier if classifies else HistGradientBoostingRegressor
-    model = make(max_iter=ITERATIONS, early_stopping=False, random_state=seed)
+    how: Any = {"max_iter": ITERATIONS, "early_stopping": False, "random_state": seed}
+    model = make(**how)
     model.fit(train[0], train[1].astype(np.int64) if classifies else train[1])
     scoring = "roc_auc" if classifies else "r2"
     truth = validation[1].astype(np.int64) if classifies else validation[1]
-    found = permutation_importance(
+    found: Any = permutation_importance(
         model, validation[0], truth, scoring=scoring, n_repeats=REPEATS, random_state=seed,
         n_jobs=JOBS,
     )  # fmt: skip

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from penstock.ports import Tables
     from penstock.spec import FeatureView
 
-__all__ = ["ARRIVAL", "newest_version", "point_in_time", "raw_table", "read_records"]
+__all__ = [
+    "ARRIVAL",
+    "check_spine",
+    "newest_version",
+    "point_in_time",
+    "raw_table",
+    "read_records",
+    "spine_times",
+]
 
 AT = "at"
 ARRIVAL = ("_batch", "_row")
@@ -57,10 +65,10 @@ def point_in_time(
         NotFoundError: There is no such table version.
         UserCodeError: A function of the user failed.
     """
-    at_us = _times(spine)
+    at_us = spine_times(spine)
     columns: list[pl.Series] = []
     for view in views:
-        _check(spine, view)
+        check_spine(spine, view)
         pinned = (versions or {}).get(raw_table(view))
         version = newest_version(tables, view) if pinned is None else pinned
         last_batch = (batches or {}).get(view.name)
@@ -159,8 +167,12 @@ def _instant(time_us: int) -> pl.Expr:
     return pl.lit(time_us).cast(pl.Datetime("us", "UTC"))
 
 
-def _times(spine: pl.DataFrame) -> IntArray:
-    """The spine's times in microseconds."""
+def spine_times(spine: pl.DataFrame) -> IntArray:
+    """The spine's times in microseconds.
+
+    Raises:
+        InputError: It has no column ``at``, one without a time zone, or a null in it.
+    """
     if AT not in spine.columns:
         raise InputError(f"The spine has no column 'at'. {nearest(AT, spine.columns)}", column=AT)
     dtype = spine.schema[AT]
@@ -178,7 +190,12 @@ def _times(spine: pl.DataFrame) -> IntArray:
     return times.to_numpy().astype(np.int64, copy=False)
 
 
-def _check(spine: pl.DataFrame, view: FeatureView) -> None:
+def check_spine(spine: pl.DataFrame, view: FeatureView) -> None:
+    """Check that a view's features can be put beside a spine's columns.
+
+    Raises:
+        InputError: The key is not there or of another type, or a feature's column is there already.
+    """
     key, dtype = view.source.entity.name, key_dtype(view.source.entity)
     if key not in spine.columns:
         raise InputError(

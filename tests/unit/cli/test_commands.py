@@ -287,3 +287,42 @@ def test_a_failed_run_says_why_and_goes_on_when_it_can(home: Path, call: Call) -
     assert f"penstock runs retry {run['run_id']}" in failed.err
     assert retried.code == 0
     assert [step["state"] for step in shown["steps"]] == ["succeeded", "succeeded"]
+
+
+def test_features_are_backfilled_and_only_what_changed_again(home: Path, call: Call) -> None:
+    assert call("ingest", "candles", "--home", home).code == 0
+    grid = ["--from", "2026-01-01", "--to", "2026-01-01T04:00Z", "--every", "1h"]
+    first = call("features", "backfill", "momentum", *grid, "--home", home, "--json").value
+    assert (first["computed"], first["recomputed"], first["kept"]) == (4, 0, 0)
+    (home / "data" / "two.csv").write_text("symbol,ts,close\nBTC,2026-01-01T01:30:00Z,2\n")
+    assert call("ingest", "candles", "--home", home).code == 0
+    again = call("features", "backfill", "momentum", *grid, "--home", home, "--json").value
+    assert (again["computed"], again["recomputed"], again["kept"]) == (0, 2, 2)
+    shown = call("features", "backfill", "momentum", *grid, "--home", home)
+    assert "recomputed" in shown.out
+    assert shown.code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--every", "1 fortnight"], "--every"),
+        (["--from", "soon"], "'soon' is no time"),
+        (["--to", "2026-01-01T00:00"], "has no time zone"),
+        (["--from", "2026-02-01", "--to", "2026-01-01"], "after its beginning"),
+    ],
+)
+def test_times_of_a_backfill_that_are_none(
+    home: Path, call: Call, words: list[str], message: str
+) -> None:
+    assert call("ingest", "candles", "--home", home).code == 0
+    said = call("features", "backfill", "momentum", *words, "--home", home)
+    assert said.code != 0
+    assert message in said.err
+
+
+def test_a_selection_names_an_unknown_dataset_and_a_wrong_number(home: Path, call: Call) -> None:
+    said = call("features", "select", "momentun", "--home", home)
+    assert said.code != 0
+    assert "There is no dataset 'momentun'" in said.err
+    assert call("features", "select", "x", "--top", "-1", "--home", home).code != 0

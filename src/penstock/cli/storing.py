@@ -1,0 +1,79 @@
+"""The command that stores features at many times."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import typer
+
+from penstock.features import Wanted, backfill, known_span
+from penstock.plan import Catalogue
+from penstock.runtime import open_services
+from penstock.spec import duration_us
+
+from .failures import UsageError
+from .humanise import count
+from .screen import Screen, table
+
+__all__ = ["features_backfill"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def features_backfill(
+    screen: Screen,
+    view: str = typer.Argument(help="The feature view."),
+    start: str = typer.Option(
+        "", "--from", help="From this time on, such as 2024-03-01; the first record by default."
+    ),
+    end: str = typer.Option("", "--to", help="Before this time; just after the last by default."),
+    every: str = typer.Option(
+        "", "--every", help="At each multiple of this, such as 1h; at each record by default."
+    ),
+) -> None:
+    """Store a view's features as of many times, and again only what new records change."""
+    every_us = _every(every)
+    start_us, end_us = _time("--from", start), _time("--to", end)
+    with open_services(screen.home) as services:
+        found = Catalogue.load(services.metadata).view(view)
+        first_us, last_us = known_span(services.tables, found)
+        wanted = Wanted(
+            from_us=first_us if start_us is None else start_us,
+            until_us=last_us + 1 if end_us is None else end_us,
+            every_us=every_us,
+        )
+        with screen.progress("backfill") as report:
+            result = backfill(services.tables, services.locks, found, wanted, progress=report)
+    columns = ["view", "table", "last batch", "computed", "recomputed", "kept"]
+    row = [
+        result.view,
+        result.table,
+        *(count(n) for n in (result.last_batch, result.computed, result.recomputed, result.kept)),
+    ]
+    screen.show(result, table(columns, [row], right=columns[2:]))
+
+
+def _every(text: str) -> int:
+    try:
+        every_us = duration_us(text) if text else 0
+    except ValueError as error:
+        raise UsageError(f"--every: {error}", every=text) from None
+    if text and every_us <= 0:
+        raise UsageError(f"--every {text!r} is no time. Give one such as 1h.", every=text)
+    return every_us
+
+
+def _time(option: str, text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{option} {text!r} is no time. Write it like 2024-03-01T12:00:00Z.", at=text
+        ) from None
+    if at.tzinfo is None:
+        if len(text) > len("2024-03-01"):
+            raise UsageError(f"{option} {text!r} has no time zone. Add Z for UTC.", at=text)
+        at = at.replace(tzinfo=UTC)
+    return (at - EPOCH) // timedelta(microseconds=1)

@@ -160,10 +160,10 @@ def unpack(program: Program, values: Sequence[bytes]) -> Stored:
     ends = np.cumsum(sizes) // WORD_BYTES
     starts = ends - sizes // WORD_BYTES
     counts = ints[starts[:, None] + np.arange(COUNTS_AT, heads)]
-    words = heads + counts @ np.array([1 + group.width for group in program.groups])
+    whole = heads + counts @ np.array([1 + group.width for group in program.groups])
     magic, fingerprint = np.frombuffer(header_of(program), "<i8")
     alike = (ints[starts] == magic) & (ints[starts + 1] == fingerprint)
-    if not (alike & (words * WORD_BYTES == sizes)).all() or (counts < 1).any():
+    if not (alike & (whole * WORD_BYTES == sizes)).all() or (counts < 1).any():
         _refuse_one_of(program, values)
     place = starts + heads
     groups: list[Tiles] = []

@@ -17,6 +17,7 @@ from .expressions import tidy, to_polars
 from .extract import Events, extract
 from .fold import fold
 from .kernel import compute_points
+from .known import compute_points_as_known
 from .metrics import compute_metric, compute_metrics
 from .operators import dtype_of
 from .program import Program, compile_view
@@ -40,6 +41,7 @@ __all__ = [
     "compute_metric",
     "compute_metrics",
     "compute_points",
+    "compute_points_as_known",
     "count_bins",
     "dtype_of",
     "extract",

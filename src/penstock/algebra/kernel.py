@@ -14,7 +14,8 @@ import numpy as np
 from .arrays import order_of
 from .extract import sorting
 from .finish import finish, null_where_not_finite
-from .windows import window_start
+from .state import NEVER_US
+from .windows import is_expired, window_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .state import Reducer
     from .states import StateKey
 
-__all__ = ["compute_points"]
+__all__ = ["Ordered", "compute_points", "search_in"]
 
 Sortable = TypeVar("Sortable", "IntArray", "FloatArray")
 
@@ -55,8 +56,8 @@ def compute_points(
     """
     result = np.empty((len(codes), program.width))
     order = order_of(codes, at_us)
-    ordered = _Ordered(events)
-    search = _search(ordered, codes)
+    ordered = Ordered(events)
+    search = search_in(ordered, codes)
     widest = max(slot.state.width for group in program.groups for slot in group.slots)
     with np.errstate(all="ignore"):
         size = max(CHUNK // max(1, widest // FEW_WORDS), LEAST)
@@ -70,20 +71,38 @@ def compute_points(
                         states = [merged[slot] for slot in reading.slots]
                         values = finish(reading.feature, states)
                         result[points, reading.columns] = null_where_not_finite(values)
+        if program.view.ttl_us:
+            newest = _newest(ordered, search, codes, at_us)
+            result[is_expired(newest, at_us, program.view.ttl_us)] = np.nan
     return result
 
 
-class _Ordered:
+def _newest(
+    ordered: Ordered,
+    search: Callable[[IntArray, IntArray], IntArray],
+    codes: IntArray,
+    at_us: IntArray,
+) -> IntArray:
+    """Time of the entity's newest event until each point, ``NEVER_US`` for none."""
+    high = search(codes, at_us)
+    low = search(codes, np.full(len(codes), NEVER_US))
+    found = np.full(len(codes), NEVER_US)
+    found[high > low] = ordered.times[high[high > low] - 1]
+    return found
+
+
+class Ordered:
     """Events by entity and time; their values are sorted and prepared when first needed."""
 
     def __init__(self, events: Events) -> None:
         self._order = sorting(events)
         self._values = events.values
         self._made: dict[tuple[int, StateKey], Reducer] = {}
-        self.codes = self._sorted(events.codes)
-        self.times = self._sorted(events.times)
+        self.codes = self.sorted(events.codes)
+        self.times = self.sorted(events.times)
 
-    def _sorted(self, array: Sortable) -> Sortable:
+    def sorted(self, array: Sortable) -> Sortable:
+        """An array of one value per event, in the order of the events."""
         return array if self._order is None else array[self._order]
 
     def merge(
@@ -100,7 +119,7 @@ class _Ordered:
     def _reducer(self, slot: Slot) -> Reducer:
         key = (slot.source, slot.key)
         if key not in self._made:
-            values = self._sorted(self._values[slot.source])
+            values = self.sorted(self._values[slot.source])
             self._made[key] = slot.state.events(values, self.times)
         return self._made[key]
 
@@ -136,7 +155,7 @@ def _bounds(
     return low, high
 
 
-def _search(events: _Ordered, codes: IntArray) -> Callable[[IntArray, IntArray], IntArray]:
+def search_in(events: Ordered, codes: IntArray) -> Callable[[IntArray, IntArray], IntArray]:
     """A function of entities and times: the place after the last event of the entity until then.
 
     Entity and time become one whole number, so that one binary search finds both. Where the span

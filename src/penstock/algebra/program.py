@@ -298,6 +298,7 @@ def _fingerprint(view: FeatureView, wanted: set[str]) -> bytes:
         sorted((name, dtype) for name, dtype in source.schema.items() if name in wanted),
         [(name, expression) for name, expression in view.derive.items() if name in wanted],
         features,
+        *([view.ttl_us] if view.ttl_us else ()),
     ]
     return hashlib.sha256(msgspec.json.encode(meaning)).digest()[:8]
 

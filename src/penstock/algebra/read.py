@@ -11,7 +11,7 @@ import numpy as np
 from .finish import finish, null_where_not_finite
 from .layout import COUNTS_AT, check, header_of, newest_of, newest_one, unpack
 from .states import NEVER_US
-from .windows import first_tile
+from .windows import first_tile, is_expired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,11 +63,14 @@ class ValueReader:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._header = header_of(program)
+        self._ttl_us = program.view.ttl_us
         self._empty = [
             0.0 if feature.is_from_zero else NULL
             for feature in program.view.features
             for _ in feature.names
         ]
+        # Under a time-to-live nobody says of an entity without events that it has none.
+        self._unknown = [NULL] * program.width if self._ttl_us else self._empty
 
     def read(self, values: Sequence[bytes | None], as_of_us: IntArray) -> FloatArray:
         """Read many entities.
@@ -86,12 +89,16 @@ class ValueReader:
             times = as_of_us.tolist()
             rows = [self.read_one(v, t) for v, t in zip(values, times, strict=True)]
             return np.array(rows, dtype=np.float64).reshape(len(values), self._program.width)
-        result = np.tile(np.array(self._empty), (len(values), 1))
+        result = np.tile(np.array(self._unknown), (len(values), 1))
         known = np.array([i for i, value in enumerate(values) if value is not None], dtype=np.int64)
+        result[known] = self._empty
         stored = unpack(self._program, [value for value in values if value is not None])
         with np.errstate(all="ignore"):
             for group, tiles in zip(self._program.groups, stored.groups, strict=True):
                 _read_group(group, tiles, known, as_of_us[known], result)
+        if self._ttl_us:
+            expired = is_expired(stored.newest_us, as_of_us[known], self._ttl_us)
+            result[known[expired]] = NULL
         return null_where_not_finite(result)
 
     def read_one(self, value: bytes | None, as_of_us: int) -> list[float]:
@@ -107,10 +114,12 @@ class ValueReader:
         Raises:
             StateError: The value is not one of this program.
         """
-        result = list(self._empty)
         if value is None:
-            return result
+            return list(self._unknown)
+        result = list(self._empty)
         counts = check(self._program, value, self._header)
+        if self._ttl_us and is_expired(newest_one(value), as_of_us, self._ttl_us):
+            return list(self._unknown)
         view = memoryview(value)
         ints, floats, words = view.cast("q"), view.cast("d"), np.frombuffer(value, np.float64)
         place = COUNTS_AT + len(counts)

@@ -13,6 +13,8 @@
 - Online, a value is exact at ``as_of``: the time asked for, or the newest event of the entity that
   the store knows, whichever is later. Tiles that no query from then on can reach are dropped; an
   event that arrives for one of them changes no window any more.
+- Under a time-to-live an entity is only known at ``at`` while its newest event until then has
+  ``time > at - ttl``; else every feature of the view is null.
 
 The whole past is the window of hop 0: one tile, index 0, that every query reaches.
 """
@@ -22,11 +24,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from .arrays import IntArray
+    from .arrays import BoolArray, IntArray
 
-__all__ = ["first_tile", "tile_of", "window_start"]
+__all__ = ["first_tile", "is_expired", "tile_of", "window_start"]
 
 Times = TypeVar("Times", int, "IntArray")
+
+
+def is_expired(newest: Times, at: Times, ttl_us: int) -> bool | BoolArray:
+    """Whether what is known of an entity is no longer true.
+
+    Args:
+        newest: Time of its newest event until then; ``NEVER_US`` for none.
+        at: The time of the query.
+        ttl_us: How long it stays true.
+    """
+    return newest <= at - ttl_us
 
 
 def tile_of(time: Times, hop_us: int) -> Times:

@@ -138,7 +138,7 @@ def _with_features(
 ) -> pl.DataFrame:
     spine = rows.select(dataset.spine.entity.name, AT)
     views = [view for view in dataset.features if not set(view.names).isdisjoint(names)]
-    features = point_in_time(tables, views, spine, versions=versions)
+    features = point_in_time(tables, views, spine, versions=versions, as_known=dataset.as_known)
     rest = rows.drop(spine.columns)
     return pl.concat([features.select(*spine.columns, *names), rest], how="horizontal")
 

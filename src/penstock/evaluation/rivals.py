@@ -98,7 +98,13 @@ def _rows_for(
     spine = rows.drop(snapshot.feature_names)
     views = _views_of(manifest)
     keys = spine.select(model.dataset.spine.entity.name, AT)
-    features = point_in_time(services.tables, views, keys, versions=snapshot.tables)
+    features = point_in_time(
+        services.tables,
+        views,
+        keys,
+        versions=snapshot.tables,
+        as_known=model.dataset.as_known,
+    )
     return pl.concat([spine, features.drop(keys.columns)], how="horizontal")
 
 

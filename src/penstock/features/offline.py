@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from penstock.algebra import compile_view, compute_points, extract
+from penstock.algebra import compile_view, compute_points, compute_points_as_known, extract
 from penstock.errors import InputError, NotReadyError, nearest
 from penstock.spec import DType
 
@@ -32,15 +32,17 @@ __all__ = [
 
 AT = "at"
 ARRIVAL = ("_batch", "_row")
+ARRIVED = "_arrived_at"
 
 
-def point_in_time(
+def point_in_time(  # noqa: PLR0913 - what a computation depends on
     tables: Tables,
     views: Sequence[FeatureView],
     spine: pl.DataFrame,
     *,
     versions: Mapping[str, int] | None = None,
     batches: Mapping[str, int] | None = None,
+    as_known: bool = False,
 ) -> pl.DataFrame:
     """Compute features at the rows of a spine, from records known until then.
 
@@ -52,6 +54,8 @@ def point_in_time(
         versions: Version to read, by table name (``raw/<source>``); the newest where none is named.
         batches: Last raw batch to use, by view name, as ``OnlineReader.progress`` gives it; all
             where none is named. With it, the values are those the online store gave then.
+        as_known: Only from records that had arrived by then, and not only were known: what a
+            prediction at that time could have seen. Files count as arrived when they were ingested.
 
     Returns:
         The spine's rows, all of them in their order, and a column ``view.feature`` for each
@@ -72,7 +76,9 @@ def point_in_time(
         pinned = (versions or {}).get(raw_table(view))
         version = newest_version(tables, view) if pinned is None else pinned
         last_batch = (batches or {}).get(view.name)
-        values = _compute(tables, view, spine, at_us, version=version, last_batch=last_batch)
+        values = _compute(
+            tables, view, spine, at_us, version=version, last_batch=last_batch, as_known=as_known
+        )
         columns += _columns(view, values)
     return spine.with_columns(columns)
 
@@ -102,7 +108,9 @@ def newest_version(tables: Tables, view: FeatureView) -> int:
     return version
 
 
-def read_records(tables: Tables, program: Program, version: int, wanted: pl.Expr) -> pl.DataFrame:
+def read_records(
+    tables: Tables, program: Program, version: int, wanted: pl.Expr, *, also: Sequence[str] = ()
+) -> pl.DataFrame:
     """Read what a program needs of its raw table, in the order of arrival.
 
     Args:
@@ -110,12 +118,13 @@ def read_records(tables: Tables, program: Program, version: int, wanted: pl.Expr
         program: The compiled view.
         version: Version to read.
         wanted: Which records.
+        also: More columns to read.
 
     Raises:
         NotFoundError: There is no such version.
     """
     source = program.view.source
-    columns = [source.entity.name, source.timestamp, *program.columns, *ARRIVAL]
+    columns = [source.entity.name, source.timestamp, *program.columns, *ARRIVAL, *also]
     records = tables.scan(raw_table(program.view), version=version, columns=columns)
     return _by_arrival(records.filter(wanted).collect())
 
@@ -137,6 +146,7 @@ def _compute(  # noqa: PLR0913 - what a computation depends on
     *,
     version: int,
     last_batch: int | None,
+    as_known: bool,
 ) -> FloatArray:
     program = compile_view(view)
     key = view.source.entity.name
@@ -147,9 +157,14 @@ def _compute(  # noqa: PLR0913 - what a computation depends on
         wanted &= _in_reach(program, int(at_us.min()), int(at_us.max()))
     if last_batch is not None:
         wanted &= pl.col(ARRIVAL[0]) <= last_batch
-    records = read_records(tables, program, version, wanted)
+    also = (ARRIVED,) if as_known else ()
+    records = read_records(tables, program, version, wanted, also=also)
     events = extract(program, records, codes_of(records[key], known))
-    return compute_points(program, events, codes_of(keys, known), at_us)
+    codes = codes_of(keys, known)
+    if not as_known:
+        return compute_points(program, events, codes, at_us)
+    arrived_us = records[ARRIVED].dt.epoch("us").to_numpy()
+    return compute_points_as_known(program, events, arrived_us, codes, at_us)
 
 
 def _in_reach(program: Program, first_us: int, last_us: int) -> pl.Expr:
@@ -159,6 +174,7 @@ def _in_reach(program: Program, first_us: int, last_us: int) -> pl.Expr:
     wanted = stamp <= _instant(last_us - source.known_after_us)
     if all(group.hop_us for group in program.groups):
         before_us = max(group.reach_us + group.hop_us for group in program.groups)
+        before_us = max(before_us, program.view.ttl_us)
         wanted &= stamp > _instant(first_us - before_us - source.known_after_us)
     return wanted
 

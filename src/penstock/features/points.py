@@ -160,7 +160,7 @@ def stale_rows(
 
 def _starts(view: FeatureView, at_us: IntArray) -> IntArray:
     """The time after which a record is in the longest of the windows asked at each time."""
-    starts = np.full(len(at_us), np.iinfo(np.int64).max)
+    starts = at_us - view.ttl_us if view.ttl_us else np.full(len(at_us), np.iinfo(np.int64).max)
     for feature in view.features:
         if not feature.over:
             return np.full(len(at_us), np.iinfo(np.int64).min)

@@ -141,9 +141,9 @@ class OnlineReader:
 
 
 def _plain(value: float, *, is_whole: bool) -> float | int | None:
-    if is_whole:
-        return int(value)
-    return None if np.isnan(value) else value
+    if np.isnan(value):
+        return None
+    return int(value) if is_whole else value
 
 
 def _entity_of(views: Sequence[FeatureView]) -> Entity:

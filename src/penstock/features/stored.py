@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -81,11 +82,16 @@ def stored_features(tables: Tables, view: FeatureView, spine: pl.DataFrame) -> p
     wanted = pl.col(key).is_in(known.implode())
     if len(asked):
         wanted &= pl.col(AT) <= asked[AT].max()
+        if view.ttl_us:
+            ttl = pl.duration(microseconds=view.ttl_us)
+            wanted &= pl.col(AT) > pl.lit(asked[AT].min()) - ttl
     rows = newest_rows(tables, view, wanted, columns=view.names).drop(COMPUTED).collect()
+    # Under a time-to-live a row is true while it is younger than that.
+    younger = timedelta(microseconds=view.ttl_us - 1) if view.ttl_us else None
     found = (
         asked.with_row_index(ROW)
         .sort(AT)
-        .join_asof(rows.sort(AT), on=AT, by=key, check_sortedness=False)
+        .join_asof(rows.sort(AT), on=AT, by=key, tolerance=younger, check_sortedness=False)
         .sort(ROW)
     )
     return spine.with_columns(found.select(view.names))

@@ -120,6 +120,9 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
         select: Id of a feature selection, as ``penstock features select`` gives it: only the
             features it kept are in the dataset, and in the models that learn from it. All when
             empty.
+        as_known: Whether features are computed only from records that had arrived by a row's time,
+            as the serving process saw them, late ones left out. Files arrive when they are
+            ingested, so it is for sources whose events came in as they happened.
     """
 
     spine: Source
@@ -127,6 +130,7 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
     label: Label | None = None
     split: Split = TimeSplit()
     select: str = ""
+    as_known: bool = False
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from penstock.errors import nearest
 from .aggregates import Aggregate
 from .base import Named, unique_faults
 from .dtypes import DType
+from .durations import duration_us
 from .expressions import Expression, columns_of, is_condition, leads_of
 from .sources import Source
 
@@ -30,16 +31,25 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
         source: Where the records come from.
         derive: Columns computed from each record before anything is aggregated.
         features: The aggregates.
+        ttl: How long what is known of an entity stays true, such as ``"7d"``: where its newest
+            record is as old as that or older, every feature is null, counts too. For ever when
+            empty.
     """
 
     source: Source
     derive: Mapping[str, Expression] = msgspec.field(default_factory=dict)
     features: Sequence[Aggregate] = ()
+    ttl: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Full names of the features' columns, in order."""
         return tuple(f"{self.name}.{name}" for each in self.features for name in each.names)
+
+    @property
+    def ttl_us(self) -> int:
+        """How long what is known of an entity stays true, in microseconds; 0 for ever."""
+        return duration_us(self.ttl) if self.ttl else 0
 
     @property
     def dtypes(self) -> dict[str, DType]:
@@ -59,6 +69,11 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
         yield from super()._faults()
         if not self.features:
             yield "it has no features"
+        try:
+            if self.ttl and not self.ttl_us:
+                yield "ttl is zero; leave it out for values that stay true for ever"
+        except ValueError as error:
+            yield f"ttl: {error}"
         yield from unique_faults("feature", [name for each in self.features for name in each.names])
         columns = [*self.source.schema, *self.derive]
         yield from self._derive_faults(columns)

@@ -40,6 +40,8 @@ def naive_feature(  # noqa: PLR0911 - one case each
         exact.
     """
     seen = _values(view, feature, records, at_us)
+    if view.ttl and not _is_known(view, records, at_us):
+        return [None] * max(feature.k, 1)
     if feature.op == "count":
         return [len(seen)]
     if feature.op == "approx_distinct":
@@ -91,6 +93,12 @@ def naive_tolerance(
     total = math.fsum(sizes)
     bounds = {"sum": total, "mean": total / len(sizes), "std": math.sqrt(square), "var": square}
     return 1e-9 * bounds[feature.op]
+
+
+def _is_known(view: FeatureView, records: Sequence[Record], at_us: int) -> bool:
+    """Whether a record is known that is younger than the view's time-to-live."""
+    times = [int(str(row[view.source.timestamp])) + view.source.known_after_us for row in records]
+    return any(at_us - view.ttl_us < time <= at_us for time in times)
 
 
 def _weights(feature: Aggregate, times: list[int]) -> list[float]:

@@ -147,9 +147,10 @@ def conditions(depth: int = 2) -> st.SearchStrategy[Expression]:
 def feature_views() -> st.SearchStrategy[FeatureView]:
     """Views over ``source`` with one to six features."""
     return st.builds(
-        lambda known_after, features: FeatureView(
+        lambda known_after, ttl, features: FeatureView(
             name="view",
             source=source(known_after),
+            ttl=ttl,
             derive=DERIVED,
             features=tuple(
                 msgspec.structs.replace(feature, name=f"f{place}")
@@ -157,6 +158,7 @@ def feature_views() -> st.SearchStrategy[FeatureView]:
             ),
         ),
         st.sampled_from(["", "1h"]),
+        st.sampled_from(["", "", "5m", "2h"]),
         st.lists(aggregates(), min_size=1, max_size=6),
     )
 

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import penstock as ps
 from penstock.algebra import (
     Events,
     ValueReader,
     as_of,
     compile_view,
     compute_points,
+    compute_points_as_known,
     extract,
     fold,
 )
@@ -101,6 +103,39 @@ def test_batch_is_naive(
 ) -> None:
     records, points = moved(records, era_us), [(key, at + era_us) for key, at in points]
     assert_naive(view, records, points, batch(compile_view(view), records, points))
+
+
+@thorough
+@given(feature_views(), histories(), st.lists(times(), min_size=40, max_size=40), spines)
+def test_batch_as_known_is_naive_over_what_had_arrived(
+    view: FeatureView, records: list[Record], arrived: list[int], points: list[tuple[str, int]]
+) -> None:
+    program = compile_view(view)
+    arrived_us = np.array(sorted(arrived[: len(records)]), dtype=np.int64)
+    codes = np.array([KEYS.index(key) for key, _ in points], dtype=np.int64)
+    at_us = np.array([at for _, at in points], dtype=np.int64)
+    events = events_of(program, records)
+    values = compute_points_as_known(program, events, arrived_us, codes, at_us)
+    for point, row in zip(points, values, strict=True):
+        seen = [r for r, us in zip(records, arrived_us.tolist(), strict=True) if us <= point[1]]
+        assert_naive(view, seen, [point], row[None, :])
+
+
+@pytest.mark.parametrize("copies", [1, 20])
+def test_what_is_known_is_true_until_its_time_is_over(copies: int) -> None:
+    features = (ps.count(), ps.last("x"), ps.sum("x", over="5m"))
+    view = FeatureView(name="v", source=source(), features=features, ttl="1h")
+    program, hour_us = compile_view(view), 3_600_000_000
+    records: list[Record] = [EMPTY | {"key": "a", "ts": 0, "x": 2.0}]
+    asked = [("a", hour_us - 1), ("a", hour_us), ("b", 0)]
+    null = [math.nan] * 3
+    expected = [[1.0, 2.0, 0.0], null, null]
+    np.testing.assert_array_equal(batch(program, records, asked), expected)
+    values = [folded(program, records, [])["a"]] * 2 + [None]
+    at_us = np.array([at for _, at in asked])
+    got = ValueReader(program).read(values * copies, np.tile(at_us, copies))
+    np.testing.assert_array_equal(got, expected * copies)
+    assert_naive(view, records, asked, np.array(expected))
 
 
 def folded(

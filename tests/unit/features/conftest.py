@@ -40,7 +40,12 @@ class World:
     locks: Locks
     batches: int = 0
 
-    def ingest(self, source: Source, records: Sequence[Mapping[str, object]]) -> None:
+    def ingest(
+        self,
+        source: Source,
+        records: Sequence[Mapping[str, object]],
+        arrived: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+    ) -> None:
         """Append records as the next raw batch, as the ingestion does."""
         self.batches += 1
         columns = {
@@ -55,7 +60,7 @@ class World:
             pl.lit(self.batches, dtype=pl.Int64).alias("_batch"),
             pl.int_range(pl.len(), dtype=pl.Int64).alias("_row"),
             pl.lit(f"batch-{self.batches}").alias("_batch_id"),
-            pl.lit(datetime(2026, 1, 1, tzinfo=UTC)).dt.cast_time_unit("us").alias("_arrived_at"),
+            pl.lit(arrived).dt.cast_time_unit("us").alias("_arrived_at"),
         )
         name = f"raw/{source.name}"
         self.tables.append(name, frame, app=name, number=self.batches)

@@ -1,0 +1,87 @@
+"""Features as they were known: only from events that had arrived.
+
+An event counts at ``at`` when its time and its arrival are both at or before ``at``. Points at
+which every event until then had arrived are computed as ever. For the others, each point gets the
+events of its own that it may see, and is computed over them alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .extract import Events
+from .kernel import Ordered, compute_points, search_in
+from .segments import gathered
+from .state import NEVER_US
+
+if TYPE_CHECKING:
+    from .arrays import FloatArray, IntArray
+    from .program import Program
+
+__all__ = ["compute_points_as_known"]
+
+STEP = 4_000_000
+"""Events handed out at once, unless a single point has more."""
+
+
+def compute_points_as_known(
+    program: Program, events: Events, arrived_us: IntArray, codes: IntArray, at_us: IntArray
+) -> FloatArray:
+    """Compute every feature of a view at many points, each from what had arrived.
+
+    Args:
+        program: The compiled view.
+        events: The events, those of one entity and time in the order of arrival.
+        arrived_us: When each event arrived, int64 microseconds.
+        codes: The entity of each point as the events' codes say it; -1 for an unknown one.
+        at_us: The time of each point, int64 microseconds.
+
+    Returns:
+        float64 of shape (points, features), NaN for null.
+    """
+    result = compute_points(program, events, codes, at_us)
+    ordered = Ordered(events)
+    search = search_in(ordered, codes)
+    arrived = ordered.sorted(arrived_us)
+    high = search(codes, at_us)
+    first = search(codes, np.full(len(codes), NEVER_US))
+    late = _latest(ordered.codes, arrived)
+    waits = np.flatnonzero(high > first)
+    waits = waits[late[high[waits] - 1] > at_us[waits]]
+    low = first
+    reach_us = _reach_us(program)
+    if reach_us:
+        low = np.maximum(first, search(codes, at_us - reach_us))
+    ends = np.cumsum(high[waits] - low[waits])
+    start = 0
+    while start < len(waits):
+        done = ends[start - 1] if start else 0
+        end = max(int(np.searchsorted(ends, done + STEP, side="right")), start + 1)
+        some = waits[start:end]
+        places, point = gathered(low[some], high[some])
+        seen = arrived[places] <= at_us[some][point]
+        own = Events(
+            codes=point[seen],
+            times=ordered.times[places[seen]],
+            values=tuple(ordered.sorted(value)[places[seen]] for value in events.values),
+        )
+        result[some] = compute_points(program, own, np.arange(len(some)), at_us[some])
+        start = end
+    return result
+
+
+def _latest(codes: IntArray, arrived: IntArray) -> IntArray:
+    """The latest arrival among an entity's events up to each, in order."""
+    known, rank = np.unique(arrived, return_inverse=True)
+    span = len(known) + 1
+    latest: IntArray = known[np.maximum.accumulate(codes * span + rank) - codes * span]
+    return latest
+
+
+def _reach_us(program: Program) -> int:
+    """How far back from a point an event can matter; 0 for ever."""
+    if not all(group.hop_us for group in program.groups):
+        return 0
+    return max(program.view.ttl_us, *(group.reach_us + group.hop_us for group in program.groups))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import polars as pl
@@ -16,7 +16,7 @@ from penstock.testing.oracle import naive_feature, naive_tolerance
 from penstock.testing.strategies import feature_views, histories, source, times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tests.unit.features.conftest import World
 
@@ -118,8 +118,11 @@ def test_a_pinned_version_and_a_last_batch_leave_later_records_out(world: World)
     world.ingest(VIEW.source, [{"key": "a", "ts": 0, "x": 2.0}])
     spine = spine_of(("a", HOUR_US))
 
-    def last(**options: Any) -> list[float | None]:
-        return point_in_time(world.tables, [VIEW], spine, **options)["v.x"].to_list()
+    def last(
+        versions: Mapping[str, int] | None = None, batches: Mapping[str, int] | None = None
+    ) -> list[float | None]:
+        found = point_in_time(world.tables, [VIEW], spine, versions=versions, batches=batches)
+        return found["v.x"].to_list()
 
     assert last() == last(versions={"raw/other": 0}) == last(batches={"w": 0}) == [2.0]
     assert last(versions={"raw/readings": pinned}) == [1.0]
@@ -183,15 +186,16 @@ def test_a_source_without_records_says_what_to_run(world: World) -> None:
 
 
 def test_as_known_sees_only_what_had_arrived(world: World) -> None:
-    """A record of noon that comes at three is known at one, but had not arrived."""
+    """An older record that comes at three was known at eleven, but had not arrived."""
     view = msgspec.structs.replace(VIEW, features=(Aggregate(op="count", name="n"),))
     noon = datetime(1970, 1, 1, 12, tzinfo=UTC)
     record = {"key": "a", "ts": 12 * HOUR_US - HOUR_US, "x": 1.0}
     world.ingest(view.source, [record], arrived=noon)
-    world.ingest(view.source, [record], arrived=noon + timedelta(hours=3))
+    late = record | {"ts": 10 * HOUR_US}
+    world.ingest(view.source, [late], arrived=noon + timedelta(hours=3))
     spine = spine_of(*(("a", hour * HOUR_US) for hour in (11, 12, 14, 15)))
     counts = {
         as_known: point_in_time(world.tables, [view], spine, as_known=as_known)["v.n"].to_list()
         for as_known in (False, True)
     }
-    assert counts == {False: [0, 2, 2, 2], True: [0, 1, 1, 2]}
+    assert counts == {False: [1, 2, 2, 2], True: [0, 1, 1, 2]}

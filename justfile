@@ -41,6 +41,10 @@ test *ARGS:
 quick:
     pytest -n 2 -m "not slow"
 
+# Ten thousand histories for each law of the feature engine; takes half an hour
+long:
+    HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 7200 tests/unit/algebra/test_engine.py -k naive
+
 # The conformance suites of one kind of adapter, such as `just ports lmdb`
 ports WORD:
     pytest tests/ports -k {{WORD}}

@@ -27,6 +27,9 @@ __all__ = ["FEW", "ValueReader", "as_of"]
 FEW = 16
 """Up to this many values are read one by one: numpy costs more per call than it saves."""
 
+MANY = 50_000
+"""So many values are read at once at the most, which bounds the memory that takes."""
+
 NULL = nan
 _R = TypeVar("_R")
 
@@ -85,6 +88,10 @@ class ValueReader:
         Raises:
             StateError: A value is not one of this program.
         """
+        if len(values) > MANY:
+            parts = range(0, len(values), MANY)
+            pieces = [self.read(values[n : n + MANY], as_of_us[n : n + MANY]) for n in parts]
+            return np.concatenate(pieces)
         if len(values) <= FEW:
             times = as_of_us.tolist()
             rows = [self.read_one(v, t) for v, t in zip(values, times, strict=True)]

@@ -5,6 +5,7 @@
 - A window of length ``over`` and hop ``hop``, asked at the time ``at``, holds the events with
   ``floor(at - over, hop) < time <= at``; the floor goes down to a multiple of ``hop`` since the
   epoch, for negative times too. So its head is exact and its tail moves in steps of ``hop``.
+  A declared hop of zero is a hop of one microsecond, which rounds nothing: the window is exact.
   Without ``over`` it holds every event with ``time <= at``.
 - Tile ``k`` of hop ``hop`` holds the events with ``k * hop < time <= (k + 1) * hop``. A window
   asked no earlier than the newest event is a run of whole tiles: what the online store keeps.

@@ -45,6 +45,7 @@ AggregateOp = Literal[
 ]  # fmt: skip
 
 ANY_TYPE = frozenset({"count", "approx_distinct"})
+EXACT_HOP_US = 1
 FROM_ZERO = ANY_TYPE | {"sum"}
 MOST_K = 100
 
@@ -72,6 +73,8 @@ class Aggregate(Value, frozen=True, omit_defaults=True):
         column: The source's or derived column; empty for ``count`` of records.
         over: Length of the window, such as ``"6h"``; empty for the whole past.
         hop: What the window's far end is rounded down to; empty for the default of its length.
+            ``"0s"`` rounds nothing: the window is exact, and online every distinct time of a record
+            within it is kept, instead of a tile for each hop.
         where: Only records for which this is true count.
         name: The feature's name; made from the rest when empty.
         k: How many values ``first_k``, ``last_k`` and ``top_k`` give, a column each.
@@ -130,7 +133,8 @@ class Aggregate(Value, frozen=True, omit_defaults=True):
     def hop_us(self) -> int:
         """What the far end of the window is rounded down to, in microseconds; 0 without window."""
         if self.hop:
-            return duration_us(self.hop)
+            # Times are whole microseconds, so a hop of one rounds nothing.
+            return max(duration_us(self.hop), EXACT_HOP_US)
         return default_hop_us(self.over_us) if self.over else 0
 
     def _subject(self) -> str:
@@ -192,8 +196,6 @@ class Aggregate(Value, frozen=True, omit_defaults=True):
             yield "over is zero; leave it out for the whole past"
         if self.hop and not self.over:
             yield "hop is given without over; it rounds the far end of a window"
-        if self.hop and hop == 0:
-            yield "hop is zero; exact windows are not built, the smallest hop is '1us'"
         if over and hop > over:
             yield f"hop={self.hop!r} is longer than over={self.over!r}; take a shorter hop"
 

@@ -167,7 +167,16 @@ def aggregates() -> st.SearchStrategy[Aggregate]:
     """Features of every operator, with and without window and condition."""
     wheres = st.one_of(st.none(), st.sampled_from(WHERES))
     windows = st.sampled_from(
-        [("", ""), ("5m", ""), ("1h", ""), ("6h", ""), ("6h", "1h"), ("90m", "7m"), ("13h", "")]
+        [
+            ("", ""),
+            ("5m", ""),
+            ("1h", ""),
+            ("6h", ""),
+            ("6h", "1h"),
+            ("90m", "7m"),
+            ("13h", ""),
+            ("1h", "0s"),
+        ]
     )
     columns = st.sampled_from(["x", "y", "n", "flag", "ratio", "up"])
     counted = st.sampled_from(["", "word", "ts", "key", "x", "up"])

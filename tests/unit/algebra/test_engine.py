@@ -121,6 +121,21 @@ def test_batch_as_known_is_naive_over_what_had_arrived(
         assert_naive(view, seen, [point], row[None, :])
 
 
+@pytest.mark.parametrize("copies", [1, 20, 20_000])
+def test_a_hop_of_zero_is_exact_to_the_microsecond(copies: int) -> None:
+    exact, rounded = ps.count(over="1h", hop="0s"), ps.count(over="1h", name="rounded")
+    view = FeatureView(name="v", source=source(), features=(exact, rounded))
+    program, hour_us = compile_view(view), 3_600_000_000
+    records: list[Record] = [EMPTY | {"key": "a", "ts": at} for at in (-1, 0, 0, 7)]
+    asked = [("a", at) for at in (7, hour_us - 1, hour_us, hour_us + 7)]
+    expected = [[4.0, 4.0], [3.0, 4.0], [1.0, 1.0], [0.0, 1.0]]
+    np.testing.assert_array_equal(batch(program, records, asked), expected)
+    at_us = np.array([at for _, at in asked])
+    value = folded(program, records, [1])["a"]
+    got = ValueReader(program).read([value] * 4 * copies, np.tile(at_us, copies))
+    np.testing.assert_array_equal(got, expected * copies)
+
+
 @pytest.mark.parametrize("copies", [1, 20])
 def test_what_is_known_is_true_until_its_time_is_over(copies: int) -> None:
     features = (ps.count(), ps.last("x"), ps.sum("x", over="5m"))

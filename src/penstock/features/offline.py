@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,10 @@ AT = "at"
 ARRIVAL = ("_batch", "_row")
 ARRIVED = "_arrived_at"
 
+MEMORY_BYTES = 1 << 30
+COLUMN_BYTES = 32
+"""What a record of a column takes at the peak of computing."""
+
 
 def point_in_time(  # noqa: PLR0913 - what a computation depends on
     tables: Tables,
@@ -43,6 +48,7 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
     versions: Mapping[str, int] | None = None,
     batches: Mapping[str, int] | None = None,
     as_known: bool = False,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> pl.DataFrame:
     """Compute features at the rows of a spine, from records known until then.
 
@@ -56,6 +62,8 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
             where none is named. With it, the values are those the online store gave then.
         as_known: Only from records that had arrived by then, and not only were known: what a
             prediction at that time could have seen. Files count as arrived when they were ingested.
+        memory_bytes: About what computing may take beside spine and result; where the records are
+            too many for that, the entities are computed one part after the other.
 
     Returns:
         The spine's rows, all of them in their order, and a column ``view.feature`` for each
@@ -76,9 +84,10 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
         pinned = (versions or {}).get(raw_table(view))
         version = newest_version(tables, view) if pinned is None else pinned
         last_batch = (batches or {}).get(view.name)
-        values = _compute(
-            tables, view, spine, at_us, version=version, last_batch=last_batch, as_known=as_known
+        asked = _Asked(
+            version=version, last_batch=last_batch, as_known=as_known, memory_bytes=memory_bytes
         )
+        values = _compute(tables, view, spine, at_us, asked)
         columns += _columns(view, values)
     return spine.with_columns(columns)
 
@@ -138,33 +147,75 @@ def _by_arrival(records: pl.DataFrame) -> pl.DataFrame:
     return records.sort(*ARRIVAL)
 
 
-def _compute(  # noqa: PLR0913 - what a computation depends on
-    tables: Tables,
-    view: FeatureView,
-    spine: pl.DataFrame,
-    at_us: IntArray,
-    *,
-    version: int,
-    last_batch: int | None,
-    as_known: bool,
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What is asked of a view.
+
+    Attributes:
+        version: Version of the raw table.
+        last_batch: Last raw batch to use; all when None.
+        as_known: Only what had arrived.
+        memory_bytes: What computing may take.
+    """
+
+    version: int
+    last_batch: int | None
+    as_known: bool
+    memory_bytes: int
+
+
+def _compute(
+    tables: Tables, view: FeatureView, spine: pl.DataFrame, at_us: IntArray, asked: _Asked
 ) -> FloatArray:
+    """Compute a view at a spine, a part of the entities after the other where all are too many."""
     program = compile_view(view)
-    key = view.source.entity.name
-    keys = spine[key]
-    known = keys.unique().drop_nulls()
-    wanted = pl.col(key).is_in(known.implode())
+    keys = spine[view.source.entity.name]
+    known = keys.unique().drop_nulls().sort()
+    codes = codes_of(keys, known)
+    wanted = pl.lit(value=True)
     if len(at_us):
         wanted &= _in_reach(program, int(at_us.min()), int(at_us.max()))
-    if last_batch is not None:
-        wanted &= pl.col(ARRIVAL[0]) <= last_batch
-    also = (ARRIVED,) if as_known else ()
-    records = read_records(tables, program, version, wanted, also=also)
+    if asked.last_batch is not None:
+        wanted &= pl.col(ARRIVAL[0]) <= asked.last_batch
+    parts = _parts(tables, program, asked)
+    result = np.empty((len(at_us), program.width))
+    part_of = np.maximum(codes, 0) % parts
+    for part in range(parts):
+        rows = np.flatnonzero(part_of == part)
+        own = known.gather_every(parts, part)
+        # The places of a part's entities among its own are their places among all, without gaps.
+        places = np.where(codes[rows] < 0, -1, codes[rows] // parts)
+        result[rows] = _compute_part(tables, program, own, wanted, places, at_us[rows], asked)
+    return result
+
+
+def _compute_part(  # noqa: PLR0913, PLR0917 - what a computation depends on
+    tables: Tables,
+    program: Program,
+    known: pl.Series,
+    wanted: pl.Expr,
+    codes: IntArray,
+    at_us: IntArray,
+    asked: _Asked,
+) -> FloatArray:
+    key = program.view.source.entity.name
+    wanted = wanted & pl.col(key).is_in(known.implode())
+    also = (ARRIVED,) if asked.as_known else ()
+    records = read_records(tables, program, asked.version, wanted, also=also)
     events = extract(program, records, codes_of(records[key], known))
-    codes = codes_of(keys, known)
-    if not as_known:
+    if not asked.as_known:
         return compute_points(program, events, codes, at_us)
     arrived_us = records[ARRIVED].dt.epoch("us").to_numpy()
     return compute_points_as_known(program, events, arrived_us, codes, at_us)
+
+
+def _parts(tables: Tables, program: Program, asked: _Asked) -> int:
+    """In how many parts the entities are to be computed, by the size of the whole table."""
+    records = tables.scan(raw_table(program.view), version=asked.version, columns=[ARRIVAL[0]])
+    size: int = records.select(pl.len()).collect().item()
+    # Read, as arrays, sorted, and prepared: each column is there about four times at the peak.
+    columns = len(program.columns) + len(program.inputs) + len(ARRIVAL) + 2
+    return max(1, -(-size * columns * COLUMN_BYTES // asked.memory_bytes))
 
 
 def _in_reach(program: Program, first_us: int, last_us: int) -> pl.Expr:

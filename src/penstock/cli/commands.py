@@ -69,6 +69,11 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "Show an entity's features: online, or as they were at a time.",
                 "penstock features get momentum --keys BTCUSDT --at 2024-03-01T12:00:00Z",
             ),
+            "check": Command(
+                "consistency:features_check",
+                "Compute a sample of online features again; exit 1 where they differ.",
+                "penstock features check momentum --sample 1000",
+            ),
             "backfill": Command(
                 "storing:features_backfill",
                 "Store a view's features as of many times, and again only what new records change.",

@@ -58,6 +58,9 @@ def ingest(
 def features_build(
     screen: Screen,
     view: str = typer.Argument("", help="The feature view; all when left out."),
+    again: bool = typer.Option(
+        False, "--again", help="Drop what is there and build it from nothing."
+    ),
 ) -> None:
     """Fold new raw batches into the online store."""
     with open_services(screen.home) as services:
@@ -66,7 +69,14 @@ def features_build(
         views = [catalogue.view(view)] if view else catalogue.all(FeatureView)
         with screen.progress("features") as report:
             results = [
-                refresh(services.tables, services.online, services.locks, one, progress=report)
+                refresh(
+                    services.tables,
+                    services.online,
+                    services.locks,
+                    one,
+                    again=again,
+                    progress=report,
+                )
                 for one in views
             ]
     rows = [
@@ -80,7 +90,7 @@ def features_build(
 def features_get(
     screen: Screen,
     view: str = typer.Argument(help="The feature view."),
-    keys: str = typer.Option(..., "--keys", help="Entity keys, with commas between them."),
+    keys: str = typer.Option(..., "--keys", "--key", help="Entity keys, with commas between them."),
     at: str = typer.Option(
         "", "--at", help="As they were at this time, such as 2024-03-01T12:00Z."
     ),

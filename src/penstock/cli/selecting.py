@@ -64,7 +64,7 @@ def _ranks(found: FeatureSelection) -> Table:
             one.rank,
             SIGNS[one.verdict],
             one.name,
-            number(one.chi2, 5),
+            f"{one.chi2:,.1f}",
             number(one.mutual_information),
             number(one.importance),
             _why(one),

@@ -72,6 +72,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
     locks: Locks,
     view: FeatureView,
     *,
+    again: bool = False,
     chunk_rows: int = CHUNK_ROWS,
     progress: Callable[[str, float], None] | None = None,
 ) -> RefreshResult:
@@ -91,6 +92,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
         online: The online store.
         locks: One refresh at a time holds ``online/<space>``.
         view: The view.
+        again: Drop what is there first and build it from nothing; nobody reads it meanwhile.
         chunk_rows: Records to fold at once, unless a single batch has more, or in a first build a
             single entity.
         progress: Told what is being done and the share that is done.
@@ -104,7 +106,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
     program = compile_view(view)
     space, name = _space(program), raw_table(view)
     with locks.hold(f"online/{space}"):
-        before = built_to(online, space)
+        before = None if again else built_to(online, space)
         if before is None:
             online.drop(space)
         done = before or 0

@@ -46,6 +46,7 @@ AggregateOp = Literal[
 
 ANY_TYPE = frozenset({"count", "approx_distinct"})
 EXACT_HOP_US = 1
+ROUNDED = frozenset({"sum", "mean", "std", "var", "decayed_mean"})
 FROM_ZERO = ANY_TYPE | {"sum"}
 MOST_K = 100
 
@@ -118,6 +119,11 @@ class Aggregate(Value, frozen=True, omit_defaults=True):
     def is_from_zero(self) -> bool:
         """Whether it is 0 with nothing to aggregate, and not null."""
         return self.op in FROM_ZERO
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every way to a value gives it to the last bit; otherwise to 1e-9."""
+        return self.op not in ROUNDED
 
     @property
     def half_life_us(self) -> int:

@@ -209,8 +209,7 @@ def test_stream_is_naive_for_every_batching(  # noqa: PLR0917 - what a stream de
 
 
 def columns_that_are_exact(view: FeatureView) -> list[bool]:
-    rounded = {"sum", "mean", "std", "var", "decayed_mean"}
-    return [feature.op not in rounded for feature in view.features for _ in feature.names]
+    return [feature.is_exact for feature in view.features for _ in feature.names]
 
 
 def test_reads_are_exact_at_the_newest_event_or_later() -> None:

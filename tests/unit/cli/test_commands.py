@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -326,3 +327,25 @@ def test_a_selection_names_an_unknown_dataset_and_a_wrong_number(home: Path, cal
     assert said.code != 0
     assert "There is no dataset 'momentun'" in said.err
     assert call("features", "select", "x", "--top", "-1", "--home", home).code != 0
+
+
+def test_features_check_ends_with_1_where_values_differ(home: Path, call: Call) -> None:
+    for words in (("ingest", "candles"), ("features", "build")):
+        assert call(*words, "--home", home).code == 0
+    fine = call("features", "check", "momentum", "--home", home)
+    assert fine.code == 0
+    assert "2 columns online are what the raw tables say" in fine.out + fine.err
+    with open_services(home) as services:
+        (space,) = services.online.spaces()
+        ((key, value),) = services.online.items(space)
+        wrong = value.replace(struct.pack("<d", 2.5), struct.pack("<d", 2.75))
+        assert wrong != value
+        services.online.write(space, {key: wrong}, progress=2)
+    said = call("features", "check", "--home", home, "--json")
+    assert said.code == 1
+    assert [(one["feature"], one["mismatches"], one["key"]) for one in said.value] == [
+        ("momentum.last_close", 1, "BTC"),
+        ("momentum.count", 0, None),
+    ]
+    assert call("features", "build", "--again", "--home", home).code == 0
+    assert call("features", "check", "--home", home).code == 0

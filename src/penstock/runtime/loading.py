@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from penstock.spec import Declaration, Project
 from .settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import ModuleType, TracebackType
 
 __all__ = ["lead_path", "load_project"]
@@ -47,6 +48,7 @@ def load_project(home: Path, *, settings: Settings | None = None) -> Project:
     _forget(home, name)
     importlib.invalidate_caches()
     path = _source_of(home, name)
+    _drop_bytecode([*home.glob("*.py"), *path.parent.glob("*.py")])
     try:
         module = importlib.import_module(name)
     except DeclarationError as error:
@@ -70,6 +72,17 @@ def _forget(home: Path, name: str) -> None:
         inside = file in {str(place.with_suffix(".py")), str(place / "__init__.py")}
         if inside or known == name or known.startswith(f"{name}."):
             del sys.modules[known]
+
+
+def _drop_bytecode(sources: Iterable[Path]) -> None:
+    """Remove what Python has compiled of these files.
+
+    It takes bytecode for fresh when the file's size and the second of its last change are the same:
+    a word corrected right after the last run would not be seen.
+    """
+    for source in sources:
+        with suppress(OSError, NotImplementedError):
+            Path(importlib.util.cache_from_source(str(source))).unlink(missing_ok=True)
 
 
 def _source_of(home: Path, name: str) -> Path:

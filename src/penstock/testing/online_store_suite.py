@@ -62,7 +62,13 @@ class OnlineStoreSuite:
         assert store.get("some", []) == []
 
     @settings(
-        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=25,
+        deadline=None,
+        # Each adapter runs it once, and they share nothing.
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.differing_executors,
+        ],
     )
     @given(writes=_writes)
     def test_store_is_a_dictionary_per_space(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,21 @@ def test_the_module_is_read_afresh(tmp_path: Path) -> None:
 
     assert before.everything == (ps.Entity("a"),)
     assert load_project(tmp_path).everything == (ps.Entity("another"),)
+
+
+def test_a_change_of_the_same_size_in_the_same_second_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python itself would take the bytecode of the first for that of the second."""
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    main = "import penstock as ps\nfrom words import word\nkey = ps.Entity(word)\n# {}\n"
+    for word in ("symbol", "ticker"):
+        write(tmp_path, f'word = "{word}"\n', "words.py")
+        write(tmp_path, main.format(word))
+        for name in ("words.py", "project.py"):
+            os.utime(tmp_path / name, (1_700_000_000, 1_700_000_000))
+        (entity,) = load_project(tmp_path).everything
+        assert entity.name == word
 
 
 def test_two_folders_do_not_mix(tmp_path: Path) -> None:

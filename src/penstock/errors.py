@@ -7,6 +7,7 @@
     ├── InputError          data or an argument does not fit what it is handed to
     ├── ConflictError       somebody else changed it first, or it exists with another content
     ├── NotReadyError       an earlier step has to be done first; says which
+    │   └── StaleError         features are older than their view allows; says how old
     ├── GateError           a gate refused a candidate
     ├── AccessError         the caller has no identity or not the role it takes
     ├── StateError          what is stored on disk cannot be read or was altered
@@ -39,6 +40,7 @@ __all__ = [
     "PenstockError",
     "RetryableError",
     "SettingsError",
+    "StaleError",
     "StateError",
     "UnavailableError",
     "UserCodeError",
@@ -121,6 +123,10 @@ class ConflictError(PenstockError):
 
 class NotReadyError(PenstockError):
     """An earlier step has to be done first."""
+
+
+class StaleError(NotReadyError):
+    """Features are older than their view allows."""
 
 
 class GateError(PenstockError):

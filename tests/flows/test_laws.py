@@ -172,7 +172,7 @@ def test_what_comes_later_changes_no_row_of_a_dataset(
     spine = before.select("symbol", "at")
     again = spine.join(after, on=["symbol", "at"], maintain_order="left")
     assert again.drop("part").equals(before.drop("part"))
-    pinned = point_in_time(services.tables, dataset.features, spine, versions=snapshots[0].tables)
+    pinned = point_in_time(services.tables, dataset.views, spine, versions=snapshots[0].tables)
     assert pinned.select(dataset.feature_names).equals(before.select(dataset.feature_names))
     for rows in (before, after):
         ends = {str(part): rows.filter(part=part)["at"] for part in ("train", "validation", "test")}

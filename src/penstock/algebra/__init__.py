@@ -19,6 +19,7 @@ from .fold import fold
 from .kernel import compute_points
 from .known import compute_points_as_known
 from .metrics import compute_metric, compute_metrics
+from .on_demand import OnDemandProgram, compile_on_demand
 from .operators import dtype_of
 from .program import Program, compile_view
 from .read import ValueReader, as_of
@@ -31,11 +32,13 @@ __all__ = [
     "Events",
     "FloatArray",
     "IntArray",
+    "OnDemandProgram",
     "Program",
     "RowFunction",
     "Scalar",
     "ValueReader",
     "as_of",
+    "compile_on_demand",
     "compile_row",
     "compile_view",
     "compute_metric",

@@ -1,7 +1,8 @@
 """Features as they were known: only from events that had arrived.
 
-An event counts at ``at`` when its time and its arrival are both at or before ``at``. Points at
-which every event until then had arrived are computed as ever. For the others, each point gets the
+An event counts at ``at`` when its time and its arrival are both at or before ``at``; or, where a
+point says what it had seen, its arrival at or before that. Points at which every event until then
+had arrived are computed as ever. For the others, each point gets the
 events of its own that it may see, and is computed over them alone.
 """
 
@@ -26,17 +27,24 @@ STEP = 4_000_000
 """Events handed out at once, unless a single point has more."""
 
 
-def compute_points_as_known(
-    program: Program, events: Events, arrived_us: IntArray, codes: IntArray, at_us: IntArray
+def compute_points_as_known(  # noqa: PLR0913, PLR0917 - what a computation depends on
+    program: Program,
+    events: Events,
+    arrived: IntArray,
+    codes: IntArray,
+    at_us: IntArray,
+    known: IntArray | None = None,
 ) -> FloatArray:
     """Compute every feature of a view at many points, each from what had arrived.
 
     Args:
         program: The compiled view.
         events: The events, those of one entity and time in the order of arrival.
-        arrived_us: When each event arrived, int64 microseconds.
+        arrived: When each event arrived, int64 microseconds; or the number of its batch.
         codes: The entity of each point as the events' codes say it; -1 for an unknown one.
         at_us: The time of each point, int64 microseconds.
+        known: Until what arrival each point sees events, the same unit as ``arrived``; its time
+            when left out.
 
     Returns:
         float64 of shape (points, features), NaN for null.
@@ -44,12 +52,13 @@ def compute_points_as_known(
     result = compute_points(program, events, codes, at_us)
     ordered = Ordered(events)
     search = search_in(ordered, codes)
-    arrived = ordered.sorted(arrived_us)
+    until = at_us if known is None else known
+    arrived = ordered.sorted(arrived)
     high = search(codes, at_us)
     first = search(codes, np.full(len(codes), NEVER_US))
     late = _latest(ordered.codes, arrived)
     waits = np.flatnonzero(high > first)
-    waits = waits[late[high[waits] - 1] > at_us[waits]]
+    waits = waits[late[high[waits] - 1] > until[waits]]
     low = first
     reach_us = _reach_us(program)
     if reach_us:
@@ -61,7 +70,7 @@ def compute_points_as_known(
         end = max(int(np.searchsorted(ends, done + STEP, side="right")), start + 1)
         some = waits[start:end]
         places, point = gathered(low[some], high[some])
-        seen = arrived[places] <= at_us[some][point]
+        seen = arrived[places] <= until[some][point]
         own = Events(
             codes=point[seen],
             times=ordered.times[places[seen]],

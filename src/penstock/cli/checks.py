@@ -98,7 +98,8 @@ def _token(services: LocalServices) -> Verdict:
 
 
 def _declarations(services: LocalServices) -> Verdict:
-    plan = preview(services.metadata, load_project(services.home, settings=services.settings))
+    project = load_project(services.home, settings=services.settings)
+    plan = preview(services.metadata, project, now=services.clock.now())
     if plan.is_empty:
         return Verdict(check="declarations", state="ok", found="applied as declared")
     found = f"{plural(len(plan.steps), 'step')} from being applied"

@@ -71,13 +71,19 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
             "check": Command(
                 "consistency:features_check",
-                "Compute a sample of online features again; exit 1 where they differ.",
-                "penstock features check momentum --sample 1000",
+                "Compute a sample of features again, online ones or those that scores saw; exit 1 "
+                "where they differ.",
+                "penstock features check btc --served --over 7d",
             ),
             "backfill": Command(
                 "storing:features_backfill",
                 "Store a view's features as of many times, and again only what new records change.",
                 "penstock features backfill momentum --from 2024-01-01 --every 1h",
+            ),
+            "diff": Command(
+                "differing:features_diff",
+                "Show how two versions of a view differ, with who applied them and when.",
+                "penstock features diff momentum --from 1",
             ),
             "select": Command(
                 "selecting:features_select",

@@ -1,42 +1,107 @@
-"""The command that compares online features with the raw tables."""
+"""The command that compares features with the raw tables: online ones, and those scores saw."""
 
 from __future__ import annotations
 
-import typer
-from rich.console import Group
+from typing import TYPE_CHECKING
 
-from penstock.features import check_online
+import typer
+
+from penstock.control import check_scores, check_view, report_inconsistent
+from penstock.errors import NotReadyError
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
-from penstock.spec import FeatureView
+from penstock.scoring import drain_scores
+from penstock.spec import Deployment, FeatureView, duration_us
 
-from .failures import FAILED
+from .failures import FAILED, UsageError
 from .humanise import count, plural
 from .screen import Screen, table
+
+if TYPE_CHECKING:
+    from penstock.ports import Services
+    from penstock.records import FeatureCheck, FeatureReport
 
 __all__ = ["features_check"]
 
 
-def features_check(
+def features_check(  # noqa: PLR0913, PLR0917 - one parameter for each option
     screen: Screen,
-    view: str = typer.Argument("", help="The feature view; all when left out."),
-    sample: int = typer.Option(500, "--sample", min=1, help="How many entities of each view."),
-    seed: int = typer.Option(0, "--seed", help="Which entities."),
+    name: str = typer.Argument(
+        "", help="The feature view, or with --served the deployment; all when left out."
+    ),
+    served: bool = typer.Option(
+        False, "--served", help="Compare what scores saw instead of what is online now."
+    ),
+    over: str = typer.Option("1d", "--over", help="With --served: how far to look back."),
+    sample: int = typer.Option(500, "--sample", min=1, help="How many entities, or scores."),
+    seed: int = typer.Option(0, "--seed", help="Which ones."),
 ) -> None:
-    """Compute a sample of online features again from the raw tables; exit 1 where they differ."""
+    """Compute a sample of features again from the raw tables; exit 1 where they differ."""
     with open_services(screen.home) as services:
-        catalogue = Catalogue.load(services.metadata)
-        catalogue.require_applied()
-        views = [catalogue.view(view)] if view else catalogue.all(FeatureView)
-        now_us = services.clock.now_us()
-        found = [
-            check
-            for one in views
-            for check in check_online(
-                services.tables, services.online, one, at_us=now_us, sample=sample, seed=seed
-            )
-        ]
+        if served:
+            reports = _served(services, name, _length(over), sample, seed)
+        else:
+            reports = _online(services, name, sample, seed)
+        for report in reports:
+            report_inconsistent(services, report, max_rate=services.settings.features_check_max)
+    shown: list[object] = []
+    for report in reports:
+        shown += _shown(report)
+    wrong = [report for report in reports if report.above(0.0)]
+    screen.show(reports, *shown, _said(reports, wrong, served=served))
+    if wrong:
+        raise typer.Exit(FAILED)
+
+
+def _online(services: Services, name: str, sample: int, seed: int) -> list[FeatureReport]:
+    catalogue = Catalogue.load(services.metadata)
+    catalogue.require_applied()
+    views = [catalogue.view(name)] if name else catalogue.all(FeatureView)
+    at_us = services.clock.now_us()
+    return [check_view(services, view, at_us=at_us, sample=sample, seed=seed) for view in views]
+
+
+def _served(
+    services: Services, name: str, over_us: int, sample: int, seed: int
+) -> list[FeatureReport]:
+    catalogue = Catalogue.load(services.metadata)
+    catalogue.require_applied()
+    chosen = [catalogue.deployment(name)] if name else catalogue.all(Deployment)
+    drain_scores(services)
+    to_us = services.clock.now_us()
+    found: list[FeatureReport] = []
+    for deployment in chosen:
+        report = check_scores(
+            services,
+            deployment.name,
+            from_us=to_us - over_us,
+            to_us=to_us,
+            sample=sample,
+            seed=seed,
+        )
+        if report is not None:
+            found.append(report)
+    if not found:
+        raise NotReadyError(
+            f"There are no scores of {name or 'any deployment'} in that time whose features were "
+            "looked up online. Give a longer --over, or ask for predictions by entity."
+        )
+    return found
+
+
+def _length(over: str) -> int:
+    try:
+        length_us = duration_us(over)
+    except ValueError as error:
+        raise UsageError(f"--over: {error}", over=over) from None
+    if not length_us:
+        raise UsageError(f"--over {over!r} is no time. Give one such as 1d.", over=over)
+    return length_us
+
+
+def _shown(report: FeatureReport) -> list[object]:
     columns = ["", "feature", "compared", "mismatches", "rate", "worst", "key"]
+    scores = report.origin == "served"
     rows = [
         [
             "✗" if check.mismatches else "✓",
@@ -44,18 +109,35 @@ def features_check(
             count(check.compared),
             count(check.mismatches),
             f"{check.rate:.2%}",
-            f"{check.worst:.0e}" if check.worst else "0",
+            _worst(check),
             "" if check.key is None else str(check.key),
+            *([check.prediction_id] if scores else []),
         ]
-        for check in found
+        for check in report.checks
     ]
-    wrong = sum(check.mismatches > 0 for check in found)
-    said = (
-        f"✗ {plural(wrong, 'column')} of {len(found)} differ from the raw tables. Build the view "
-        "from nothing with 'penstock features build VIEW --again'."
-        if wrong
-        else f"✓ {plural(len(found), 'column')} online are what the raw tables say."
+    made = table(
+        [*columns, *(["prediction"] if scores else [])],
+        rows,
+        title=f"{report.subject}, {report.origin}",
+        right=columns[2:6],
     )
-    screen.show(found, Group(table(columns, rows, right=columns[2:6]), said))
-    if wrong:
-        raise typer.Exit(FAILED)
+    lost = [f"- {label} was not compared: {why}" for label, why in report.skipped.items()]
+    return [made, *lost]
+
+
+def _worst(check: FeatureCheck) -> str:
+    if check.worst is None:
+        return "null"
+    return f"{check.worst:.0e}" if check.worst else "0"
+
+
+def _said(reports: list[FeatureReport], wrong: list[FeatureReport], *, served: bool) -> str:
+    columns = sum(len(report.checks) for report in reports)
+    differ = sum(len(report.above(0.0)) for report in wrong)
+    if not differ:
+        what = "as scores saw them" if served else "online"
+        return f"✓ {plural(columns, 'column')} {what} are what the raw tables say."
+    said = f"✗ {plural(differ, 'column')} of {columns} differ from the raw tables. "
+    if served:
+        return f"{said}See why with 'penstock replay PREDICTION'."
+    return f"{said}Build the view from nothing with 'penstock features build VIEW --again'."

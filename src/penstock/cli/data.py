@@ -11,7 +11,7 @@ import typer
 
 from penstock.control import ingest_run
 from penstock.errors import NotReadyError
-from penstock.features import OnlineReader, point_in_time, refresh
+from penstock.features import OnlineReader, UnknownEntities, point_in_time, refresh, view_ages
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
 from penstock.spec import DType, FeatureView, Source
@@ -22,7 +22,7 @@ from .humanise import count, moment, number
 from .screen import Screen, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from penstock.ports import Services
     from penstock.runtime import LocalServices
@@ -99,8 +99,20 @@ def features_get(
     with open_services(screen.home) as services:
         found = Catalogue.load(services.metadata).view(view)
         wanted = _keys(found, keys)
-        frame = _as_of(services, found, wanted, at) if at else _online(services, found, wanted)
+        told: list[UnknownEntities] = []
+        frame = (
+            _as_of(services, found, wanted, at, told.append)
+            if at
+            else _online(services, found, wanted)
+        )
         unknown = [] if at else _unknown(services, found, wanted)
+        now_us = services.clock.now_us()
+        ages = [] if at else view_ages(services.metadata, services.online, [found])
+    for one in told:
+        screen.say(f"{one.sentence}.")
+    for age in ages:
+        if age.is_stale(now_us):
+            screen.say(age.error(now_us).message)
     if unknown:
         screen.say(
             f"No record of {', '.join(map(repr, unknown))} has come to {found.name!r} yet: these "
@@ -155,12 +167,22 @@ def _unknown(services: Services, view: FeatureView, keys: Sequence[str | int]) -
 
 
 def _as_of(
-    services: Services, view: FeatureView, keys: Sequence[str | int], at: str
+    services: Services,
+    view: FeatureView,
+    keys: Sequence[str | int],
+    at: str,
+    notice: Callable[[UnknownEntities], None],
 ) -> pl.DataFrame:
     spine = pl.DataFrame({view.source.entity.name: keys}).with_columns(
         at=pl.lit(_time(at)).cast(pl.Datetime("us", "UTC"))
     )
-    found = point_in_time(services.tables, [view], spine)
+    found = point_in_time(
+        services.tables,
+        [view],
+        spine,
+        memory_bytes=services.features_memory_bytes,
+        notice=notice,
+    )
     return found.with_columns(pl.col("at").dt.strftime("%Y-%m-%d %H:%M:%S"))
 
 

@@ -9,7 +9,7 @@ import typer
 from penstock.deployment import deploy
 from penstock.errors import NotFoundError
 from penstock.plan import Catalogue
-from penstock.records import ALIASES
+from penstock.records import ALIASES, DatasetSnapshot
 from penstock.registry import aliases, find_version, versions
 from penstock.registry import promote as promote_version
 from penstock.runtime import open_services
@@ -54,6 +54,7 @@ def show(screen: Screen, version: str = VERSION) -> None:
         name = version if "@" in version else f"{version}@champion"
         found = find_version(services.metadata, name)
         pointers = aliases(services.metadata, found.model)
+        snapshot = services.metadata.read(DatasetSnapshot, found.dataset_id)
         now = services.clock.now()
     facts = [
         ("version", found.label),
@@ -62,13 +63,14 @@ def show(screen: Screen, version: str = VERSION) -> None:
         ("made", ago(found.created_at, now)),
         ("run", found.run_id),
         ("dataset", found.dataset_id),
+        ("features", _features_of(snapshot)),
         ("engine", f"{found.engine or 'not packaged'}  {found.engine_reason}".strip()),
         ("parameters", pairs(found.params) or "-"),
     ]
     metrics = [(name, number(value)) for name, value in sorted(found.metrics.items())]
     gates = [(_verdict(v.passed), v.gate, v.reason) for v in found.verdicts]
     screen.show(
-        {"version": found, "aliases": pointers},
+        {"version": found, "aliases": pointers, "dataset": snapshot},
         table(["", ""], facts),
         table(["metric", "value"], metrics, title="Metrics", right=["value"]),
         table(["", "gate", "why"], gates, title="Gates") if gates else "",
@@ -105,6 +107,13 @@ def _row(version: ModelVersion, pointers: Aliases, now: datetime) -> Sequence[ob
         version.engine or "-",
         ago(version.created_at, now),
     )
+
+
+def _features_of(snapshot: DatasetSnapshot | None) -> str:
+    if snapshot is None:
+        return "-"
+    of = f" of service {snapshot.service} ({snapshot.service_id})" if snapshot.service else ""
+    return f"{len(snapshot.feature_names)}{of}"
 
 
 def _aliases_of(version: ModelVersion, pointers: Aliases) -> str:

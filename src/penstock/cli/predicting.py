@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import httpx
 import msgspec
@@ -24,6 +24,7 @@ from penstock.errors import (
     nearest,
 )
 from penstock.plan import Catalogue
+from penstock.records import Given
 from penstock.runtime import living_processes, local_token, open_services
 from penstock.scoring import Ask, Fleet, build_fleet, read_target
 from penstock.spec import DType
@@ -56,17 +57,25 @@ KINDS: Mapping[str, type[PenstockError]] = {
 
 
 class _Wanted(msgspec.Struct, frozen=True):
-    """What is asked: an entity's key with a time, or features."""
+    """What is asked: keys and request fields with a time, or features."""
 
-    key: str | int | None
+    keys: Mapping[str, Given]
+    request: Mapping[str, Given]
     at_us: int
     features: Mapping[str, float | None]
 
 
-def predict(
+def predict(  # noqa: PLR0913, PLR0917 - the options of the command
     screen: Screen,
     deployment: str = typer.Argument(help="The deployment."),
-    key: str = typer.Option("", "--key", help="The entity's key; its features are looked up."),
+    key: list[str] = typer.Option(
+        [],
+        "--key",
+        help="The entity's key, whose features are looked up; of several entities NAME=KEY each.",
+    ),
+    request: list[str] = typer.Option(
+        [], "--request", help="NAME=VALUE of a request field; all that the model takes."
+    ),
     at: str = typer.Option("", "--at", help="Time of the features, with its zone; now otherwise."),
     feature: list[str] = typer.Option(
         [], "--feature", help="NAME=VALUE; all the model's features, in place of --key."
@@ -77,7 +86,7 @@ def predict(
         raise UsageError("Give either --key, or --feature for every feature of the model.")
     with open_services(screen.home) as services:
         declared = Catalogue.load(services.metadata).deployment(deployment)
-        wanted = _wanted(declared, key, at, feature)
+        wanted = _wanted(declared, key, request, at, feature)
         address = _serving(services)
         if address:
             found = _over_http(services, address, deployment, wanted)
@@ -87,12 +96,55 @@ def predict(
     screen.show(found, table(["", ""], rows))
 
 
-def _wanted(declared: Deployment, key: str, at: str, features: Sequence[str]) -> _Wanted:
-    dtype = declared.model.dataset.spine.entity.dtype
-    if key and dtype == DType.INT64 and not key.lstrip("-").isdecimal():
-        raise UsageError(f"--key {key!r}: the entity's key is a whole number.", key=key)
-    typed: str | int | None = (int(key) if dtype == DType.INT64 else key) if key else None
-    return _Wanted(typed, _time_us(at) if at else 0, dict(_pair(word) for word in features))
+def _wanted(
+    declared: Deployment,
+    keys: Sequence[str],
+    request: Sequence[str],
+    at: str,
+    features: Sequence[str],
+) -> _Wanted:
+    dataset = declared.model.dataset
+    return _Wanted(
+        _typed("--key", keys, dataset.entity_dtypes),
+        _typed("--request", request, dataset.request_fields) if keys else {},
+        _time_us(at) if at else 0,
+        dict(_pair(word) for word in features),
+    )
+
+
+def _typed(option: str, words: Sequence[str], dtypes: Mapping[str, DType]) -> dict[str, Given]:
+    """The values of NAME=VALUE words by name; of a single name the value alone will do."""
+    if not words:
+        return {}
+    pairs = [(word.partition("=")[0], word.partition("=")[2]) for word in words]
+    if option == "--key" and len(dtypes) == 1 and pairs[0][0] not in dtypes:
+        pairs = [(next(iter(dtypes)), words[0])] if len(words) == 1 else pairs
+    given = dict(pairs)
+    for name in given:
+        if name not in dtypes:
+            hint = nearest(name, dtypes) or "The model takes none."
+            raise UsageError(f"{option} {name!r}: there is no such name. {hint}", name=name)
+    missing = [name for name in dtypes if name not in given]
+    if missing:
+        shown = " ".join(f"{option} {name}=..." for name in missing)
+        raise UsageError(f"{shown} is missing.", missing=missing)
+    return {name: _value(f"{option} {name}", given[name], dtypes[name]) for name in dtypes}
+
+
+def _value(what: str, text: str, dtype: DType) -> Given:
+    """A value as its type has it; null where nothing follows the sign."""
+    if dtype is DType.STRING:
+        return text
+    if what.startswith("--request") and text in {"", "null"}:
+        return None
+    try:
+        value: object = msgspec.json.decode(text.encode())
+    except msgspec.DecodeError:
+        value = text
+    kind = {DType.INT64: int, DType.BOOLEAN: bool}.get(dtype, (int, float))
+    if not isinstance(value, kind) or isinstance(value, bool) != (dtype is DType.BOOLEAN):
+        raise UsageError(f"{what}={text!r}: it is {dtype.value}, so this is no value of it.")
+    return cast("Given", value)
 
 
 def _pair(word: str) -> tuple[str, float | None]:
@@ -125,10 +177,11 @@ def _serving(services: LocalServices) -> str:
 def _over_http(
     services: LocalServices, address: str, deployment: str, wanted: _Wanted
 ) -> dict[str, object]:
-    entity = Catalogue.load(services.metadata).deployment(deployment).model.dataset.spine.entity
     body: dict[str, object] = {"features": dict(wanted.features)}
-    if wanted.key is not None:
-        body = {"entity": {entity.name: wanted.key}}
+    if wanted.keys:
+        body = {"entity": dict(wanted.keys)}
+    if wanted.request:
+        body["request"] = dict(wanted.request)
     if wanted.at_us:
         body["at"] = f"{moment(wanted.at_us).replace(' ', 'T')}Z"
     headers = {"Authorization": f"Bearer {local_token(services.layout.token)}"}
@@ -157,10 +210,14 @@ def _in_process(services: LocalServices, deployment: str, wanted: _Wanted) -> di
     fleet = build_fleet(services, nothing, read_target(services.metadata, nothing.target))
     try:
         endpoint = fleet.endpoints[deployment]
-        values = None
-        if wanted.key is None and endpoint.champion is not None:
+        values, key = None, None
+        if not wanted.keys and endpoint.champion is not None:
             values = _ordered(endpoint.champion.features, wanted.features)
-        ask = Ask(services.clock.now_us(), key=wanted.key, at_us=wanted.at_us, values=values)
+        given = {**wanted.keys, **wanted.request}
+        if wanted.keys:
+            key = cast("str | int", given.pop(next(iter(wanted.keys))))
+        now_us = services.clock.now_us()
+        ask = Ask(now_us, key=key, at_us=wanted.at_us, values=values, given=given)
         score = asyncio.run(endpoint.score(ask))
     finally:
         fleet.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from penstock.plan import apply as apply_project
 from penstock.plan import preview
 from penstock.records import AppliedProject
@@ -42,10 +44,10 @@ def plan(screen: Screen) -> None:
     """Show what applying would do."""
     project = load_project(screen.home)
     with open_services(screen.home) as services:
-        found = preview(services.metadata, project)
+        found = preview(services.metadata, project, now=services.clock.now())
     nothing = f"Project {found.project!r} is applied as declared; nothing to do."
     shown = [nothing] if found.is_empty else [_steps(found), "Apply it with 'penstock apply'."]
-    screen.show(found.as_document(), *shown)
+    screen.show(found.as_document(), *shown, *_warnings(found))
 
 
 def apply(screen: Screen) -> None:
@@ -66,10 +68,10 @@ def apply(screen: Screen) -> None:
     document = done.as_document() | {"revision": revision}
     if done.is_empty:
         text = f"Nothing changed; project {done.project!r} stays at revision {revision}."
-        screen.show(document, text)
+        screen.show(document, text, *_warnings(done))
     else:
         text = f"[green]✓[/] Project {done.project!r} is applied, revision {revision}."
-        screen.show(document, _steps(done), text)
+        screen.show(document, _steps(done), text, *_warnings(done))
 
 
 def _steps(found: Plan) -> Table:
@@ -78,3 +80,7 @@ def _steps(found: Plan) -> Table:
         kind = row["kind"].replace("_", " ")
         made.add_row(SIGNS.get(row["step"], row["step"]), kind, row["name"], row["detail"])
     return made
+
+
+def _warnings(found: Plan) -> list[str]:
+    return [f"[yellow]![/] {escape(warning)}" for warning in found.warnings]

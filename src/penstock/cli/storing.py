@@ -43,7 +43,14 @@ def features_backfill(
             every_us=every_us,
         )
         with screen.progress("backfill") as report:
-            result = backfill(services.tables, services.locks, found, wanted, progress=report)
+            result = backfill(
+                services.tables,
+                services.locks,
+                found,
+                wanted,
+                memory_bytes=services.features_memory_bytes,
+                progress=report,
+            )
     columns = ["view", "table", "last batch", "computed", "recomputed", "kept"]
     row = [
         result.view,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
 
 from penstock.control import train_run
 from penstock.errors import GateError
@@ -13,12 +14,14 @@ from penstock.records import ModelVersion
 from penstock.registry import aliases
 from penstock.runtime import open_services
 
-from .follow import follow
+from .follow import follow, output_of
 from .humanise import number
 from .screen import Screen, table
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from penstock.ports import RunInfo
 
 __all__ = ["train"]
 
@@ -36,11 +39,13 @@ def train(
     with open_services(screen.home) as services:
         declared = Catalogue.load(services.metadata).model(model)
         run_id = f"train-{services.ids.new()}"
-        follow(screen, services, train_run(run_id, model, promote=promote))
+        run = follow(screen, services, train_run(run_id, model, promote=promote))
         found = services.metadata.find(ModelVersion, where={"model": model, "run_id": run_id})
         pointers = aliases(services.metadata, model)
-    value = {"run_id": run_id, "versions": found, "aliases": pointers}
-    shown = [_candidates(found, declared.select.metric), *_gates(found)]
+    warnings = _warnings(run)
+    value = {"run_id": run_id, "versions": found, "aliases": pointers, "warnings": warnings}
+    shown: list[object] = [_candidates(found, declared.select.metric), *_gates(found)]
+    shown += [f"[yellow]![/] {escape(warning)}" for warning in warnings]
     ready = next((version for version in found if version.ready), None)
     if ready is None:
         screen.show(value, *shown)
@@ -52,6 +57,12 @@ def train(
         else f" Deploy it with 'penstock deploy' or 'penstock models promote {ready.label}'."
     )
     screen.show(value, *shown, f"[green]✓[/] {ready.label} passed its gates and is {role}.{hint}")
+
+
+def _warnings(run: RunInfo) -> list[str]:
+    """What the dataset's builder had to say."""
+    found = output_of(run, "snapshot").get("warnings")
+    return [str(warning) for warning in found] if isinstance(found, list) else []
 
 
 def _candidates(found: list[ModelVersion], metric: str) -> Table:

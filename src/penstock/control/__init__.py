@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from .actions import NOTIFICATIONS_TOPIC, Notification, react
 from .causes import Cause
+from .checking import check_features, check_scores, check_view, report_inconsistent
 from .lineage import lineage
 from .links import Lineage, Link
 from .pipelines import (
     Submission,
+    check_pipeline,
+    check_run,
     ingest_pipeline,
     ingest_run,
     monitor_pipeline,
@@ -21,18 +24,26 @@ from .pipelines import (
 )
 from .refreshing import drop_unread_spaces, refresh_features
 from .replay import FeatureReplay, Replay, replay
+from .served import check_served
 from .steps import step_functions
-from .triggers import due
+from .triggers import CheckSchedule, due
 
 __all__ = [
     "NOTIFICATIONS_TOPIC",
     "Cause",
+    "CheckSchedule",
     "FeatureReplay",
     "Lineage",
     "Link",
     "Notification",
     "Replay",
     "Submission",
+    "check_features",
+    "check_pipeline",
+    "check_run",
+    "check_scores",
+    "check_served",
+    "check_view",
     "drop_unread_spaces",
     "due",
     "ingest_pipeline",
@@ -43,6 +54,7 @@ __all__ = [
     "react",
     "refresh_features",
     "replay",
+    "report_inconsistent",
     "retry",
     "score_pipeline",
     "score_run",

@@ -42,11 +42,11 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """A message of the topic: somebody has to know.
 
     Attributes:
-        incident_id: What happened.
+        incident_id: What happened: the incident, or the report of features that are inconsistent.
         channel: Whom to tell.
         monitor: Who saw it.
         deployment: What it is about.
-        version: ``model@version`` that breached.
+        version: ``model@version`` that breached; empty where features did.
         breaches: What was broken, in words.
         at_us: When, in microseconds since 1970 UTC.
     """

@@ -9,7 +9,7 @@ import polars as pl
 
 from penstock.records import Batch
 from penstock.registry import file_sha256, installed
-from penstock.spec import fingerprint
+from penstock.spec import base_views, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from penstock.ports import Services
     from penstock.records import Manifest, Score
-    from penstock.spec import FeatureView, Source
+    from penstock.spec import FeatureView, Source, View
 
 __all__ = [
     "Cause",
@@ -63,14 +63,17 @@ def list_causes(manifest: Manifest, values: Sequence[float | None]) -> list[Caus
 
 
 def feature_causes(
-    services: Services, manifest: Manifest, views: Sequence[FeatureView], score: Score
+    services: Services, manifest: Manifest, views: Sequence[View], score: Score
 ) -> list[Cause]:
     """What explains features that raw data does not give any more.
 
     Where the definitions, the number of records in each batch and the libraries are what they were,
     what is left is the values themselves: of the records, or of the online features.
     """
-    found = [*_view_causes(manifest, views), *_batch_causes(services, views, score)]
+    found = [
+        *_view_causes(manifest, views),
+        *_batch_causes(services, base_views(views), score),
+    ]
     if found:
         return found
     if changed_libraries(manifest):
@@ -96,7 +99,7 @@ def environment_causes(manifest: Manifest) -> list[Cause]:
     return [Cause(kind="environment", reason=reason)]
 
 
-def _view_causes(manifest: Manifest, views: Sequence[FeatureView]) -> Iterator[Cause]:
+def _view_causes(manifest: Manifest, views: Sequence[View]) -> Iterator[Cause]:
     for view in views:
         if fingerprint(view) != manifest.views.get(view.name):
             reason = f"the definition of view {view.name!r} is another one"

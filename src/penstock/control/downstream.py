@@ -8,6 +8,7 @@ import polars as pl
 
 from penstock.plan import Catalogue
 from penstock.records import ALIASES, Aliases, DatasetSnapshot, ModelVersion
+from penstock.scoring import SCORE_SCHEMA
 from penstock.spec import FeatureView
 
 from .links import Link
@@ -83,8 +84,10 @@ def _feature_links(services: Services, batch: Batch) -> Iterator[Link]:
         rows = services.tables.scan(name).filter(pl.col("_batch") == batch.number)
         key = pl.col(view.source.entity.name).cast(pl.String)
         entities = rows.select(key.unique().sort()).collect().to_series()
-        reached = pl.col("progress").str.json_path_match(f"$.{view.name}").cast(pl.Int64)
-        wanted = (reached >= batch.number) & pl.col("entity").is_in(entities.implode())
+        reached = pl.col("progress").str.json_path_match(f'$["{view.name}"]').cast(pl.Int64)
+        given = pl.col("given").str.json_path_match(f'$["{view.source.entity.name}"]')
+        about = pl.coalesce(given, pl.col("entity"))
+        wanted = (reached >= batch.number) & about.is_in(entities.implode())
         detail = {"entities": entities.to_list()}
         links = tuple(_scores(services, wanted))
         yield Link(kind="online features", id=view.name, detail=detail, links=links)
@@ -93,6 +96,7 @@ def _feature_links(services: Services, batch: Batch) -> Iterator[Link]:
 def _scores(services: Services, wanted: pl.Expr) -> Iterator[Link]:
     """Counts of the scores in each table that are wanted, with the first and the last of them."""
     for name in services.tables.names(SCORES):
+        services.tables.widen(name, SCORE_SCHEMA)
         chosen = services.tables.scan(name).filter(wanted)
         ids = pl.col("prediction_id")
         found = chosen.select(pl.len(), ids.min().alias("first"), ids.max().alias("last"))

@@ -1,4 +1,4 @@
-"""The four pipelines, and the runs of them that something or somebody asks for.
+"""The five pipelines, and the runs of them that something or somebody asks for.
 
 A pipeline is data: it travels in its run's arguments, so a run goes on with the steps that it was
 begun with, whatever code is installed meanwhile. Names of steps and of their functions are
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Submission",
+    "check_pipeline",
+    "check_run",
     "ingest_pipeline",
     "ingest_run",
     "monitor_pipeline",
@@ -126,6 +128,11 @@ def monitor_pipeline() -> Pipeline:
     return _pipeline("monitor", "drain", "look", "react")
 
 
+def check_pipeline() -> Pipeline:
+    """What was scored into its tables, features compared with the raw tables, and who is told."""
+    return _pipeline("check", "drain", "compare", "tell")
+
+
 def ingest_run(run_id: str, source: str, *, paths: Sequence[str] | None = None) -> Submission:
     """A run that takes in files.
 
@@ -186,6 +193,21 @@ def monitor_run(run_id: str, monitor: str) -> Submission:
         parameters={"monitor": monitor},
         run_id=run_id,
         subject=monitor,
+    )
+
+
+def check_run(run_id: str, *, max_rate: float) -> Submission:
+    """A run in which the features of the project are compared with the raw tables.
+
+    Args:
+        run_id: Its id.
+        max_rate: The share of a column's values that may differ before somebody is told.
+    """
+    return Submission(
+        pipeline=check_pipeline(),
+        parameters={"max_rate": max_rate},
+        run_id=run_id,
+        subject="features",
     )
 
 

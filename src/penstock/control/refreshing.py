@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from penstock.deployment import views_of
 from penstock.errors import PenstockError, UnavailableError
 from penstock.features import RefreshResult, refresh, space_of
 from penstock.plan import Catalogue
 from penstock.ports import announce
 from penstock.records import ALIASES, Aliases, AppliedProject, Event, ServingStatus
-from penstock.registry import aliases, get_version, read_manifest
-from penstock.spec import Deployment, FeatureView
+from penstock.registry import aliases, get_version, read_manifest, views_of
+from penstock.spec import Deployment, FeatureView, base_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +145,7 @@ def _read(services: Services) -> _Read:
         try:
             version = get_version(services.metadata, model, number)
             views = views_of(read_manifest(services.artifacts.path(version.package)))
-            served |= {space_of(view): view for view in views}
+            served |= {space_of(view): view for view in base_views(views)}
         except PenstockError as error:
             is_whole = False
             label = f"{model}@{number}"

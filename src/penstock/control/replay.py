@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 import numpy as np
-import polars as pl
 
-from penstock.deployment import load_engine, views_of
+from penstock.deployment import load_engine
 from penstock.errors import (
     DeclarationError,
     NotFoundError,
@@ -19,13 +17,13 @@ from penstock.errors import (
     StateError,
     UserCodeError,
 )
-from penstock.features import point_in_time
 from penstock.plan import Catalogue
-from penstock.registry import get_version, read_manifest
-from penstock.scoring import find_score
-from penstock.spec import Deployment, DType
+from penstock.registry import get_version, read_manifest, views_of
+from penstock.scoring import find_score, score_spine
+from penstock.spec import Deployment
 
 from .causes import Cause, environment_causes, feature_causes, list_causes, package_causes
+from .recomputing import features_from_raw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +36,6 @@ __all__ = ["FeatureReplay", "Replay", "replay"]
 
 TOLERANCE = 1e-6
 FEATURE_TOLERANCE = 1e-9
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Values: TypeAlias = "Sequence[float | None]"
 
@@ -151,19 +148,10 @@ class _Replayer:
 
     def _from_raw(self, manifest: Manifest) -> Values | None:
         """The features from raw data, in the manifest's order; None where there is no way."""
-        at = EPOCH + timedelta(microseconds=self._score.at_us)
-        whole = manifest.entity_dtype == DType.INT64
-        key = int(self._score.entity) if whole else self._score.entity
-        spine = pl.DataFrame({manifest.entity: [key], "at": [at]}).with_columns(
-            pl.col("at").cast(pl.Datetime("us", "UTC"))
-        )
+        score = self._score
         try:
-            row = point_in_time(
-                self._services.tables,
-                views_of(manifest),
-                spine,
-                batches=self._score.progress,
-            ).row(0, named=True)
+            spine = score_spine(manifest, [score.entity], [score.at_us], [score.given])
+            frame = features_from_raw(self._services, manifest, spine, [score.progress])
         except (DeclarationError, UserCodeError) as error:
             self._blame("feature code", error)
             return None
@@ -173,12 +161,7 @@ class _Replayer:
         except StateError as error:
             self._blame("feature list", error)
             return None
-        missing = [name for name in manifest.features if name not in row]
-        if missing:
-            reason = f"the definitions no longer give {', '.join(missing)}"
-            self._causes.append(Cause(kind="feature list", reason=reason))
-            return None
-        return [None if row[name] is None else float(row[name]) for name in manifest.features]
+        return frame.row(0)
 
     def _judged(
         self,

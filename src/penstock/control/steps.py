@@ -18,11 +18,12 @@ from penstock.evaluation import mirror
 from penstock.ingest import ingest_files
 from penstock.monitoring import drain_observations, look
 from penstock.plan import Catalogue
-from penstock.records import MonitorReport
+from penstock.records import FeatureReport, MonitorReport
 from penstock.registry import aliases
 from penstock.scoring import drain_scores, score_batch
 
 from .actions import react
+from .checking import check_features, report_inconsistent
 from .refreshing import drop_unread_spaces, refresh_features
 from .training import TRAIN_STEPS
 
@@ -51,6 +52,9 @@ def step_functions(services: Services) -> Mapping[str, StepFunction]:
         "monitor.drain": _drain,
         "monitor.look": _look,
         "monitor.react": _react,
+        "check.drain": _drain_scores,
+        "check.compare": _compare,
+        "check.tell": _tell,
     }
     return {name: partial(step, services) for name, step in steps.items()}
 
@@ -123,3 +127,26 @@ def _react(services: Services, _: Values, outputs: Values) -> Mapping[str, objec
     if f"{model}@{aliases(services.metadata, model).champion}" != report.version:
         mirror(services, model)
     return {"incident_id": incident.incident_id, "actions": dict(incident.actions)}
+
+
+def _drain_scores(services: Services, _: Values, __: Values) -> Mapping[str, object]:
+    # The time is an output, so that a check that is done again is the same check.
+    return {"scores": drain_scores(services), "now_us": services.clock.now_us()}
+
+
+def _compare(services: Services, _: Values, outputs: Values) -> Mapping[str, object]:
+    reports = check_features(services, to_us=outputs["drain"]["now_us"])
+    return {"reports": [report.report_id for report in reports]}
+
+
+def _tell(services: Services, given: Values, outputs: Values) -> Mapping[str, object]:
+    found = [
+        services.metadata.read(FeatureReport, report_id)
+        for report_id in outputs["compare"]["reports"]
+    ]
+    told = [
+        report.report_id
+        for report in found
+        if report and report_inconsistent(services, report, max_rate=given["max_rate"])
+    ]
+    return {"inconsistent": told}

@@ -18,9 +18,9 @@ from penstock.evaluation import (
     preparing_tracking,
     register_candidates,
 )
-from penstock.plan import Catalogue
+from penstock.plan import Catalogue, deprecated_in
 from penstock.registry import aliases, get_version
-from penstock.spec import Deployment
+from penstock.spec import Deployment, key_of
 from penstock.training import TrainedCandidate, train_candidates
 
 if TYPE_CHECKING:
@@ -38,10 +38,13 @@ __all__ = ["TRAIN_STEPS"]
 def _snapshot(services: Services, given: Values, _: Values) -> Mapping[str, object]:
     model = Catalogue.load(services.metadata).model(given["model"])
     snapshot = build(services, model.dataset)
+    today = services.clock.now().date()
+    deprecated = deprecated_in(model.dataset.views, snapshot.feature_names)
+    told = [one.warning([key_of(model)], today) for one in deprecated]
     return {
         "dataset_id": snapshot.dataset_id,
         "rows": snapshot.rows,
-        "warnings": list(snapshot.warnings),
+        "warnings": [*snapshot.warnings, *told],
     }
 
 

@@ -9,6 +9,8 @@ Nothing is kept in memory and nothing is remembered beside the runs themselves:
   was stored before a run was submitted is in that run. The events are committed after the run was
   submitted; killed in between, they are read again and found to be in it.
 - A monitor has the run id of its interval, and looks at most once in each.
+- A check of the features has the run id of its interval too. The first interval is the one that
+  begins after the project was applied, and there is none while no records have been stored.
 
 So any number of processes may ask at the same time, and each occasion is one run.
 """
@@ -28,6 +30,7 @@ from penstock.registry import aliases
 from penstock.spec import (
     Cron,
     Deployment,
+    FeatureView,
     Monitor,
     NewData,
     Trigger,
@@ -36,7 +39,7 @@ from penstock.spec import (
     key_of,
 )
 
-from .pipelines import monitor_run, score_run, train_run
+from .pipelines import check_run, monitor_run, score_run, train_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
 
     from .pipelines import Submission
 
-__all__ = ["due"]
+__all__ = ["CheckSchedule", "due"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PAGE = 1_000
@@ -79,7 +82,24 @@ class _Rule(NamedTuple):
     run: Callable[[str, str], Submission]
 
 
-def due(services: Services, *, now_us: int | None = None) -> list[Submission]:
+class CheckSchedule(NamedTuple):
+    """When features are compared with the raw tables by themselves.
+
+    Attributes:
+        every_us: How often, in microseconds; 0 for never.
+        max_rate: The share of a column's values that may differ before somebody is told.
+    """
+
+    every_us: int
+    max_rate: float = 0.0
+
+
+NEVER = CheckSchedule(0)
+
+
+def due(
+    services: Services, *, now_us: int | None = None, check: CheckSchedule = NEVER
+) -> list[Submission]:
     """The runs that are called for now; start each with ``start``.
 
     At most one per subject; what else calls for one is still due when that run has ended.
@@ -87,6 +107,7 @@ def due(services: Services, *, now_us: int | None = None) -> list[Submission]:
     Args:
         services: The ports.
         now_us: The time, in microseconds since 1970 UTC; the clock's when left out.
+        check: When features are compared with the raw tables.
     """
     applied = services.metadata.find(AppliedDeclaration)
     asked = _Asked(
@@ -94,7 +115,7 @@ def due(services: Services, *, now_us: int | None = None) -> list[Submission]:
         services.clock.now_us() if now_us is None else now_us,
         {record.key: _us(record.applied_at) for record in applied},
     )
-    return list(asked.due(Catalogue.of(applied)))
+    return list(asked.due(Catalogue.of(applied), check))
 
 
 class _Asked:
@@ -106,7 +127,7 @@ class _Asked:
         self._applied_us = applied_us
         self._taken: dict[str, set[str]] = {}
 
-    def due(self, catalogue: Catalogue) -> Iterator[Submission]:
+    def due(self, catalogue: Catalogue, check: CheckSchedule) -> Iterator[Submission]:
         for rule in _rules(self._services, catalogue):
             submission = self._by_data(rule) or self._by_time(rule)
             if submission is not None:
@@ -116,6 +137,9 @@ class _Asked:
             submission = self._by_interval(monitor)
             if submission is not None:
                 yield submission
+        submission = self._check(catalogue, check) if check.every_us else None
+        if submission is not None:
+            yield submission
 
     def _busy(self, pipeline: str, subject: str) -> bool:
         """Whether a run of the subject is queued, running, or called for already."""
@@ -187,6 +211,18 @@ class _Asked:
         submission = monitor_run(f"monitor-{monitor.name}-{_stamp(slot_us)}", monitor.name)
         known = self._services.workflows.get(submission.run_id) is not None
         return None if known or self._busy("monitor", monitor.name) else submission
+
+    def _check(self, catalogue: Catalogue, check: CheckSchedule) -> Submission | None:
+        slot_us = self._now_us // check.every_us * check.every_us
+        views = catalogue.all(FeatureView)
+        if not views or slot_us <= max(self._applied_us.values()):
+            return None
+        submission = check_run(f"check-features-{_stamp(slot_us)}", max_rate=check.max_rate)
+        if self._services.workflows.get(submission.run_id) is not None:
+            return None
+        tables = self._services.tables
+        stored = any(tables.version(f"raw/{view.source.name}") is not None for view in views)
+        return submission if stored and not self._busy("check", submission.subject) else None
 
 
 def _rules(services: Services, catalogue: Catalogue) -> Iterator[_Rule]:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from penstock.deployment import views_of
 from penstock.errors import NotFoundError, StateError
 from penstock.records import Batch, DatasetSnapshot
-from penstock.registry import get_version, read_manifest
+from penstock.registry import get_version, read_manifest, views_of
+from penstock.spec import OnDemandView, fingerprint
 
 from .links import Link
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from penstock.ports import Metadata, Services, Tables
     from penstock.records import Manifest, ModelVersion, Score
-    from penstock.spec import FeatureView
+    from penstock.spec import FeatureView, View
 
 __all__ = ["batch_detail", "batch_origins", "batches_of", "dataset_link", "score_origins",
            "version_detail", "version_origins"]  # fmt: skip
@@ -61,6 +61,8 @@ def dataset_link(metadata: Metadata, snapshot: DatasetSnapshot) -> Link:
         for name, version in snapshot.tables.items()
     ]
     detail = {"dataset": snapshot.dataset, "rows": snapshot.rows, "parts": dict(snapshot.parts)}
+    if snapshot.service:
+        detail |= {"service": snapshot.service, "service_id": snapshot.service_id}
     return Link(kind="dataset", id=snapshot.dataset_id, detail=detail, links=tuple(tables))
 
 
@@ -121,18 +123,23 @@ def _feature_links(services: Services, score: Score, version: ModelVersion) -> l
     if manifest is None:
         return []
     values = dict(zip(manifest.features, score.features, strict=False))
-    links: list[Link] = []
-    for view in views_of(manifest):
+    return [_view_link(services, view, score, values) for view in views_of(manifest)]
+
+
+def _view_link(
+    services: Services, view: View, score: Score, values: Mapping[str, float | None]
+) -> Link:
+    detail: dict[str, object] = {"definition": fingerprint(view)[:12]}
+    if isinstance(view, OnDemandView):
+        detail |= {name: score.given.get(name) for name in view.request}
+        links = tuple(_view_link(services, inner, score, values) for inner in view.views)
+    else:
         last = score.progress.get(view.name)
+        detail["last batch"] = last
         numbers = _batches_with(services.tables, view, score, last)
-        detail: dict[str, object] = {
-            "last batch": last,
-            "definition": manifest.views[view.name][:12],
-        }
-        detail |= {name: values[name] for name in view.names if name in values}
-        batches = batches_of(services.metadata, view.source.name, numbers)
-        links.append(Link(kind="features", id=view.name, detail=detail, links=batches))
-    return links
+        links = batches_of(services.metadata, view.source.name, numbers)
+    detail |= {name: values[name] for name in view.names if name in values}
+    return Link(kind="features", id=view.name, detail=detail, links=links)
 
 
 def _batches_with(tables: Tables, view: FeatureView, score: Score, last: int | None) -> list[int]:
@@ -142,9 +149,8 @@ def _batches_with(tables: Tables, view: FeatureView, score: Score, last: int | N
     if tables.version(name) is None:
         return []
     known_us = pl.col(source.timestamp).dt.epoch("us") + source.known_after_us
-    wanted = (pl.col(source.entity.name).cast(pl.String) == score.entity) & (
-        known_us <= score.at_us
-    )
+    key = str(score.given.get(source.entity.name, score.entity))
+    wanted = (pl.col(source.entity.name).cast(pl.String) == key) & (known_us <= score.at_us)
     if last is not None:
         wanted &= pl.col("_batch") <= last
     found = tables.scan(name).filter(wanted).select(pl.col("_batch").unique().sort())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from penstock.errors import NotFoundError, NotReadyError
-from penstock.features import point_in_time
+from penstock.features import UnknownEntities, point_in_time
 from penstock.ports import Audit, Put
 from penstock.records import DatasetSnapshot
 from penstock.spec import fingerprint
@@ -58,8 +58,8 @@ def build(services: Services, dataset: Dataset) -> DatasetSnapshot:
         if found is not None and services.artifacts.exists(found.artifact):
             return found
         rows, unlabelled = labelled_rows(services.tables, dataset, versions)
-        frame = _with_features(services.tables, dataset, names, rows, versions)
-        return _keep(services, dataset, dataset_id, versions, names, frame, unlabelled)
+        frame, unknown = _with_features(services, dataset, names, rows, versions)
+        return _keep(services, dataset, dataset_id, versions, names, frame, unlabelled, unknown)
 
 
 def load(
@@ -120,7 +120,7 @@ def _pin(tables: Tables, dataset: Dataset) -> dict[str, int]:
 
 
 def _sources(dataset: Dataset) -> list[Source]:
-    sources = [dataset.spine, *(view.source for view in dataset.features)]
+    sources = [dataset.spine, *(view.source for view in dataset.base_views)]
     return list({source.name: source for source in sources}.values())
 
 
@@ -130,17 +130,26 @@ def _id_of(dataset: Dataset, versions: Mapping[str, int]) -> str:
 
 
 def _with_features(
-    tables: Tables,
+    services: Services,
     dataset: Dataset,
     names: Sequence[str],
     rows: pl.DataFrame,
     versions: Mapping[str, int],
-) -> pl.DataFrame:
-    spine = rows.select(dataset.spine.entity.name, AT)
-    views = [view for view in dataset.features if not set(view.names).isdisjoint(names)]
-    features = point_in_time(tables, views, spine, versions=versions, as_known=dataset.as_known)
+) -> tuple[pl.DataFrame, list[UnknownEntities]]:
+    spine = rows.select(list(dict.fromkeys([dataset.spine.entity.name, AT, *dataset.joined_by])))
+    views = [view for view in dataset.views if not set(view.names).isdisjoint(names)]
+    unknown: list[UnknownEntities] = []
+    features = point_in_time(
+        services.tables,
+        views,
+        spine,
+        versions=versions,
+        as_known=dataset.as_known,
+        memory_bytes=services.features_memory_bytes,
+        notice=unknown.append,
+    )
     rest = rows.drop(spine.columns)
-    return pl.concat([features.select(*spine.columns, *names), rest], how="horizontal")
+    return pl.concat([features.select(*spine.columns, *names), rest], how="horizontal"), unknown
 
 
 def _keep(  # noqa: PLR0913, PLR0917 - what the snapshot is made of
@@ -151,6 +160,7 @@ def _keep(  # noqa: PLR0913, PLR0917 - what the snapshot is made of
     names: tuple[str, ...],
     frame: pl.DataFrame,
     unlabelled: int,
+    unknown: Sequence[UnknownEntities],
 ) -> DatasetSnapshot:
     """Keep the rows as an artifact, then the record that refers to it."""
     label = dataset.label.name if dataset.label is not None else ""
@@ -172,7 +182,12 @@ def _keep(  # noqa: PLR0913, PLR0917 - what the snapshot is made of
         task=dataset.task,
         artifact=_put(services, frame),
         created_at=services.clock.now(),
-        warnings=warnings_of(frame, label, names, balance),
+        warnings=(
+            *warnings_of(frame, label, names, balance),
+            *(one.sentence for one in unknown),
+        ),
+        service=dataset.service.name if dataset.service else "",
+        service_id=dataset.service.service_id if dataset.service else "",
     )
     difference = {"dataset_id": dataset_id, "tables": dict(versions), "rows": len(frame)}
     audit = Audit(

@@ -35,21 +35,22 @@ def labelled_rows(
         versions: Versions to read, by table name.
 
     Returns:
-        Key, ``at``, label and ``part`` of each row, ordered by time and key; and how many rows
-        were left out for want of a label.
+        Key, ``at``, what else features are joined by, label and ``part`` of each row, ordered by
+        time and key; and how many rows were left out for want of a label.
 
     Raises:
         InputError: Nothing can be learned from the rows; says why.
     """
     label, key = dataset.label, dataset.spine.entity.name
     columns = label_columns(label) if label is not None else ()
-    records = read_records(tables, dataset.spine, versions, columns=columns)
+    wanted = [*columns, *dataset.joined_by]
+    records = read_records(tables, dataset.spine, versions, columns=wanted)
     if records.is_empty():
         raise InputError(
             f"Dataset {dataset.name!r} is empty: the source {dataset.spine.name!r} has no records.",
             dataset=dataset.name,
         )
-    rows = records.select(key, AT)
+    rows = records.select(list(dict.fromkeys([key, AT, *dataset.joined_by])))
     if label is not None:
         _refuse_clash(dataset, label)
         values = label_values(records, dataset.spine, label)
@@ -62,7 +63,7 @@ def labelled_rows(
 
 
 def _refuse_clash(dataset: Dataset, label: Label) -> None:
-    taken = {dataset.spine.entity.name, AT, PART, *dataset.feature_names}
+    taken = {dataset.spine.entity.name, AT, PART, *dataset.joined_by, *dataset.feature_names}
     if label.name in taken:
         raise InputError(
             f"The label of dataset {dataset.name!r} is called {label.name!r}, as another of its "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from .checks import check_engine, check_version
 from .choose import sample_rows
 from .convert import Converted, to_onnx
-from .definitions import views_of
 from .deploy import Deployed, deploy, rollback
 from .engine import Engine, NativeEngine, OnnxEngine, load_engine
 from .package import package
@@ -29,5 +28,4 @@ __all__ = [
     "rollback",
     "sample_rows",
     "to_onnx",
-    "views_of",
 ]

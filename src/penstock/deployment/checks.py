@@ -88,10 +88,13 @@ def check_features(catalogue: Catalogue, model: Model, manifest: Manifest) -> No
     """
     label = f"{manifest.model}@{manifest.version}"
     faults: list[str] = []
-    entity = model.dataset.spine.entity
-    if (entity.name, entity.dtype.value) != (manifest.entity, manifest.entity_dtype):
-        faults.append(f"its entity {manifest.entity!r} is now {entity.name!r}")
-    applied = {view.name: view for view in model.dataset.features}
+    spine = model.dataset.spine.schema
+    for name, dtype in {**manifest.keys, **manifest.request}.items():
+        if name not in spine:
+            faults.append(f"{name!r}, which it is asked by, is gone. {nearest(name, spine)}")
+        elif spine[name].value != dtype:
+            faults.append(f"{name!r}, which it is asked by, is now {spine[name].value}")
+    applied = {view.name: view for view in model.dataset.views}
     for name, fingerprint in manifest.views.items():
         if name not in applied:
             faults.append(f"feature view {name!r} is gone. {nearest(name, applied)}")

@@ -16,19 +16,16 @@ import polars as pl
 
 from penstock.datasets import AT, load
 from penstock.features import point_in_time
-from penstock.plan import DECLARED_CLASSES
 from penstock.ports import Task
-from penstock.registry import aliases, get_version, read_manifest
-from penstock.spec import FeatureView, fingerprint, from_document, key_of
+from penstock.registry import aliases, get_version, read_manifest, views_of
+from penstock.spec import fingerprint
 
 from .results import Rival
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from penstock.ports import Services
     from penstock.records import DatasetSnapshot, Manifest
-    from penstock.spec import Declared, Model
+    from penstock.spec import Model
 
 __all__ = ["measure_rivals"]
 
@@ -91,31 +88,19 @@ def _rows_for(
 ) -> pl.DataFrame:
     """The test rows with the features of the rival."""
     rows = load(services, snapshot, "test")
-    mine = {view.name: fingerprint(view) for view in model.dataset.features}
+    mine = {view.name: fingerprint(view) for view in model.dataset.views}
     same = all(mine.get(name) == meaning for name, meaning in manifest.views.items())
     if same and set(manifest.features) <= set(rows.columns):
         return rows
     spine = rows.drop(snapshot.feature_names)
-    views = _views_of(manifest)
-    keys = spine.select(model.dataset.spine.entity.name, AT)
+    views = views_of(manifest)
+    keys = spine.select(AT, *manifest.keys, *manifest.request)
     features = point_in_time(
         services.tables,
         views,
         keys,
         versions=snapshot.tables,
         as_known=model.dataset.as_known,
+        memory_bytes=services.features_memory_bytes,
     )
     return pl.concat([spine, features.drop(keys.columns)], how="horizontal")
-
-
-def _views_of(manifest: Manifest) -> Sequence[FeatureView]:
-    """The feature views of a manifest, rebuilt from its definitions."""
-    known: dict[str, Declared] = {}
-    for kind in ("entity", "source", "feature_view"):
-        for key, document in sorted(manifest.definitions.items()):
-            if key.startswith(f"{kind}/"):
-                plain = msgspec.convert(document, dict[str, object])
-                value = from_document(DECLARED_CLASSES[kind], plain, known)
-                known[key_of(value)] = value
-    found = [known[f"feature_view/{name}"] for name in manifest.views]
-    return [view for view in found if isinstance(view, FeatureView)]

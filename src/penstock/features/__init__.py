@@ -9,25 +9,36 @@ the same algebra, and give the same values.
 from __future__ import annotations
 
 from .backfill import BackfillResult, backfill
-from .consistency import FeatureCheck, check_online
-from .offline import point_in_time
+from .consistency import check_online, compare_columns
+from .freshness import ViewAge, require_fresh, view_ages
+from .offline import point_in_time, spine_times
 from .points import Wanted, known_span
-from .reader import OnlineReader
+from .reader import OnlineReader, Reading
 from .refreshing import RefreshResult, built_to, refresh, space_of
+from .service import GatheredReads, ServiceReader
 from .stored import stored_features
+from .unknown import UnknownEntities
 
 __all__ = [
     "BackfillResult",
-    "FeatureCheck",
+    "GatheredReads",
     "OnlineReader",
+    "Reading",
     "RefreshResult",
+    "ServiceReader",
+    "UnknownEntities",
+    "ViewAge",
     "Wanted",
     "backfill",
     "built_to",
     "check_online",
+    "compare_columns",
     "known_span",
     "point_in_time",
     "refresh",
+    "require_fresh",
     "space_of",
+    "spine_times",
     "stored_features",
+    "view_ages",
 ]

@@ -22,7 +22,7 @@ import polars as pl
 
 from penstock.errors import ConflictError, InputError
 
-from .offline import newest_version, point_in_time, raw_table
+from .offline import MEMORY_BYTES, newest_version, point_in_time, raw_table
 from .points import DAY_US, Points, between, stale_rows
 from .stored import AT, COMPUTED, newest_rows, table_of
 
@@ -71,6 +71,7 @@ def backfill(  # noqa: PLR0913 - two ports and what to do with them
     wanted: Wanted,
     *,
     chunk_rows: int = CHUNK_ROWS,
+    memory_bytes: int = MEMORY_BYTES,
     progress: Callable[[str, float], None] | None = None,
 ) -> BackfillResult:
     """Bring a view's stored features up to the newest raw batch, and add what is missing.
@@ -85,6 +86,7 @@ def backfill(  # noqa: PLR0913 - two ports and what to do with them
         view: The view.
         wanted: At which times rows are wanted.
         chunk_rows: Rows to look at and to compute at once, unless a day has more to look at.
+        memory_bytes: What computing may take, as in ``point_in_time``.
         progress: Told what is being done and the share that is done.
 
     Raises:
@@ -104,7 +106,7 @@ def backfill(  # noqa: PLR0913 - two ports and what to do with them
         # The number first, the version after it: so the version holds every batch up to it.
         target = tables.applied(name, name)
         points = Points(tables, view, newest_version(tables, view), target)
-        work = _Work(tables, points, table, target)
+        work = _Work(tables, points, table, target, memory_bytes)
         result = BackfillResult(view=view.name, table=table, last_batch=target)
         for part, share in work.run(wanted, chunk_rows):
             result = replace(
@@ -131,12 +133,15 @@ class _Part:
 class _Work:
     """A backfill from one version of the raw table."""
 
-    def __init__(self, tables: Tables, points: Points, table: str, target: int) -> None:
+    def __init__(
+        self, tables: Tables, points: Points, table: str, target: int, memory_bytes: int
+    ) -> None:
         self._tables = tables
         self._points = points
         self._view = points.view
         self._table = table
         self._target = target
+        self._memory_bytes = memory_bytes
         self._key = points.view.source.entity.name
         self._done = tables.applied(table, CURRENT)
 
@@ -203,6 +208,7 @@ class _Work:
             points,
             versions={raw_table(self._view): self._points.version},
             batches={self._view.name: self._target},
+            memory_bytes=self._memory_bytes,
         ).with_columns(pl.lit(self._target, dtype=pl.Int64).alias(COMPUTED))
         number = self._tables.applied(self._table, self._table) + 1
         if not self._tables.append(self._table, frame, app=self._table, number=number):

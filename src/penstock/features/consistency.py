@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from penstock.errors import NotReadyError
+from penstock.records import FeatureCheck
+from penstock.spec import FeatureView
 
-from .offline import newest_version, point_in_time, raw_table
+from .offline import MEMORY_BYTES, newest_version, point_in_time, raw_table
 from .reader import OnlineReader
 
 if TYPE_CHECKING:
@@ -18,37 +20,13 @@ if TYPE_CHECKING:
 
     from penstock.algebra import BoolArray, FloatArray, IntArray
     from penstock.ports import OnlineStore, Tables
-    from penstock.spec import FeatureView
+    from penstock.spec import View
 
-__all__ = ["FeatureCheck", "check_online"]
+__all__ = ["check_online", "compare_columns"]
 
 NEVER_US = int(np.iinfo(np.int64).min)
 TOLERANCE = 1e-9
 """How far two ways to a floating sum may be apart, as a share of a column's typical size."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureCheck:
-    """What was found of one column.
-
-    Attributes:
-        feature: Full name of the column.
-        compared: Number of entities.
-        mismatches: How many of them differ.
-        worst: Greatest difference, as a share of the column's typical size.
-        key: The entity of the worst mismatch; none without one.
-    """
-
-    feature: str
-    compared: int
-    mismatches: int
-    worst: float
-    key: str | int | None
-
-    @property
-    def rate(self) -> float:
-        """Share of the entities that differ."""
-        return self.mismatches / self.compared if self.compared else 0.0
 
 
 def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of it
@@ -59,6 +37,7 @@ def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of
     at_us: int,
     sample: int = 500,
     seed: int = 0,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> list[FeatureCheck]:
     """Read a sample of entities online, compute them again from the raw table, and compare.
 
@@ -73,6 +52,7 @@ def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of
             second entity it is the time of its newest event instead.
         sample: Number of entities; all where there are fewer.
         seed: Which ones.
+        memory_bytes: What computing may take, as in ``point_in_time``.
 
     Raises:
         NotReadyError: The source has no records yet, or the view has not been built.
@@ -91,14 +71,46 @@ def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of
     values, as_of_us, batches = _read(reader, keys, asked_us)
     times = pl.Series("at", as_of_us).cast(pl.Datetime("us", "UTC"))
     spine = pl.DataFrame({key: pl.Series(keys, dtype=every.dtype), "at": times})
-    again = point_in_time(tables, [view], spine, batches=batches)
+    again = point_in_time(tables, [view], spine, batches=batches, memory_bytes=memory_bytes)
     expected = again.select(
         pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in reader.names
     ).to_numpy()
-    exact = [feature.is_exact for feature in view.features for _ in feature.names]
+    return compare_columns([view], reader.names, values, expected, keys)
+
+
+def compare_columns(  # noqa: PLR0913 - two sides and what names their rows and columns
+    views: Sequence[View],
+    names: Sequence[str],
+    seen: FloatArray,
+    expected: FloatArray,
+    keys: Sequence[str | int],
+    *,
+    ids: Sequence[str] = (),
+) -> list[FeatureCheck]:
+    """Compare values with those of the batch engine, column by column.
+
+    Values that need no rounding have to be equal, floating sums to 1e-9 of the column's typical
+    size; null has to meet null.
+
+    Args:
+        views: The views the columns are of.
+        names: Full names of the columns.
+        seen: The values, float64 of shape (rows, columns) with NaN for null.
+        expected: What they should be, likewise.
+        keys: The entity of each row.
+        ids: The score of each row, where they are of scores.
+    """
+    exact = {
+        f"{view.name}.{name}"
+        for view in views
+        if isinstance(view, FeatureView)  # what is computed on demand is rounded once more
+        for feature in view.features
+        if feature.is_exact
+        for name in feature.names
+    }
     return [
-        _compared(name, keys, values[:, place], expected[:, place], exact=exact[place])
-        for place, name in enumerate(reader.names)
+        _compared(name, keys, ids, (seen[:, place], expected[:, place]), exact=name in exact)
+        for place, name in enumerate(names)
     ]
 
 
@@ -118,22 +130,25 @@ def _read(
 def _compared(
     name: str,
     keys: Sequence[str | int],
-    online: FloatArray,
-    batch: FloatArray,
+    ids: Sequence[str],
+    sides: tuple[FloatArray, FloatArray],
     *,
     exact: bool,
 ) -> FeatureCheck:
+    seen, batch = sides
     held = np.abs(batch[~np.isnan(batch)])
     typical = float(np.sqrt(np.mean(held * held))) if len(held) else 0.0
-    alike: BoolArray = (online == batch) | (np.isnan(online) & np.isnan(batch))
-    away = np.where(alike, 0.0, np.abs(online - batch) / (typical or 1.0))
+    alike: BoolArray = (seen == batch) | (np.isnan(seen) & np.isnan(batch))
+    away = np.where(alike, 0.0, np.abs(seen - batch) / (typical or 1.0))
     away = np.where(np.isnan(away), np.inf, away)
     wrong = ~alike if exact else away > TOLERANCE
+    found = FeatureCheck(feature=name, compared=len(keys), mismatches=int(wrong.sum()), worst=0.0)
+    if not len(keys):
+        return found
     worst = int(away.argmax())
-    return FeatureCheck(
-        feature=name,
-        compared=len(keys),
-        mismatches=int(wrong.sum()),
-        worst=float(away[worst]),
+    return msgspec.structs.replace(
+        found,
+        worst=float(away[worst]) if np.isfinite(away[worst]) else None,
         key=keys[worst] if wrong.any() else None,
+        prediction_id=ids[worst] if wrong.any() and ids else "",
     )

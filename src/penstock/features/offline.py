@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from penstock.algebra import compile_view, compute_points, compute_points_as_known, extract
+from penstock.algebra import (
+    IntArray,
+    compile_view,
+    compute_points,
+    compute_points_as_known,
+    extract,
+)
 from penstock.errors import InputError, NotReadyError, nearest
 from penstock.spec import DType
 
+from .composition import REQUEST_DTYPES, Composition
 from .entities import codes_of, key_dtype
+from .unknown import UnknownEntities, unknown_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from penstock.algebra import FloatArray, IntArray, Program
+    from penstock.algebra import BoolArray, FloatArray, Program
     from penstock.ports import Tables
-    from penstock.spec import FeatureView
+    from penstock.spec import FeatureView, View
 
 __all__ = [
     "ARRIVAL",
+    "MEMORY_BYTES",
     "check_spine",
     "newest_version",
     "point_in_time",
@@ -42,28 +51,32 @@ COLUMN_BYTES = 32
 
 def point_in_time(  # noqa: PLR0913 - what a computation depends on
     tables: Tables,
-    views: Sequence[FeatureView],
+    views: Sequence[View],
     spine: pl.DataFrame,
     *,
     versions: Mapping[str, int] | None = None,
-    batches: Mapping[str, int] | None = None,
+    batches: Mapping[str, int | IntArray] | None = None,
     as_known: bool = False,
     memory_bytes: int = MEMORY_BYTES,
+    notice: Callable[[UnknownEntities], None] | None = None,
 ) -> pl.DataFrame:
     """Compute features at the rows of a spine, from records known until then.
 
     Args:
         tables: Where the raw tables are.
         views: The views whose features are wanted.
-        spine: A row per value wanted, with a column for the key of each view's entity and ``at``
-            (``Datetime("us", "UTC")``); other columns are kept.
+        spine: A row per value wanted, with a column for the key of each view's entity, ``at``
+            (``Datetime("us", "UTC")``), and one for each request field of on-demand views; other
+            columns are kept.
         versions: Version to read, by table name (``raw/<source>``); the newest where none is named.
-        batches: Last raw batch to use, by view name, as ``OnlineReader.progress`` gives it; all
-            where none is named. With it, the values are those the online store gave then.
+        batches: Last raw batch to use, by name of the feature view, as ``OnlineReader.progress``
+            gives it; one for all rows or, as int64, one for each; all where none is named. With
+            it, the values are those the online store gave then.
         as_known: Only from records that had arrived by then, and not only were known: what a
             prediction at that time could have seen. Files count as arrived when they were ingested.
         memory_bytes: About what computing may take beside spine and result; where the records are
             too many for that, the entities are computed one part after the other.
+        notice: Told of each view whose source has no records of entities that the spine names.
 
     Returns:
         The spine's rows, all of them in their order, and a column ``view.feature`` for each
@@ -72,24 +85,36 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
 
     Raises:
         InputError: The spine lacks a column, has one of another type or a null in ``at``, or has a
-            feature's column already.
+            feature's column already; or ``as_known`` beside a last batch of each row.
         NotReadyError: A source has no records yet.
         NotFoundError: There is no such table version.
         UserCodeError: A function of the user failed.
     """
+    composition = Composition(views)
     at_us = spine_times(spine)
+    _check_free(spine, composition.names)
+    for view in composition.base:
+        _check_key(spine, view)
+    for name, wanted in composition.request.items():
+        _check_column(spine, name, REQUEST_DTYPES[wanted], f"the request field {name!r}")
     columns: list[pl.Series] = []
-    for view in views:
-        check_spine(spine, view)
+    for view in composition.base:
         pinned = (versions or {}).get(raw_table(view))
         version = newest_version(tables, view) if pinned is None else pinned
         last_batch = (batches or {}).get(view.name)
+        if as_known and isinstance(last_batch, np.ndarray):
+            raise InputError("Ask for as_known=True or for a last batch of each row, not for both.")
         asked = _Asked(
             version=version, last_batch=last_batch, as_known=as_known, memory_bytes=memory_bytes
         )
-        values = _compute(tables, view, spine, at_us, asked)
+        values, unknown = _compute(tables, view, spine, at_us, asked)
+        if unknown is not None and notice is not None:
+            notice(unknown)
         columns += _columns(view, values)
-    return spine.with_columns(columns)
+    if composition.is_plain:
+        return spine.with_columns(columns)
+    stored = pl.DataFrame([*columns, *(spine[name] for name in composition.request)])
+    return spine.hstack(composition.frame(stored))
 
 
 def raw_table(view: FeatureView) -> str:
@@ -153,20 +178,20 @@ class _Asked:
 
     Attributes:
         version: Version of the raw table.
-        last_batch: Last raw batch to use; all when None.
+        last_batch: Last raw batch to use, for all points or for each; all when None.
         as_known: Only what had arrived.
         memory_bytes: What computing may take.
     """
 
     version: int
-    last_batch: int | None
+    last_batch: int | IntArray | None
     as_known: bool
     memory_bytes: int
 
 
 def _compute(
     tables: Tables, view: FeatureView, spine: pl.DataFrame, at_us: IntArray, asked: _Asked
-) -> FloatArray:
+) -> tuple[FloatArray, UnknownEntities | None]:
     """Compute a view at a spine, a part of the entities after the other where all are too many."""
     program = compile_view(view)
     keys = spine[view.source.entity.name]
@@ -176,17 +201,37 @@ def _compute(
     if len(at_us):
         wanted &= _in_reach(program, int(at_us.min()), int(at_us.max()))
     if asked.last_batch is not None:
-        wanted &= pl.col(ARRIVAL[0]) <= asked.last_batch
+        wanted &= pl.col(ARRIVAL[0]) <= int(np.max(asked.last_batch, initial=0))
     parts = _parts(tables, program, asked)
     result = np.empty((len(at_us), program.width))
+    met = np.zeros(len(known), dtype=np.bool_)
     part_of = np.maximum(codes, 0) % parts
     for part in range(parts):
         rows = np.flatnonzero(part_of == part)
         own = known.gather_every(parts, part)
         # The places of a part's entities among its own are their places among all, without gaps.
         places = np.where(codes[rows] < 0, -1, codes[rows] // parts)
-        result[rows] = _compute_part(tables, program, own, wanted, places, at_us[rows], asked)
-    return result
+        points = _Points(places, at_us[rows], _each(asked.last_batch, rows))
+        result[rows], met[part::parts] = _compute_part(tables, program, own, wanted, points, asked)
+    return result, unknown_in(view, known, codes, met)
+
+
+class _Points(NamedTuple):
+    """The points of a part.
+
+    Attributes:
+        codes: Place of each one's entity among the part's, -1 for none.
+        at_us: Their times.
+        batches: Last raw batch of each, where they differ.
+    """
+
+    codes: IntArray
+    at_us: IntArray
+    batches: IntArray | None
+
+
+def _each(last_batch: int | IntArray | None, rows: IntArray) -> IntArray | None:
+    return last_batch[rows] if isinstance(last_batch, np.ndarray) else None
 
 
 def _compute_part(  # noqa: PLR0913, PLR0917 - what a computation depends on
@@ -194,15 +239,28 @@ def _compute_part(  # noqa: PLR0913, PLR0917 - what a computation depends on
     program: Program,
     known: pl.Series,
     wanted: pl.Expr,
-    codes: IntArray,
-    at_us: IntArray,
+    points: _Points,
     asked: _Asked,
-) -> FloatArray:
+) -> tuple[FloatArray, BoolArray]:
+    """The values at a part's points, and which of its entities have records."""
     key = program.view.source.entity.name
     wanted = wanted & pl.col(key).is_in(known.implode())
     also = (ARRIVED,) if asked.as_known else ()
     records = read_records(tables, program, asked.version, wanted, also=also)
-    events = extract(program, records, codes_of(records[key], known))
+    owners = codes_of(records[key], known)
+    met = np.zeros(len(known), dtype=np.bool_)
+    met[owners] = True
+    return _values(program, records, owners, points, asked), met
+
+
+def _values(
+    program: Program, records: pl.DataFrame, owners: IntArray, points: _Points, asked: _Asked
+) -> FloatArray:
+    events = extract(program, records, owners)
+    codes, at_us, batches = points
+    if batches is not None:
+        number = records[ARRIVAL[0]].to_numpy()
+        return compute_points_as_known(program, events, number, codes, at_us, batches)
     if not asked.as_known:
         return compute_points(program, events, codes, at_us)
     arrived_us = records[ARRIVED].dt.epoch("us").to_numpy()
@@ -263,20 +321,30 @@ def check_spine(spine: pl.DataFrame, view: FeatureView) -> None:
     Raises:
         InputError: The key is not there or of another type, or a feature's column is there already.
     """
-    key, dtype = view.source.entity.name, key_dtype(view.source.entity)
-    if key not in spine.columns:
+    _check_key(spine, view)
+    _check_free(spine, view.names)
+
+
+def _check_key(spine: pl.DataFrame, view: FeatureView) -> None:
+    entity = view.source.entity
+    _check_column(spine, entity.name, key_dtype(entity), f"the key of view {view.name!r}")
+
+
+def _check_column(spine: pl.DataFrame, name: str, dtype: pl.DataType, what: str) -> None:
+    if name not in spine.columns:
         raise InputError(
-            f"The spine has no column {key!r}, the key of view {view.name!r}. "
-            f"{nearest(key, spine.columns)}",
-            column=key,
+            f"The spine has no column {name!r}, {what}. {nearest(name, spine.columns)}",
+            column=name,
         )
-    if spine.schema[key] != dtype:
+    if spine.schema[name] != dtype:
         raise InputError(
-            f"The spine's column {key!r} is {spine.schema[key]}, but the key of view "
-            f"{view.name!r} is {dtype}. Cast it.",
-            column=key,
+            f"The spine's column {name!r} is {spine.schema[name]}, but {what} is {dtype}. Cast it.",
+            column=name,
         )
-    taken = sorted(set(view.names) & set(spine.columns))
+
+
+def _check_free(spine: pl.DataFrame, names: Sequence[str]) -> None:
+    taken = sorted(set(names) & set(spine.columns))
     if taken:
         raise InputError(
             f"The spine has the columns {taken} already. Leave them out or rename them.",

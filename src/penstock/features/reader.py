@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from penstock.algebra import ValueReader, as_of, compile_view
-from penstock.errors import InputError, NotReadyError
+from penstock.errors import InputError, NotReadyError, nearest
 from penstock.spec import DType
 
+from .composition import Composition
 from .entities import encode_keys
 from .refreshing import built_to, space_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+    from typing import TypeAlias
 
     from penstock.algebra import FloatArray, IntArray
     from penstock.ports import OnlineStore
-    from penstock.spec import Entity, FeatureView
+    from penstock.spec import FeatureView, View
 
-__all__ = ["OnlineReader"]
+    Keys: TypeAlias = Sequence[str | int] | Mapping[str, Sequence[str | int]]
+    Request: TypeAlias = Mapping[str, Sequence[object]]
+
+__all__ = ["OnlineReader", "Reading"]
+
+
+class Reading(NamedTuple):
+    """What was read of some entities.
+
+    Attributes:
+        values: float64 of shape (keys, features), NaN for null.
+        as_of_us: int64 of shape (keys,): the time each is exact at, in microseconds since 1970 UTC.
+        unknown: Places of the keys of which no view knows anything, in order.
+        progress: Number of the last raw batch that the values contain, by view name.
+    """
+
+    values: FloatArray
+    as_of_us: IntArray
+    unknown: list[int]
+    progress: Mapping[str, int]
 
 
 class OnlineReader:
@@ -28,25 +50,31 @@ class OnlineReader:
 
     Args:
         online: The online store.
-        views: The views, at least one, all of one entity.
+        views: The views, at least one.
+
+    Attributes:
+        names: Full names of the features, in the order of the values.
+        dtypes: Type of each feature by its full name.
+        entities: What the features are about, each once; most often one.
+        request: The request fields that on-demand views take, and their types.
 
     Raises:
-        InputError: No view is given, or they are not all of one entity.
+        InputError: No view is given, or they cannot be read together.
         DeclarationError: A view cannot be compiled.
     """
 
-    def __init__(self, online: OnlineStore, views: Sequence[FeatureView]) -> None:
+    def __init__(self, online: OnlineStore, views: Sequence[View]) -> None:
         self._online = online
-        self._views = tuple(views)
-        self._entity = _entity_of(views)
-        self._spaces = [space_of(view) for view in views]
-        self._readers = [ValueReader(compile_view(view)) for view in views]
-        self._names = tuple(name for view in views for name in view.names)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Full names of the features, in the order of the values."""
-        return self._names
+        self._composition = Composition(views)
+        self._views = self._composition.base
+        self._spaces = [space_of(view) for view in self._views]
+        self._readers = [ValueReader(compile_view(view)) for view in self._views]
+        self.names = self._composition.names
+        self.dtypes = self._composition.dtypes
+        self.entities = self._composition.entities
+        self.request = self._composition.request
+        names = [entity.name for entity in self.entities]
+        self._entity_of = [names.index(view.source.entity.name) for view in self._views]
 
     def progress(self) -> dict[str, int]:
         """Number of the last raw batch in the online store, by view name.
@@ -62,12 +90,16 @@ class OnlineReader:
             found[view.name] = number
         return found
 
-    def read(self, keys: Sequence[str | int], at_us: int | IntArray) -> tuple[FloatArray, IntArray]:
+    def read(
+        self, keys: Keys, at_us: int | IntArray, request: Request | None = None
+    ) -> tuple[FloatArray, IntArray]:
         """Read the features of entities.
 
         Args:
-            keys: The entities' keys; an unknown one has counts and sums of 0 and nulls.
+            keys: The entities' keys; where the features are about several entities, the keys of
+                each by its name, one per row. An unknown one has counts and sums of 0 and nulls.
             at_us: The time asked for, int64 microseconds since 1970 UTC; one for all or one each.
+            request: The values of each request field, one per row; None for null.
 
         Returns:
             The values, float64 of shape (keys, features) with NaN for null; and for each key the
@@ -76,58 +108,147 @@ class OnlineReader:
 
         Raises:
             NotReadyError: The features of a view have not been built as it is declared now.
-            InputError: A key is of another type than the entity's.
+            InputError: A key or a request field is missing, or of another type than declared.
             StateError: The online store is damaged.
+            UserCodeError: A function of the user failed.
         """
-        encoded = encode_keys(self._entity, keys)
-        times = np.full(len(keys), at_us, dtype=np.int64)
+        return self._look(keys, at_us, request)[:2]
+
+    def read_settled(
+        self, keys: Keys, at_us: int | IntArray, request: Request | None = None
+    ) -> Reading:
+        """Read the features of entities, all from one state of the store, and say which.
+
+        A batch that is folded in meanwhile would leave the values of some views before it and of
+        others after it; where the progress shows that, they are read again.
+
+        Args:
+            keys: The entities' keys, as in ``read``.
+            at_us: The time asked for, as in ``read``.
+            request: The request fields, as in ``read``.
+
+        Raises:
+            NotReadyError: The features of a view have not been built as it is declared now.
+            InputError: A key or a request field is missing, or of another type than declared.
+            StateError: The online store is damaged.
+            UserCodeError: A function of the user failed.
+        """
+        progress = self.progress()
+        found = self._look(keys, at_us, request)
+        while (after := self.progress()) != progress:
+            progress = after
+            found = self._look(keys, at_us, request)
+        return Reading(*found, progress)
+
+    def _look(
+        self, keys: Keys, at_us: int | IntArray, request: Request | None
+    ) -> tuple[FloatArray, IntArray, list[int]]:
+        """The values, the times they are of, and the places of the keys that nobody knows."""
+        encoded = self._encoded(keys)
+        rows = len(encoded[0]) if encoded else _rows(keys)
+        times = np.full(rows, at_us, dtype=np.int64)
         stored: list[list[bytes | None]] = []
-        for view, space in zip(self._views, self._spaces, strict=True):
-            values = self._online.get(space, encoded)
+        for view, space, own in zip(self._views, self._spaces, self._entity_of, strict=True):
+            values = self._online.get(space, encoded[own])
             if None in values:
                 # Nobody knows the entity, or the view is only being built: so look again after.
                 if built_to(self._online, space) is None:
                     raise self._not_built(view)
-                values = self._online.get(space, encoded)
+                values = self._online.get(space, encoded[own])
             times = as_of(values, times)
             stored.append(values)
         parts = [
             reader.read(values, times) for reader, values in zip(self._readers, stored, strict=True)
         ]
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)), times
+        if len(parts) != 1:
+            parts = [np.concatenate([np.empty((rows, 0)), *parts], axis=1)]
+        return self._composition.values(parts[0], request or {}), times, _unknown(stored)
 
-    def knows(self, keys: Sequence[str | int]) -> list[bool]:
-        """Whether any record of each entity has been folded into a view.
+    def knows(self, keys: Keys) -> list[bool]:
+        """Whether any record of each row's entities has been folded into a view.
 
         Args:
-            keys: The entities' keys.
+            keys: The entities' keys, as in ``read``.
 
         Raises:
-            InputError: A key is of another type than the entity's.
+            InputError: A key is missing, or of another type than the entity's.
             StateError: The online store is damaged.
         """
-        encoded = encode_keys(self._entity, keys)
-        found = [self._online.get(space, encoded) for space in self._spaces]
+        encoded = self._encoded(keys)
+        found = [
+            self._online.get(space, encoded[own])
+            for space, own in zip(self._spaces, self._entity_of, strict=True)
+        ]
+        if not found:
+            return [False] * _rows(keys)
         return [any(value is not None for value in values) for values in zip(*found, strict=True)]
 
-    def read_one(self, key: str | int, at_us: int) -> dict[str, float | int | None]:
-        """Read the features of one entity, by name; counts as int, None for null.
+    def read_one(
+        self,
+        key: str | int | Mapping[str, str | int],
+        at_us: int,
+        request: Mapping[str, object] | None = None,
+    ) -> dict[str, float | int | None]:
+        """Read the features of one row, by name; counts as int, None for null.
 
         Args:
-            key: The entity's key.
+            key: The entity's key; of several entities, the key of each by its name.
             at_us: The time asked for, as in ``read``.
+            request: The value of each request field.
 
         Raises:
             NotReadyError: The features of a view have not been built as it is declared now.
-            InputError: The key is of another type than the entity's.
+            InputError: A key or a request field is missing, or of another type than declared.
             StateError: The online store is damaged.
+            UserCodeError: A function of the user failed.
         """
-        values, _ = self.read([key], at_us)
-        dtypes = {name: dtype for view in self._views for name, dtype in view.dtypes.items()}
+        keys: Keys = (
+            {name: [one] for name, one in key.items()} if isinstance(key, Mapping) else [key]
+        )
+        given = {name: [value] for name, value in (request or {}).items()}
+        values, _ = self.read(keys, at_us, given)
         return {
-            name: _plain(value, is_whole=dtypes[name] is DType.INT64)
-            for name, value in zip(self._names, values[0].tolist(), strict=True)
+            name: _plain(value, is_whole=self.dtypes[name] is DType.INT64)
+            for name, value in zip(self.names, values[0].tolist(), strict=True)
         }
+
+    @property
+    def views(self) -> tuple[FeatureView, ...]:
+        """What it reads."""
+        return self._views
+
+    def _encoded(self, keys: Keys) -> list[list[bytes]]:
+        """The keys of each entity as the online store knows them, as many of each.
+
+        Raises:
+            InputError: See ``read``.
+        """
+        entities = self.entities
+        if len(entities) == 1 and not isinstance(keys, Mapping):
+            return [encode_keys(entities[0], keys)]
+        names = [entity.name for entity in entities]
+        if not entities:
+            return []
+        if not isinstance(keys, Mapping):
+            raise InputError(
+                f"The features are about {' and '.join(names)}. Give the keys of each by its name.",
+                entities=names,
+            )
+        missing = [name for name in names if name not in keys]
+        if missing:
+            raise InputError(
+                f"The key of {missing[0]!r} is missing. {nearest(missing[0], keys)} "
+                f"Give the keys of {' and '.join(names)}.",
+                entities=names,
+            )
+        encoded = [encode_keys(entity, keys[entity.name]) for entity in entities]
+        if len({len(one) for one in encoded}) > 1:
+            raise InputError(
+                f"There are unlike numbers of keys of {' and '.join(names)}. "
+                "Give one of each for every row.",
+                entities=names,
+            )
+        return encoded
 
     def _not_built(self, view: FeatureView) -> NotReadyError:
         others = [space for space in self._online.spaces() if space.startswith(f"{view.name}@")]
@@ -146,12 +267,14 @@ def _plain(value: float, *, is_whole: bool) -> float | int | None:
     return int(value) if is_whole else value
 
 
-def _entity_of(views: Sequence[FeatureView]) -> Entity:
-    entities: Mapping[str, Entity] = {view.source.entity.name: view.source.entity for view in views}
-    if len(entities) != 1:
-        raise InputError(
-            f"The views are about {len(entities)} entities ({', '.join(sorted(entities))}). "
-            "Give at least one view, and only views of one entity.",
-            entities=sorted(entities),
-        )
-    return next(iter(entities.values()))
+def _unknown(stored: Sequence[Sequence[bytes | None]]) -> list[int]:
+    """The places at which every view has nothing."""
+    if not stored or not all(None in values for values in stored):
+        return []
+    rows = enumerate(zip(*stored, strict=True))
+    return [place for place, values in rows if all(value is None for value in values)]
+
+
+def _rows(keys: Keys) -> int:
+    """How many rows are asked, where no feature is about an entity."""
+    return len(next(iter(keys.values()), ())) if isinstance(keys, Mapping) else len(keys)

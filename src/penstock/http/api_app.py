@@ -22,6 +22,7 @@ from penstock.plan import Catalogue
 
 from .api_answers import BROKEN, answer, failure, refusal
 from .api_data import data_routes
+from .api_features import FeatureMetrics
 from .api_guard import Reader, services_of
 from .api_limit import BODY_LIMIT_BYTES, TOO_LARGE, BodyLimit
 from .api_models import model_routes
@@ -50,6 +51,7 @@ def build_app(services: LocalServices) -> FastAPI:
         title="Penstock", description=ABOUT, openapi_url=None, docs_url=None, redoc_url=None
     )
     registry = CollectorRegistry()
+    registry.register(FeatureMetrics(services))
     app.state.services = services
     for routes in (_health(), _about(registry), data_routes(), model_routes(), watch_routes()):
         app.include_router(routes)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from penstock.control import lineage, replay, retry
 from penstock.errors import NotFoundError
-from penstock.records import Incident, MonitorReport
+from penstock.records import CheckOrigin, FeatureReport, Incident, MonitorReport
 
 from .api_answers import answer
 from .api_guard import Admin, Reader  # noqa: TC001 - FastAPI reads the annotations
@@ -29,6 +29,7 @@ def watch_routes() -> APIRouter:
     router.post("/runs/{run_id}/retry", tags=["runs"], status_code=ACCEPTED)(retry_run)
     get("/incidents", tags=["monitoring"])(list_incidents)
     get("/reports", tags=["monitoring"])(list_reports)
+    get("/feature-reports", tags=["monitoring"])(list_feature_reports)
     get("/audit", tags=["audit"])(list_audit)
     get("/lineage/{identifier:path}", tags=["origins"])(show_lineage)
     get("/replay/{prediction_id}", tags=["origins"])(show_replay)
@@ -68,6 +69,18 @@ def list_reports(acting: Reader, monitor: str = "", limit: Limit = 50) -> Respon
     """Looks of the monitors, newest first."""
     where = {"monitor": monitor} if monitor else {}
     return answer(acting.metadata.find(MonitorReport, where=where, newest_first=True, limit=limit))
+
+
+def list_feature_reports(
+    acting: Reader, origin: CheckOrigin | None = None, subject: str = "", limit: Limit = 50
+) -> Response:
+    """Comparisons of features with the raw tables, newest first.
+
+    Of online features by view, of those that scores saw by deployment.
+    """
+    given = {"origin": origin or "", "subject": subject}
+    where = {name: value for name, value in given.items() if value}
+    return answer(acting.metadata.find(FeatureReport, where=where, newest_first=True, limit=limit))
 
 
 def list_audit(

@@ -6,9 +6,8 @@ A request costs a look into two dictionaries, one decoding, one row in a batch a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -16,7 +15,9 @@ import structlog
 from penstock.errors import InputError, NotFoundError, NotReadyError, PenstockError
 from penstock.scoring import Ask
 
-from .serve_errors import Answer, failure, refusal, refuse
+from .serve_call import BODY_LIMIT_BYTES, Call, Gone
+from .serve_errors import Answer, failure, refuse
+from .serve_features import FEATURES, answer_features
 from .serve_inference import inference_answer, inference_rows, model_metadata, server_metadata
 from .serve_metrics import render_metrics
 from .serve_openapi import openapi_document
@@ -25,72 +26,20 @@ if TYPE_CHECKING:
     from penstock.ports import Clock
     from penstock.records import Role, Score
 
+    from .serve_call import Message, Receive, Send
     from .serve_keeper import Door, Keeper
     from .serve_schema import Row, Schema
 
 __all__ = ["BODY_LIMIT_BYTES", "ServeApp"]
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
-BODY_LIMIT_BYTES = 1 << 20
 DEPLOYMENTS, PREDICT = "/v1/deployments/", "/predict"
 MODELS, INFER, READY = "/v2/models/", "/infer", "/ready"
 TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 KNOWN = (
     "/v1/deployments", "/v1/deployments/{name}/predict", "/v2", "/v2/models/{name}",
     "/v2/models/{name}/infer", "/v2/models/{name}/ready", "/v2/health/live", "/v2/health/ready",
-    "/metrics", "/openapi.json",
+    "/v1/features", "/v1/features/{service}", "/metrics", "/openapi.json",
 )  # fmt: skip
-
-
-class _Gone(Exception):  # noqa: N818 - no error: the client has hung up
-    """Nobody waits for the answer any more."""
-
-
-class _Call:
-    """A request, as far as it has been looked at."""
-
-    __slots__ = ("arrived_us", "authorization", "headers", "receive", "request_id", "scope")
-
-    def __init__(self, scope: Message, receive: Receive, arrived_us: int) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.arrived_us = arrived_us
-        self.authorization = b""
-        self.request_id = ""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                self.authorization = value
-            elif name == b"x-request-id":
-                self.request_id = value.decode("latin-1")[:200]
-
-    async def body(self) -> bytes:
-        """The whole body.
-
-        Raises:
-            InputError: It is longer than ``BODY_LIMIT_BYTES``.
-            _Gone: The client has hung up.
-        """
-        parts: list[bytes] = []
-        size_bytes = 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise _Gone
-            part: bytes = message.get("body", b"")
-            size_bytes += len(part)
-            if size_bytes > BODY_LIMIT_BYTES:
-                raise refusal(
-                    f"The body is longer than {BODY_LIMIT_BYTES:,} bytes. Send fewer rows at once.",
-                    status=413,
-                    kind="too_large",
-                    headers=((b"connection", b"close"),),
-                )
-            if not message.get("more_body", False):
-                return part if not parts else b"".join([*parts, part])
-            parts.append(part)
 
 
 class ServeApp:
@@ -119,7 +68,7 @@ class ServeApp:
             return
         if scope["type"] != "http":
             return
-        call = _Call(scope, receive, self._clock.now_us())
+        call = Call(scope, receive, self._clock.now_us())
         kind, answer = await self._answer(call)
         if answer is None:
             return
@@ -136,19 +85,13 @@ class ServeApp:
         body = b"" if scope["method"] == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, call: _Call) -> tuple[str, Answer | None]:
+    async def _answer(self, call: Call) -> tuple[str, Answer | None]:
         path: str = call.scope["path"]
-        kind = "other"
+        kind = _kind_of(path)
         # A request must never end without an answer, whatever goes wrong in here.
         try:
-            if path.startswith(DEPLOYMENTS) and path.endswith(PREDICT):
-                kind = "predict"
-                return kind, await self._predict(call, path[len(DEPLOYMENTS) : -len(PREDICT)])
-            if path.startswith(MODELS) and path.endswith(INFER):
-                kind = "infer"
-                return kind, await self._infer(call, path[len(MODELS) : -len(INFER)])
-            return kind, self._read(call, path)
-        except _Gone:
+            return kind, await self._routed(kind, call, path)
+        except Gone:
             return kind, None
         except PenstockError as error:
             return kind, failure(error)
@@ -157,7 +100,16 @@ class ServeApp:
             message = "The server failed; its log says where. Try again, or report it."
             return kind, refuse(500, "internal", message)
 
-    async def _predict(self, call: _Call, name: str) -> Answer:
+    async def _routed(self, kind: str, call: Call, path: str) -> Answer:
+        if kind == "predict":
+            return await self._predict(call, path[len(DEPLOYMENTS) : -len(PREDICT)])
+        if kind == "features":
+            return await answer_features(self._keeper, call)
+        if kind == "infer":
+            return await self._infer(call, path[len(MODELS) : -len(INFER)])
+        return self._read(call, path)
+
+    async def _predict(self, call: Call, name: str) -> Answer:
         self._check(call, "writer", "POST")
         body = await call.body()
         door, schema = self._door(name)
@@ -170,7 +122,7 @@ class ServeApp:
         told = [schema.answer(score, features=wanted) for score in scores]
         return Answer(200, self._encode({"predictions": told}))
 
-    async def _infer(self, call: _Call, name: str) -> Answer:
+    async def _infer(self, call: Call, name: str) -> Answer:
         self._check(call, "writer", "POST")
         body = await call.body()
         door, schema = self._door(name)
@@ -181,7 +133,7 @@ class ServeApp:
             200, self._encode(inference_answer(name, schema.manifest, scores, request_id))
         )
 
-    def _read(self, call: _Call, path: str) -> Answer:
+    def _read(self, call: Call, path: str) -> Answer:
         """Everything that is only looked at."""
         if path == "/v2/health/live":
             return self._json({"live": True})
@@ -223,26 +175,22 @@ class ServeApp:
 
     def _metrics(self) -> Answer:
         endpoints = {name: door.endpoint for name, door in self._keeper.doors.items()}
-        return Answer(200, render_metrics(endpoints, self.requests), (TEXT,))
+        counters = {name: one.counters for name, one in self._keeper.features.items()}
+        return Answer(200, render_metrics(endpoints, self.requests, counters), (TEXT,))
 
     def _openapi(self) -> Answer:
         manifests = {
             name: door.schema.manifest if door.schema else None
             for name, door in self._keeper.doors.items()
         }
-        return self._json(openapi_document(self._version, manifests))
+        services = {name: one.schema.service for name, one in self._keeper.features.items()}
+        return self._json(openapi_document(self._version, manifests, services))
 
-    def _check(self, call: _Call, role: Role, method: str) -> None:
+    def _check(self, call: Call, role: Role, method: str) -> None:
         """Let the caller in, then look at the method: nobody unknown learns what there is."""
         self._keeper.guard.check(call.authorization, role)
-        given = call.scope["method"]
-        if method and given != method and not (method == "GET" and given == "HEAD"):
-            raise refusal(
-                f"{given} is not for {call.scope['path']}; send {method}.",
-                status=405,
-                kind="method",
-                headers=((b"allow", method.encode()),),
-            )
+        if method:
+            call.need(method)
 
     def _door(self, name: str) -> tuple[Door, Schema]:
         door = self._keeper.doors.get(name)
@@ -274,17 +222,27 @@ class ServeApp:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _ask(row: Row, call: _Call) -> Ask:
+def _kind_of(path: str) -> str:
+    """What a request is counted as."""
+    if path.startswith(DEPLOYMENTS) and path.endswith(PREDICT):
+        return "predict"
+    if path == FEATURES or path.startswith(f"{FEATURES}/"):
+        return "features"
+    return "infer" if path.startswith(MODELS) and path.endswith(INFER) else "other"
+
+
+def _ask(row: Row, call: Call) -> Ask:
     return Ask(
         call.arrived_us,
         key=row.key,
         at_us=row.at_us,
         values=row.values,
+        given=row.given,
         request_id=call.request_id,
     )
 
 
-async def _score_all(door: Door, rows: list[Row], call: _Call) -> list[Score]:
+async def _score_all(door: Door, rows: list[Row], call: Call) -> list[Score]:
     """Score rows together; the first that fails fails the request, after all are done."""
     found = await asyncio.gather(
         *[door.endpoint.score(_ask(row, call)) for row in rows], return_exceptions=True

@@ -1,7 +1,8 @@
 """The Open Inference Protocol (V2) in JSON: a deployment is a model of that protocol.
 
 ``infer`` takes one tensor ``[n, features]`` of numbers, or one tensor ``[n]`` for each feature by
-its name, or one tensor ``[n]`` of entity keys by the entity's name. It answers ``prediction``
+its name, or one tensor ``[n]`` of keys by each entity's name and one for each request field. It
+answers ``prediction``
 (FP64: the probability of true, or the value) and ``prediction_id`` (BYTES).
 """
 
@@ -16,14 +17,20 @@ from penstock.errors import InputError, nearest
 from .serve_schema import Row, decode_anything
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from penstock.records import Manifest, Score
+    from penstock.records import Given, Manifest, Score
 
 __all__ = ["inference_answer", "inference_rows", "model_metadata", "server_metadata"]
 
 WHOLE = {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
 NUMBERS = WHOLE | {"FP16", "FP32", "FP64"}
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "string": str,
+    "int64": int,
+    "float64": (int, float),
+    "boolean": bool,
+}
 MOST_ROWS = 1_000
 MATRIX = 2
 
@@ -84,7 +91,7 @@ def inference_rows(manifest: Manifest, body: bytes) -> tuple[list[Row], str]:
     """
     try:
         request = REQUESTS.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         decode_anything(body)
         raise InputError(
             f"The body is no inference request: {error}. Send "
@@ -93,8 +100,8 @@ def inference_rows(manifest: Manifest, body: bytes) -> tuple[list[Row], str]:
     if not request.inputs:
         raise InputError("'inputs' is empty. Send the features, or the entity's keys.")
     first = request.inputs[0]
-    if len(request.inputs) == 1 and first.name == manifest.entity:
-        return _entity_rows(manifest, first), request.id
+    if any(tensor.name in manifest.keys for tensor in request.inputs):
+        return _asked_rows(manifest, request.inputs), request.id
     if len(request.inputs) == 1 and len(first.shape) == MATRIX and len(manifest.features) > 1:
         return _matrix_rows(manifest, first), request.id
     return _column_rows(manifest, request.inputs), request.id
@@ -126,16 +133,42 @@ def _output(name: str, datatype: str, count: int, data: object) -> dict[str, obj
     return {"name": name, "datatype": datatype, "shape": [count], "data": data}
 
 
-def _entity_rows(manifest: Manifest, tensor: _Tensor) -> list[Row]:
+def _asked_rows(manifest: Manifest, tensors: Sequence[_Tensor]) -> list[Row]:
+    """Rows whose features are looked up: by keys, and by request fields where there are any."""
+    takes = {**manifest.keys, **manifest.request}
+    columns = {tensor.name: _asked_values(tensor, manifest) for tensor in tensors}
+    missing = [name for name in takes if name not in columns]
+    if missing:
+        raise InputError(f"The inputs {missing} are missing. Send {', '.join(takes)}.")
+    _check_lengths(list(columns.values()))
+    keys = cast("list[str | int]", columns.pop(manifest.entity))
+    if not columns:
+        return [Row(key, 0, None) for key in keys]
+    rows = zip(*columns.values(), strict=True)
+    return [
+        Row(key, 0, None, dict(zip(columns, row, strict=True)))
+        for key, row in zip(keys, rows, strict=True)
+    ]
+
+
+def _asked_values(tensor: _Tensor, manifest: Manifest) -> list[Given]:
+    keys = manifest.keys
+    takes = {**keys, **manifest.request}
+    if tensor.name not in takes:
+        raise InputError(
+            f"There is no input {tensor.name!r} beside keys. {nearest(tensor.name, takes)}",
+            input=tensor.name,
+        )
+    dtype = takes[tensor.name]
     values = _flat(tensor, 1)
-    kind = int if manifest.entity_dtype == "int64" else str
     for value in values:
-        if not isinstance(value, kind) or isinstance(value, bool):
+        is_boolean = isinstance(value, bool)
+        if is_boolean != (dtype == "boolean") or not isinstance(value, KINDS[dtype]):
+            what = "key" if tensor.name in keys else "value"
             raise InputError(
-                f"Tensor {tensor.name!r} has the key {value!r}; its keys are "
-                f"{manifest.entity_dtype}."
+                f"Tensor {tensor.name!r} has the {what} {value!r}; its {what}s are {dtype}."
             )
-    return [Row(cast("str | int", value), 0, None) for value in values]
+    return cast("list[Given]", values)
 
 
 def _matrix_rows(manifest: Manifest, tensor: _Tensor) -> list[Row]:
@@ -161,9 +194,13 @@ def _column_rows(manifest: Manifest, tensors: Sequence[_Tensor]) -> list[Row]:
     if missing:
         raise InputError(f"The inputs {missing[:5]} are missing. Send every feature.")
     columns = [_numbers(given[name], 1) for name in manifest.features]
+    _check_lengths(columns)
+    return [Row(None, 0, row) for row in zip(*columns, strict=True)]
+
+
+def _check_lengths(columns: Sequence[Sequence[object]]) -> None:
     if len({len(column) for column in columns}) > 1:
         raise InputError("The tensors have different lengths. Send as many values in each.")
-    return [Row(None, 0, row) for row in zip(*columns, strict=True)]
 
 
 def _numbers(tensor: _Tensor, width: int) -> list[float | None]:

@@ -20,8 +20,9 @@ import structlog
 from penstock.errors import PenstockError
 from penstock.ports import Delete, Put
 from penstock.records import Identity, ServingStatus
-from penstock.scoring import Endpoint, Fleet, Target, build_fleet, read_target
+from penstock.scoring import Endpoint, Fleet, Target, build_fleet, look_at_ages, read_target
 
+from .serve_feature_door import FeatureDoor, open_doors
 from .serve_guard import Guard
 from .serve_schema import Schema
 
@@ -35,6 +36,7 @@ __all__ = ["Door", "Keeper"]
 POLL_S = 0.1
 RETRY_S = 10.0
 RETIRE_S = 60.0
+AGES_S = 1.0
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -59,12 +61,16 @@ class Keeper:
 
     Attributes:
         doors: The deployments by name; replaced as a whole.
+        features: The feature services by name; replaced as a whole.
+        ports: The project's ports.
         guard: Who may call.
         ready: Whether the first fleet has been loaded.
     """
 
     def __init__(self, services: Services, *, address: str, limit_bytes: int) -> None:
         self.doors: Mapping[str, Door] = {}
+        self.features: Mapping[str, FeatureDoor] = {}
+        self.ports = services
         self.guard = Guard()
         self.ready = False
         self._services = services
@@ -99,16 +105,20 @@ class Keeper:
             self._services.metadata.write(Delete(self._status()))
 
     async def _watch(self) -> None:
-        waited_s = 0.0
+        waited_s = aged_s = 0.0
         while True:
             await asyncio.sleep(POLL_S)
             waited_s += POLL_S
+            aged_s += POLL_S
             retry = bool(self._fleet.errors) and waited_s >= RETRY_S
             if retry:
                 waited_s = 0.0
             # The old fleet answers whatever happens here; the next look may succeed.
             try:
                 await self._look(force=retry)
+                if aged_s >= AGES_S:
+                    aged_s = 0.0
+                    await asyncio.to_thread(look_at_ages, self._services, self._fleet)
             except Exception as error:  # noqa: BLE001 - see above
                 self._log.warning("the registry could not be followed", error=str(error))
                 await asyncio.sleep(1.0)
@@ -123,7 +133,8 @@ class Keeper:
         target = await asyncio.to_thread(read_target, metadata, self._fleet.target)
         if target != self._fleet.target or force:
             fleet, doors = await asyncio.to_thread(self._build, target)
-            self._swap(fleet, doors)
+            features = await asyncio.to_thread(open_doors, self._services, self.features)
+            self._swap(fleet, doors, features)
         if self._told is not self._fleet:
             # Apart from the swap: a write that fails is tried again, though nothing changed since.
             told = self._fleet
@@ -141,11 +152,17 @@ class Keeper:
             doors[name] = Door(endpoint, schema)
         return fleet, doors
 
-    def _swap(self, fleet: Fleet, doors: Mapping[str, Door]) -> None:
+    def _swap(
+        self, fleet: Fleet, doors: Mapping[str, Door], features: Mapping[str, FeatureDoor]
+    ) -> None:
         """Put the new fleet in place. No await: no request sees half of it."""
         before, self._fleet, self.doors = self._fleet, fleet, doors
+        gone, self.features = self.features, features
         kept = {id(lane) for lane in fleet.lanes.values()}
         loop = asyncio.get_running_loop()
+        for name, door in gone.items():
+            if door is not features.get(name):
+                loop.call_later(RETIRE_S, door.reads.close)
         for lane in before.lanes.values():
             if id(lane) not in kept:
                 # Requests under way may still turn to it as their fallback.

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .serve_feature_openapi import feature_path
+from .serve_features import FEATURES
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from penstock.records import Manifest
+    from penstock.spec import FeatureService
 
 __all__ = ["openapi_document"]
 
 Json = dict[str, object]
+TYPES: Mapping[str, str] = {
+    "string": "string",
+    "int64": "integer",
+    "float64": "number",
+    "boolean": "boolean",
+}
 ERRORS: Mapping[str, str] = {
     "400": "The body is no JSON.",
     "401": "No valid token.",
@@ -23,12 +33,17 @@ ERRORS: Mapping[str, str] = {
 }
 
 
-def openapi_document(version: str, manifests: Mapping[str, Manifest | None]) -> Json:
+def openapi_document(
+    version: str,
+    manifests: Mapping[str, Manifest | None],
+    services: Mapping[str, FeatureService],
+) -> Json:
     """The document.
 
     Args:
         version: Penstock's.
         manifests: Of the version that answers, by name of the deployment; none before the first.
+        services: The feature services by name.
     """
     paths: Json = {
         "/v1/deployments": {"get": _get("List the deployments.")},
@@ -45,6 +60,10 @@ def openapi_document(version: str, manifests: Mapping[str, Manifest | None]) -> 
         paths[f"/v1/deployments/{name}/predict"] = {"post": _predict(name, manifest)}
         paths[f"/v2/models/{name}"] = {"get": _get(f"About {name}, by the inference protocol.")}
         paths[f"/v2/models/{name}/infer"] = {"post": _infer(name)}
+    if services:
+        paths[FEATURES] = {"get": _get("List the feature services.")}
+    for service in services.values():
+        paths[f"{FEATURES}/{service.name}"] = feature_path(service)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Penstock online scoring", "version": version},
@@ -67,9 +86,9 @@ def _schemas(name: str, manifest: Manifest) -> Json:
         }
         for feature in manifest.features
     }
-    key = "integer" if manifest.entity_dtype == "int64" else "string"
     row: Json = {
-        "entity": _closed({manifest.entity: {"type": key}}),
+        "entity": _closed({name: {"type": TYPES[kind]} for name, kind in manifest.keys.items()}),
+        **_request(manifest),
         "at": {
             "type": ["string", "null"],
             "format": "date-time",
@@ -78,7 +97,8 @@ def _schemas(name: str, manifest: Manifest) -> Json:
         "features": _closed(features),
     }
     one = {"type": "object", "properties": row, "additionalProperties": False}
-    chosen = [{"required": ["entity"]}, {"required": ["features"]}]
+    asked = ["entity", *(["request"] if manifest.request else [])]
+    chosen = [{"required": asked}, {"required": ["features"]}]
     classifies = manifest.task == "classification"
     answer: Json = {
         "prediction_id": {"type": "string"},
@@ -99,6 +119,12 @@ def _schemas(name: str, manifest: Manifest) -> Json:
         f"{name}.rows": _closed(many),
         f"{name}.answer": {"type": "object", "properties": answer},
     }
+
+
+def _request(manifest: Manifest) -> Json:
+    """The fields that come with a request, where there are any."""
+    fields = {name: {"type": [TYPES[kind], "null"]} for name, kind in manifest.request.items()}
+    return {"request": _closed(fields)} if fields else {}
 
 
 def _predict(name: str, manifest: Manifest) -> Json:

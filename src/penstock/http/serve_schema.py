@@ -9,29 +9,40 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import msgspec
 
 from penstock.errors import InputError, nearest
+from penstock.records import Given
 
 from .serve_errors import malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from penstock.records import Manifest, Score
 
-__all__ = ["EPOCH", "Row", "Schema", "decode_anything", "moment_us"]
+__all__ = ["AT", "EPOCH", "TIME", "Row", "Schema", "decode_anything", "moment", "moment_us"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MOST_ROWS = 1_000
-FIELDS = ("entity", "at", "features", "rows")
-AT: Any = Optional[Annotated[datetime, msgspec.Meta(tz=True)]]  # noqa: UP045 - at run time
+FIELDS = ("entity", "request", "at", "features", "rows")
+TIME: Any = Annotated[datetime, msgspec.Meta(tz=True)]
+AT: Any = Optional[TIME]  # noqa: UP045 - at run time
 EXACT = 1 << 53  # beyond it not every whole number is a float64
 WHOLE: Any = Optional[Annotated[int, msgspec.Meta(ge=-EXACT, le=EXACT)]]  # noqa: UP045 - as above
+INT64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+KEYS: Mapping[str, Any] = {"string": str, "int64": INT64}
+GIVEN: Mapping[str, Any] = {
+    "string": str | None,
+    "int64": Optional[INT64],  # noqa: UP045 - at run time
+    "float64": float | None,
+    "boolean": bool | None,
+}
 NAMES: Mapping[type, str] = {
     str: "text",
     bool: "true or false",
@@ -48,11 +59,13 @@ class Row(msgspec.Struct, frozen=True):
         key: The entity's key; none when features are handed in without one.
         at_us: The time wanted, in microseconds since 1970 UTC; 0 for now.
         values: The features handed in, in the manifest's order; none to look them up.
+        given: The keys of further entities and the request fields, by name.
     """
 
     key: str | int | None
     at_us: int
     values: tuple[float | None, ...] | None
+    given: Mapping[str, Given] = {}
 
 
 class Schema:
@@ -67,25 +80,19 @@ class Schema:
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        self._key = manifest.entity
         self._place = {name: index for index, name in enumerate(manifest.features)}
         whole = {name for name, dtype in manifest.dtypes.items() if dtype == "int64"}
         self._whole = whole
-        features = msgspec.defstruct(
+        features = _struct(
             "Features",
-            [
-                (f"f{place}", WHOLE if name in whole else float | None)
-                for place, name in enumerate(manifest.features)
-            ],
-            rename={f"f{place}": name for place, name in enumerate(manifest.features)},
-            forbid_unknown_fields=True,
+            {name: WHOLE if name in whole else float | None for name in manifest.features},
         )
-        key = int if manifest.entity_dtype == "int64" else str
-        entity = msgspec.defstruct(
-            "Entity", [("key", key)], rename={"key": manifest.entity}, forbid_unknown_fields=True
-        )
+        self._keys = tuple(manifest.keys)
+        entity = _struct("Entity", {name: KEYS[dtype] for name, dtype in manifest.keys.items()})
+        request = _struct("Request", {n: GIVEN[dtype] for n, dtype in manifest.request.items()})
         fields: list[tuple[str, Any, Any]] = [
             ("entity", entity | msgspec.UnsetType, msgspec.UNSET),
+            ("request", request | msgspec.UnsetType, msgspec.UNSET),
             ("at", AT, None),
             ("features", features | msgspec.UnsetType, msgspec.UNSET),
         ]
@@ -107,12 +114,15 @@ class Schema:
         """
         try:
             request: Any = self._decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise self._explain(body, error) from None
         if request.rows is msgspec.UNSET:
             return [self._row(request, "The body")], False
-        if request.entity is not msgspec.UNSET or request.features is not msgspec.UNSET:
-            raise InputError("'rows' stands for itself: put 'entity' and 'features' inside it.")
+        beside = (request.entity, request.request, request.features)
+        if any(part is not msgspec.UNSET for part in beside):
+            raise InputError(
+                "'rows' stands for itself: put 'entity', 'request' and 'features' inside it."
+            )
         return [self._row(row, f"rows[{n}]") for n, row in enumerate(request.rows)], True
 
     def answer(self, score: Score, *, features: bool) -> dict[str, object]:
@@ -131,7 +141,7 @@ class Schema:
         told["model"] = score.model
         told["version"] = score.version
         told["route"] = score.route
-        told["as_of"] = EPOCH + score.at_us * MICROSECOND
+        told["as_of"] = moment(score.at_us)
         if score.reason:
             told["reason"] = score.reason
         if features:
@@ -142,18 +152,30 @@ class Schema:
         return told
 
     def _row(self, given: Any, where: str) -> Row:  # noqa: ANN401 - a struct made above
-        key = None if given.entity is msgspec.UNSET else given.entity.key
+        keys = () if given.entity is msgspec.UNSET else msgspec.structs.astuple(given.entity)
         values = None
         if given.features is not msgspec.UNSET:
             values = msgspec.structs.astuple(given.features)
-        elif key is None:
+        elif not keys:
+            named = ", ".join(f'"{name}": ...' for name in self._keys)
             raise InputError(
-                f'{where} names nothing to score. Send {{"entity": {{"{self._key}": ...}}}} to '
+                f'{where} names nothing to score. Send {{"entity": {{{named}}}}} to '
                 'have the features looked up, or {"features": {...}} with all of them.'
             )
-        return Row(key, 0 if given.at is None else moment_us(given.at), values)
+        elif given.request is msgspec.UNSET and self.manifest.request:
+            names = ", ".join(self.manifest.request)
+            raise InputError(
+                f"{where} lacks 'request'. Send it with {names}; null for one without a value."
+            )
+        at_us = 0 if given.at is None else moment_us(given.at)
+        if not self.manifest.given:
+            return Row(keys[0] if keys else None, at_us, values)
+        more = dict(zip(self._keys[1:], keys[1:], strict=False))
+        if given.request is not msgspec.UNSET:
+            more |= zip(self.manifest.request, msgspec.structs.astuple(given.request), strict=True)
+        return Row(keys[0] if keys else None, at_us, values, more)
 
-    def _explain(self, body: bytes, error: msgspec.DecodeError) -> InputError:
+    def _explain(self, body: bytes, error: Exception) -> InputError:
         """Say in words what is wrong with a body that did not decode."""
         try:
             document = decode_anything(body)
@@ -179,10 +201,8 @@ class Schema:
         for name in row:
             if name not in FIELDS:
                 yield f"{where} has {name!r}. {nearest(name, FIELDS)}"
-        entity = row.get("entity")
-        for name in entity if isinstance(entity, dict) else ():
-            if name != self._key:
-                yield f"{where}: 'entity' has {name!r}. {nearest(name, [self._key])}"
+        yield from _name_faults(row, "entity", self._keys, where)
+        yield from _name_faults(row, "request", tuple(self.manifest.request), where)
         features = row.get("features")
         if isinstance(features, dict):
             yield from self._feature_faults(features, where)
@@ -213,6 +233,32 @@ class Schema:
         return ""
 
 
+def _struct(name: str, fields: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a class made here
+    """A class with these fields, whatever their names are."""
+    return msgspec.defstruct(
+        name,
+        [(f"f{place}", kind) for place, kind in enumerate(fields.values())],
+        rename={f"f{place}": field for place, field in enumerate(fields)},
+        forbid_unknown_fields=True,
+    )
+
+
+def _name_faults(
+    row: Mapping[str, object], part: str, known: tuple[str, ...], where: str
+) -> Iterator[str]:
+    """What is unknown or missing in one part of a row."""
+    given = row.get(part)
+    if not isinstance(given, dict):
+        return
+    for name in given:
+        if name not in known:
+            hint = nearest(name, known) or "It takes none."
+            yield f"{where}: {part!r} has {name!r}. {hint}"
+    missing = [repr(name) for name in known if name not in given]
+    if missing:
+        yield f"{where}: {part!r} lacks {', '.join(missing)}."
+
+
 def decode_anything(body: bytes) -> object:
     """Any JSON, with the place of what is wrong; NaN and Infinity are let through as floats.
 
@@ -227,6 +273,11 @@ def decode_anything(body: bytes) -> object:
         ) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise malformed(f"The body is no JSON: {error}.") from None
+
+
+def moment(at_us: int) -> datetime:
+    """The time at microseconds since 1970 UTC."""
+    return EPOCH + at_us * MICROSECOND
 
 
 def moment_us(moment: datetime) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from penstock.ports import Audit, Delete, Put
+from penstock.errors import DeclarationError, StateError
+from penstock.ports import Audit, Delete, Metadata, Put
 from penstock.records import (
     ALIASES,
     Aliases,
@@ -14,6 +15,8 @@ from penstock.records import (
     AppliedProject,
     Batch,
     DatasetSnapshot,
+    DeclarationVersion,
+    FeatureSelection,
     ModelVersion,
 )
 from penstock.spec import (
@@ -26,26 +29,33 @@ from penstock.spec import (
     to_document,
 )
 
+from .catalogue import Catalogue
+from .deprecations import refused_uses, users_of, warnings_of
 from .difference import difference
+from .selections import selection_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
 
-    from penstock.ports import Metadata
-
+    from .deprecations import Users
     from .steps import Plan
 
 __all__ = ["apply", "preview"]
 
 
-def preview(metadata: Metadata, project: Project) -> Plan:
+def preview(metadata: Metadata, project: Project, *, now: datetime) -> Plan:
     """Say what applying a project would do, given all that is remembered; does nothing.
 
+    Args:
+        metadata: Where it is remembered.
+        project: What is declared.
+        now: When it would be applied: on its day, a deprecation comes into force.
+
     Raises:
-        DeclarationError: It cannot be applied; see ``difference``.
+        DeclarationError: It cannot be applied; see ``apply``.
     """
-    return _plan(metadata, project, metadata.find(AppliedDeclaration))
+    return _plan(metadata, project, metadata.find(AppliedDeclaration), now)
 
 
 def apply(  # noqa: PLR0913 - what an application consists of
@@ -71,12 +81,14 @@ def apply(  # noqa: PLR0913 - what an application consists of
         What was done; empty when there was nothing to do.
 
     Raises:
-        DeclarationError: It cannot be applied; see ``difference``.
+        DeclarationError: It cannot be applied: see ``difference``; or a dataset or model would
+            begin to read what has been deprecated by then, or a dataset names a feature selection
+            that there is not, or one that kept features it does not have.
         ConflictError: Somebody else applied a project meanwhile; nothing was changed.
     """
     before = metadata.read(AppliedProject, "project")
     records = metadata.find(AppliedDeclaration)
-    plan = _plan(metadata, project, records)
+    plan = _plan(metadata, project, records, now)
     if plan.is_empty and before is not None and before.name == project.name:
         return plan
     applied = AppliedProject(
@@ -88,41 +100,79 @@ def apply(  # noqa: PLR0913 - what an application consists of
         dirty=dirty,
     )
     known = {record.key: record for record in records}
-    changes = list(_changes(project, known, actor=actor, now=now))
+    by = _By(metadata, actor=actor, now=now, commit=commit, dirty=dirty)
+    changes = list(_changes(project, known, by))
     audit = Audit(actor=actor, action="apply", subject=project.name, difference=plan.as_document())
     metadata.write(Put(applied, expected=before), *changes, audit=audit)
     return plan
 
 
-def _plan(metadata: Metadata, project: Project, records: list[AppliedDeclaration]) -> Plan:
+class _By(NamedTuple):
+    """Who applies, when, and from which code.
+
+    Attributes:
+        metadata: What is remembered of earlier versions.
+        actor: Who.
+        now: When.
+        commit: Commit of the project folder.
+        dirty: Whether the folder differs from it.
+    """
+
+    metadata: Metadata
+    actor: str
+    now: datetime
+    commit: str
+    dirty: bool
+
+
+def _plan(
+    metadata: Metadata, project: Project, records: list[AppliedDeclaration], now: datetime
+) -> Plan:
     sources = [record.name for record in records if record.declared_kind == "source"]
     ingested = {name for name in sources if metadata.find(Batch, where={"source": name}, limit=1)}
-    return difference(project, records, ingested=ingested, needed=_needed(metadata, project))
+    plan = difference(project, records, ingested=ingested, needed=_needed(metadata, project))
+    kept = {one.selection_id: one.kept for one in metadata.find(FeatureSelection)}
+    users = users_of(project.everything, kept)
+    before = _applied_users(records, kept)
+    faults = list(selection_faults(project.everything, kept))
+    faults += [] if before is None else refused_uses(users, before, now.date())
+    if faults:
+        raise DeclarationError.of(f"Project({project.name!r})", faults)
+    return msgspec.structs.replace(plan, warnings=warnings_of(users, now.date()))
+
+
+def _applied_users(
+    records: list[AppliedDeclaration], kept: Mapping[str, tuple[str, ...]]
+) -> Users | None:
+    """The users as they were applied; None where it is not known who was one.
+
+    Nobody knows where nothing has been applied, so a project can be set up again in another folder;
+    nor where it was written by a version of Penstock that this one does not understand.
+    """
+    if not records:
+        return None
+    try:
+        return users_of(Catalogue.of(records).declarations.values(), kept)
+    except StateError:
+        return None
 
 
 def _changes(
-    project: Project,
-    known: Mapping[str, AppliedDeclaration],
-    *,
-    actor: str,
-    now: datetime,
+    project: Project, known: Mapping[str, AppliedDeclaration], by: _By
 ) -> Iterator[Put | Delete]:
     declared = {key_of(value): value for value in project.everything}
     for position, (key, value) in enumerate(declared.items()):
         old = known.get(key)
-        new = _record(value, old, position=position, actor=actor, now=now)
+        new = _record(value, old, position, by)
         if new != old:
             yield Put(new, expected=old)
+        if old is None or new.version != old.version:
+            yield from _kept(new, old, by)
     yield from (Delete(record) for key, record in known.items() if key not in declared)
 
 
 def _record(
-    value: Declaration,
-    old: AppliedDeclaration | None,
-    *,
-    position: int,
-    actor: str,
-    now: datetime,
+    value: Declaration, old: AppliedDeclaration | None, position: int, by: _By
 ) -> AppliedDeclaration:
     """What is remembered of a declaration from now on; the same where nothing changed."""
     document, meaning = to_document(value), fingerprint(value)
@@ -133,15 +183,32 @@ def _record(
         name=value.name,
         document=document,
         fingerprint=meaning,
-        version=old.version + 1 if old else 1,
+        version=(old.version if old else _last_version(by.metadata, key_of(value))) + 1,
         position=position,
-        applied_at=now,
-        applied_by=actor,
+        applied_at=by.now,
+        applied_by=by.actor,
     )
 
 
+def _kept(new: AppliedDeclaration, old: AppliedDeclaration | None, by: _By) -> Iterator[Put]:
+    """The new version for ever, and the one before where nobody has kept it yet."""
+    if old is not None:
+        key = DeclarationVersion.key_of(old.key, old.version)
+        if by.metadata.read(DeclarationVersion, key) is None:
+            yield Put(DeclarationVersion.of(old))
+    yield Put(DeclarationVersion.of(new, commit=by.commit, dirty=by.dirty), expected=None)
+
+
+def _last_version(metadata: Metadata, key: str) -> int:
+    """The last version there was of a declaration that is not applied now; 0 for none."""
+    found = metadata.find(
+        DeclarationVersion, where={"declaration": key}, newest_first=True, limit=1
+    )
+    return found[0].version if found else 0
+
+
 def _needed(metadata: Metadata, project: Project) -> dict[str, set[str]]:
-    """Which feature views the live versions of the project's deployments read."""
+    """Which feature views and services the live versions of the project's deployments read."""
     needed: dict[str, set[str]] = {}
     models = {value.model.name for value in project.everything if isinstance(value, Deployment)}
     for model in sorted(models):
@@ -149,7 +216,10 @@ def _needed(metadata: Metadata, project: Project) -> dict[str, set[str]]:
             snapshot = metadata.read(DatasetSnapshot, version.dataset_id)
             names = snapshot.feature_names if snapshot else ()
             for view in {name.partition(".")[0] for name in names}:
-                needed.setdefault(f"feature_view/{view}", set()).add(version.label)
+                for kind in ("feature_view", "on_demand_view"):
+                    needed.setdefault(f"{kind}/{view}", set()).add(version.label)
+            if snapshot and snapshot.service:
+                needed.setdefault(f"feature_service/{snapshot.service}", set()).add(version.label)
     return needed
 
 

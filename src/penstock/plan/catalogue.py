@@ -15,9 +15,11 @@ from penstock.spec import (
     Declared,
     Deployment,
     Entity,
+    FeatureService,
     FeatureView,
     Model,
     Monitor,
+    OnDemandView,
     Source,
     Trigger,
     from_document,
@@ -36,7 +38,18 @@ D = TypeVar("D", bound=Declared)
 
 DECLARED_CLASSES: Mapping[str, type[Declaration]] = {
     kind_of(cls): cls
-    for cls in (Entity, Source, FeatureView, Dataset, Model, Deployment, Monitor, Trigger)
+    for cls in (
+        Entity,
+        Source,
+        FeatureView,
+        OnDemandView,
+        FeatureService,
+        Dataset,
+        Model,
+        Deployment,
+        Monitor,
+        Trigger,
+    )
 }
 
 
@@ -98,6 +111,14 @@ class Catalogue(msgspec.Struct, frozen=True):
     def view(self, name: str) -> FeatureView:
         """The feature view of that name."""
         return self._named(FeatureView, name)
+
+    def feature_service(self, name: str) -> FeatureService:
+        """The feature service of that name."""
+        return self._named(FeatureService, name)
+
+    def on_demand_view(self, name: str) -> OnDemandView:
+        """The on-demand view of that name."""
+        return self._named(OnDemandView, name)
 
     def dataset(self, name: str) -> Dataset:
         """The dataset of that name."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.algebra import compile_on_demand, compile_view
 from penstock.errors import DeclarationError
 from penstock.spec import (
     Declaration,
+    FeatureView,
+    OnDemandView,
     Project,
     declarations_in,
     fingerprint,
@@ -15,7 +18,8 @@ from penstock.spec import (
     to_document,
 )
 
-from .fields import field_changes
+from .fields import field_changes, is_shown_only
+from .readable import readable
 from .steps import Change, Create, Plan, Remove, Stale
 
 if TYPE_CHECKING:
@@ -54,8 +58,8 @@ def difference(
         The plan: what is created, changed and removed, and what that makes stale.
 
     Raises:
-        DeclarationError: The project would remove what a live version reads, or change columns that
-            hold data. Names every such fault.
+        DeclarationError: An expression is given types it does not take, or the project would remove
+            what a live version reads, or change columns that hold data. Names every such fault.
     """
     known = {record.key: record for record in applied}
     declared = {key_of(value): value for value in project.everything}
@@ -63,7 +67,11 @@ def difference(
     changes = list(_changes(declared, known))
     gone = [key for key in known if key not in declared]
     removes = [Remove(key=key) for key in reversed(_in_order(gone, known))]
-    faults = [*_removal_faults(gone, needed or {}), *_schema_faults(changes, ingested)]
+    faults = [
+        *_type_faults(declared.values()),
+        *_removal_faults(gone, needed or {}),
+        *_schema_faults(changes, ingested),
+    ]
     if faults:
         raise DeclarationError.of(f"Project({project.name!r})", faults)
     stale = _stale(declared, known, changes)
@@ -76,15 +84,26 @@ def _changes(
     for key, value in declared.items():
         if key not in known:
             continue
-        fields = field_changes(known[key].document, to_document(value))
+        fields = field_changes(readable(known[key].document), readable(to_document(value)))
         if fields:
-            shown = {"description", "owner", "tags"}
-            meaning = any(field.path.partition(".")[0] not in shown for field in fields)
+            meaning = not all(is_shown_only(value, field.path) for field in fields)
             yield Change(key=key, fields=tuple(fields), meaning=meaning)
 
 
 def _in_order(keys: Iterable[str], known: Mapping[str, AppliedDeclaration]) -> list[str]:
     return sorted(keys, key=lambda key: known[key].position)
+
+
+def _type_faults(declared: Iterable[Declaration]) -> Iterator[str]:
+    """Yield what the engine refuses of the views, such as text where numbers are added."""
+    for value in declared:
+        try:
+            if isinstance(value, FeatureView):
+                compile_view(value)
+            elif isinstance(value, OnDemandView):
+                compile_on_demand(value)
+        except DeclarationError as error:
+            yield from (f"{key_of(value)}: {fault}" for fault in error.faults)
 
 
 def _removal_faults(gone: Iterable[str], needed: Mapping[str, Collection[str]]) -> Iterator[str]:

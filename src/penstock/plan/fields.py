@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from penstock.spec import Described
 
 from .steps import FieldChange
 
-__all__ = ["field_changes"]
+if TYPE_CHECKING:
+    from penstock.spec import Declared
+
+__all__ = ["field_changes", "is_shown_only"]
+
+FEATURES = "features."
 
 
 def field_changes(before: Mapping[str, object], after: Mapping[str, object]) -> list[FieldChange]:
     """Every field in which two documents differ, by path.
 
     Members of a list that have names are compared by name, so that a feature put in between
-    shows as one new feature; other lists are compared as a whole.
+    shows as one new feature; so are members that refer to a declaration, or to some features of a
+    view. Other lists are compared as a whole.
     """
     return list(_mapping("", before, after))
+
+
+def is_shown_only(value: type[Declared] | Declared, path: str) -> bool:
+    """Whether a field of a declaration's document is no part of what it means.
+
+    Args:
+        value: The declaration, or its class.
+        path: The field's path, as ``field_changes`` gives it.
+    """
+    if path.startswith(FEATURES):
+        inner, _, field = path.removeprefix(FEATURES).rpartition(".")
+        return bool(inner) and field in Described.SHOWN
+    return path in value.SHOWN
 
 
 def _mapping(
@@ -50,9 +72,18 @@ def _by_name(value: object) -> Mapping[str, object] | None:
     """The members of a list by their names; None where it is no list of named members."""
     if not isinstance(value, Sequence) or isinstance(value, str):
         return None
-    members = {
-        str(member["name"]): member
-        for member in value
-        if isinstance(member, dict) and "name" in member
-    }
+    members = {name: member for member in value if (name := _name_of(member))}
     return members if len(members) == len(value) else None
+
+
+def _name_of(member: object) -> str:
+    """What a member of a list is called: its own name, or that of the view it is some features of.
+
+    Empty for one without either.
+    """
+    if not isinstance(member, dict):
+        return ""
+    view = member.get("view")
+    if isinstance(view, dict):
+        member = view
+    return str(member.get("name") or member.get("ref") or "")

@@ -114,10 +114,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         project: The project's name.
         steps: What is created, changed and removed, then what that makes stale.
+        warnings: What whoever applies it should know, such as a deprecated feature that is read.
     """
 
     project: str
     steps: tuple[Step, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -136,7 +138,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def as_document(self) -> dict[str, object]:
         """The plan as plain JSON values."""
         steps = [msgspec.to_builtins(step) for step in self.steps]
-        return {"project": self.project, "empty": self.is_empty, "steps": steps}
+        return {
+            "project": self.project,
+            "empty": self.is_empty,
+            "steps": steps,
+            "warnings": list(self.warnings),
+        }
 
 
 def _row(step: Step) -> dict[str, str]:

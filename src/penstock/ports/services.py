@@ -48,6 +48,11 @@ class Services(Protocol):
         ...
 
     @property
+    def features_memory_bytes(self) -> int:
+        """About what computing features from the raw tables may take at once."""
+        ...
+
+    @property
     def actor(self) -> str:
         """Who acts through this object, for the audit table."""
         ...

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import polars as pl
 
@@ -40,6 +40,17 @@ class Tables(ABC):
 
         Raises:
             InputError: The frame's columns or types are not the table's; nothing was written.
+        """
+
+    @abstractmethod
+    def widen(self, name: str, columns: Mapping[str, pl.DataType]) -> None:
+        """Add the columns that a table lacks, at its end; nothing where there is no table.
+
+        They are null in the rows that are there. Older versions stay without them.
+
+        Args:
+            name: The table.
+            columns: The columns it is to have, with their types; those it has are left as they are.
         """
 
     @abstractmethod

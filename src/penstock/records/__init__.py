@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from .base import Record, to_plain
+from .consistency import CheckOrigin, FeatureCheck, FeatureReport
 from .data import Batch, DatasetSnapshot
-from .declarations import AppliedDeclaration, AppliedProject
+from .declarations import AppliedDeclaration, AppliedProject, DeclarationVersion
 from .manifest import MANIFEST_SCHEMA, ColumnBins, EngineChoice, Manifest
 from .models import ALIASES, Aliases, GateVerdict, ModelVersion
 from .monitoring import Check, Incident, MonitorReport
 from .platform import AuditEntry, Event, EventKind, Identity, Process, Role
 from .selection import FeatureRank, FeatureSelection, RankVerdict
-from .serving import Observation, Score, ServingStatus
+from .serving import Given, Observation, Score, ServingStatus
 
 __all__ = [
     "ALIASES",
@@ -21,14 +22,19 @@ __all__ = [
     "AuditEntry",
     "Batch",
     "Check",
+    "CheckOrigin",
     "ColumnBins",
     "DatasetSnapshot",
+    "DeclarationVersion",
     "EngineChoice",
     "Event",
     "EventKind",
+    "FeatureCheck",
     "FeatureRank",
+    "FeatureReport",
     "FeatureSelection",
     "GateVerdict",
+    "Given",
     "Identity",
     "Incident",
     "Manifest",

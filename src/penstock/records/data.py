@@ -81,6 +81,8 @@ class DatasetSnapshot(Record, frozen=True):
         task: ``classification`` or ``regression``.
         artifact: Reference of the Parquet file: entity key, ``at``, features, label, ``part``.
         warnings: What a reader should know, such as uneven labels.
+        service: The feature service its features come from; empty where the dataset lists them.
+        service_id: The service's id as it was then.
         created_at: When.
     """
 
@@ -101,6 +103,8 @@ class DatasetSnapshot(Record, frozen=True):
     artifact: str
     created_at: datetime
     warnings: tuple[str, ...] = ()
+    service: str = ""
+    service_id: str = ""
 
     @property
     def key(self) -> str:

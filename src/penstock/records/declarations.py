@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from .base import Record
 
-__all__ = ["AppliedDeclaration", "AppliedProject"]
+__all__ = ["AppliedDeclaration", "AppliedProject", "DeclarationVersion"]
 
 
 class AppliedDeclaration(Record, frozen=True):
@@ -41,6 +41,65 @@ class AppliedDeclaration(Record, frozen=True):
     def key(self) -> str:
         """``kind/name``."""
         return f"{self.declared_kind}/{self.name}"
+
+
+class DeclarationVersion(Record, frozen=True):
+    """A declaration as it was applied once; kept when another version of it is applied.
+
+    Attributes:
+        declaration: Its key, ``kind/name``.
+        version: 1, 2, 3 ... of its document; goes on when it is removed and declared again.
+        document: What it said; see ``penstock.spec.to_document``.
+        fingerprint: Hash of what it meant, through everything it referred to when it was applied.
+        applied_at: When.
+        applied_by: Who.
+        commit: Commit of the project folder's repository; empty where it is not known.
+        dirty: Whether the folder differed from the commit.
+    """
+
+    KIND: ClassVar[str] = "declaration_version"
+    INDEXED: ClassVar[tuple[str, ...]] = ("declaration",)
+
+    declaration: str
+    version: int
+    document: Mapping[str, object]
+    fingerprint: str
+    applied_at: datetime
+    applied_by: str
+    commit: str = ""
+    dirty: bool = False
+
+    @property
+    def key(self) -> str:
+        """``kind/name/version``, ordered as text like the versions."""
+        return self.key_of(self.declaration, self.version)
+
+    @staticmethod
+    def key_of(declaration: str, version: int) -> str:
+        """The key of a declaration's version of that number."""
+        return f"{declaration}/{version:09d}"
+
+    @classmethod
+    def of(
+        cls, applied: AppliedDeclaration, *, commit: str = "", dirty: bool = False
+    ) -> DeclarationVersion:
+        """The version that a declaration is at.
+
+        Args:
+            applied: The declaration as it is applied.
+            commit: Commit of the project folder, where it is known.
+            dirty: Whether the folder differed from it.
+        """
+        return cls(
+            declaration=applied.key,
+            version=applied.version,
+            document=applied.document,
+            fingerprint=applied.fingerprint,
+            applied_at=applied.applied_at,
+            applied_by=applied.applied_by,
+            commit=commit,
+            dirty=dirty,
+        )
 
 
 class AppliedProject(Record, frozen=True):

@@ -72,6 +72,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         views: Feature view to the fingerprint of its declaration.
         label: Name of the label.
         dataset_id: What it learned from.
+        service: The feature service that it learned from; empty for features listed one by one.
+        service_id: The service's id as it was then; see ``penstock.FeatureService``.
+        entities: Every entity its features are about, to the type of its key; empty where that is
+            ``entity`` alone.
+        request: The request fields of its on-demand views, to their types.
         selection_id: The feature selection whose kept features it learned from; empty for none.
         tables: Version of each table that was read.
         definitions: The documents of the model and of everything it refers to, by key.
@@ -116,5 +121,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     owner: str = ""
     selection_id: str = ""
+    service: str = ""
+    service_id: str = ""
+    entities: Mapping[str, str] = {}
+    request: Mapping[str, str] = {}
     engine: EngineChoice | None = None
     schema: int = MANIFEST_SCHEMA
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The entities a request names, ``entity`` first, to the types of their keys."""
+        return {self.entity: self.entity_dtype} | dict(self.entities)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What a request says beside the key of ``entity``: further keys and request fields."""
+        return (*[name for name in self.keys if name != self.entity], *self.request)

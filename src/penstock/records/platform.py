@@ -14,7 +14,7 @@ __all__ = ["AuditEntry", "Event", "EventKind", "Identity", "Process", "Role"]
 
 EventKind = Literal[
     "raw.ingested", "features.generated", "model.trained", "model.ready", "deployment.changed",
-    "scores.ready", "observation.received", "monitor.breached",
+    "scores.ready", "observation.received", "monitor.breached", "features.inconsistent",
 ]  # fmt: skip
 Role = Literal["admin", "writer", "reader"]
 

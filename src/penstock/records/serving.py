@@ -10,7 +10,10 @@ import msgspec
 
 from .base import Record
 
-__all__ = ["Observation", "Score", "ServingStatus"]
+__all__ = ["Given", "Observation", "Score", "ServingStatus"]
+
+Given = float | int | str | bool | None
+"""A value that came with a request."""
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +38,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
         origin: ``online`` (features looked up), ``request`` (handed in) or ``batch``.
         reason: Why a fallback answered; else empty.
         request_id: The client's id of the request; else empty.
+        given: What the request said beside the entity's key: keys of further entities and the
+            request fields of on-demand views, by name.
     """
 
     prediction_id: str
@@ -53,6 +58,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     origin: Literal["online", "request", "batch"] = "online"
     reason: str = ""
     request_id: str = ""
+    given: Mapping[str, Given] = {}
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):

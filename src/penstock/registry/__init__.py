@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .aliases import aliases, find_version, point, promote, rollback
+from .definitions import views_of
 from .native import TRUSTED_TYPES, NativeModel, as_native, load_native, open_native, save_native
 from .packages import (
     MANIFEST_FILE,
@@ -42,5 +43,6 @@ __all__ = [
     "rollback",
     "save_native",
     "versions",
+    "views_of",
     "write_manifest",
 ]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from penstock.spec import (
     FeatureView,
     Function,
+    OnDemandView,
+    all_views,
     declarations_in,
     functions_of,
     key_of,
@@ -87,8 +89,11 @@ def _git(git: str, home: Path, *arguments: str) -> str:
 
 
 def _expressions(dataset: Dataset) -> Iterator[Expression]:
-    for view in dataset.features:
-        yield from _view_expressions(view)
+    for view in all_views(dataset.views):
+        if isinstance(view, OnDemandView):
+            yield from view.features.values()
+        else:
+            yield from _view_expressions(view)
     if dataset.label is not None:
         yield dataset.label.expression
 

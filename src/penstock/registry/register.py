@@ -20,7 +20,7 @@ import polars as pl
 from penstock.errors import InputError
 from penstock.ports import Audit, Put, announce
 from penstock.records import ColumnBins, Event, GateVerdict, Manifest, ModelVersion
-from penstock.spec import fingerprint
+from penstock.spec import entities_of, fingerprint, request_fields
 
 from .aliases import alias_put, aliases, next_aliases
 from .packages import NATIVE_FILES, SAMPLE_FILE, file_sha256, write_manifest
@@ -203,7 +203,11 @@ def _plain_manifest(
     dataset = model.dataset
     commit, diff = code_of(services.home)
     names = snapshot.feature_names
-    views = [view for view in dataset.features if not set(view.names).isdisjoint(names)]
+    views = [view for view in dataset.views if not set(view.names).isdisjoint(names)]
+    keys = {entity.name: entity.dtype.value for entity in entities_of(views)}
+    spine = dataset.spine.entity
+    # The spine's entity, unless no feature is about it; a model without any is asked by it too.
+    first = spine.name if spine.name in keys or not keys else next(iter(keys))
     dtypes = {name: dtype.value for view in views for name, dtype in view.dtypes.items()}
     return Manifest(
         model=model.name,
@@ -214,14 +218,18 @@ def _plain_manifest(
         prepare="none",
         params={},
         native="skops",
-        entity=dataset.spine.entity.name,
-        entity_dtype=dataset.spine.entity.dtype.value,
+        entity=first,
+        entity_dtype=keys.get(first, spine.dtype.value),
+        entities=keys if len(keys) > 1 else {},
+        request={name: dtype.value for name, dtype in request_fields(views).items()},
         features=names,
         dtypes={name: dtypes[name] for name in names},
         views={view.name: fingerprint(view) for view in views},
         label=dataset.label.name if dataset.label is not None else "",
         dataset_id=snapshot.dataset_id,
         selection_id=dataset.select,
+        service=snapshot.service,
+        service_id=snapshot.service_id,
         tables=snapshot.tables,
         definitions=definitions_of(model),
         functions=functions_in(dataset),

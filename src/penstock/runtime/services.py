@@ -101,6 +101,11 @@ class LocalServices:
         return f"sqlite:///{self._layout.tracking}"
 
     @property
+    def features_memory_bytes(self) -> int:
+        """About what computing features from the raw tables may take at once."""
+        return self.settings.features_memory_mb << 20
+
+    @property
     def actor(self) -> str:
         """Who acts through this object, for the audit table."""
         return self._actor

@@ -59,6 +59,11 @@ class Settings(BaseSettings):
         stream_batch_rows: Records gathered into one micro-batch at most.
         stream_wait_ms: Longest wait for a micro-batch to fill, in milliseconds.
         score_file_mb: Size at which a file of scores is closed and a new one begun.
+        features_memory_mb: About what computing features from the raw tables may take at once, in
+            megabytes; where the records need more, entities are computed one part after the other.
+        features_check_minutes: How often the worker compares features, online and as scores saw
+            them, with the raw tables; 0 for never.
+        features_check_max: Share of a feature's values that may differ before it is told.
         metadata_url: Where records are kept; ``sqlite`` is built.
         tables_url: Where tables are kept; ``delta`` is built.
         online_url: Where online features are kept: ``lmdb``, or ``redis://host:port/db#namespace``
@@ -83,6 +88,9 @@ class Settings(BaseSettings):
     stream_batch_rows: int = Field(default=5_000, ge=1, le=1_000_000)
     stream_wait_ms: int = Field(default=200, ge=1, le=60_000)
     score_file_mb: int = Field(default=16, ge=1, le=4_096)
+    features_memory_mb: int = Field(default=1_024, ge=16, le=1_048_576)
+    features_check_minutes: int = Field(default=60, ge=0, le=10_080)
+    features_check_max: float = Field(default=0.0, ge=0, lt=1)
     metadata_url: str = "sqlite"
     tables_url: str = "delta"
     online_url: str = "lmdb"

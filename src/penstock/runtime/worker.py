@@ -29,6 +29,7 @@ TICK_S = 0.5
 RECOVER_EVERY_S = 3.0
 RECOVERY_LOCK = "workflows/recovery"
 LONGEST_WAIT_S = 30.0
+MINUTE_US = 60_000_000
 
 
 def work(home: Path) -> None:
@@ -91,13 +92,17 @@ def _loop(services: LocalServices, stop: threading.Event) -> None:
     log = structlog.get_logger("penstock.worker")
     next_recovery_s = 0.0
     failures = 0
+    settings = services.settings
+    check = control.CheckSchedule(
+        settings.features_check_minutes * MINUTE_US, settings.features_check_max
+    )
     while not stop.wait(min(TICK_S * 2**failures, LONGEST_WAIT_S)):
         try:
             if time.monotonic() >= next_recovery_s:
                 next_recovery_s = time.monotonic() + RECOVER_EVERY_S
                 for run_id in recover(services):
                     log.warning("took over a run whose worker is gone", run=run_id)
-            for submission in control.due(services):
+            for submission in control.due(services, check=check):
                 log.info("submitted", run=control.start(services, submission))
             failures = 0
         except PenstockError as error:

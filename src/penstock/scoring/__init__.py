@@ -9,8 +9,8 @@ from .batch import BatchScored, score_batch
 from .circuit import Circuit
 from .drain import drain_scores, find_score
 from .endpoint import Counters, Endpoint
-from .fleet import Fleet, Target, build_fleet, read_target
-from .frames import SCORE_SCHEMA, score_frame, scores_in
+from .fleet import Fleet, Target, build_fleet, look_at_ages, read_target
+from .frames import SCORE_SCHEMA, score_frame, score_spine, scores_in
 from .lane import Lane
 from .routes import RouteTable, share_of
 from .score_log import ScoreLog
@@ -36,9 +36,11 @@ __all__ = [
     "find_score",
     "load_engine",
     "load_served",
+    "look_at_ages",
     "read_target",
     "score_batch",
     "score_frame",
+    "score_spine",
     "scores_in",
     "share_of",
 ]

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from penstock.ports import Clock, Ids
-    from penstock.records import Score
+    from penstock.records import Given, Score
 
     from .score_log import ScoreLog
 
 __all__ = ["Ask", "Writer"]
+
+NOTHING: Mapping[str, Given] = {}
 
 
 class Ask:
@@ -24,9 +27,11 @@ class Ask:
         at_us: The time the features are wanted at; 0 for now.
         values: The features handed in, in the order of the version asked; none to look them up.
         request_id: The client's id of the request.
+        reason: Why a fallback is asked.
+        given: What the request says beside the key: keys of further entities and request fields.
     """
 
-    __slots__ = ("arrived_us", "at_us", "future", "key", "reason", "request_id", "values")
+    __slots__ = ("arrived_us", "at_us", "future", "given", "key", "reason", "request_id", "values")
 
     def __init__(  # noqa: PLR0913 - what there is to know of a row
         self,
@@ -37,6 +42,7 @@ class Ask:
         values: tuple[float | None, ...] | None = None,
         request_id: str = "",
         reason: str = "",
+        given: Mapping[str, Given] = NOTHING,
     ) -> None:
         self.arrived_us = arrived_us
         self.key = key
@@ -44,6 +50,7 @@ class Ask:
         self.values = values
         self.request_id = request_id
         self.reason = reason
+        self.given = given
         self.future: asyncio.Future[Score] | None = None
 
     def again(self, *, values: tuple[float | None, ...] | None, reason: str = "") -> Ask:
@@ -55,6 +62,7 @@ class Ask:
             values=values,
             request_id=self.request_id,
             reason=reason,
+            given=self.given,
         )
 
 

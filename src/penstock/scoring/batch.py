@@ -9,20 +9,22 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from penstock.deployment import load_engine, views_of
+from penstock.deployment import load_engine
 from penstock.errors import NotReadyError
 from penstock.features import point_in_time
 from penstock.plan import Catalogue
 from penstock.ports import announce
 from penstock.records import Event
-from penstock.registry import aliases, get_version, read_manifest
+from penstock.registry import aliases, get_version, read_manifest, views_of
+from penstock.spec import base_views
 
-from .frames import SCORE_SCHEMA, table_of
+from .frames import SCORE_SCHEMA, given_column, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from penstock.deployment import Engine
+    from penstock.features import UnknownEntities
     from penstock.ports import Services, Tables
     from penstock.records import Manifest
     from penstock.spec import Deployment, FeatureView, Source
@@ -42,12 +44,14 @@ class BatchScored(msgspec.Struct, frozen=True, kw_only=True):
         version: ``model@version`` that scored; empty when there was nothing to score.
         number: Last raw batch of the spine that has been scored.
         rows: Rows scored by this run.
+        unknown: How many of them are of an entity that a view's source has no records of, by view.
     """
 
     deployment: str
     version: str
     number: int
     rows: int
+    unknown: Mapping[str, int] = {}
 
 
 class _Pinned(msgspec.Struct, frozen=True):
@@ -107,16 +111,20 @@ class _Job:
         self._manifest = manifest
         self._engine = engine
         self._views = views_of(manifest)
+        self._base = base_views(self._views)
+        self._given = manifest.given
         self._spine = declared.model.dataset.spine
+        self._unknown: dict[str, int] = {}
 
     def run(self, done: int, app: str, progress: Progress) -> BatchScored:
         start_us = self._services.clock.now_us()
-        pinned = _pin(self._services.tables, self._views, self._spine)
+        pinned = _pin(self._services.tables, self._base, self._spine)
         number = pinned.batches[self._spine.name]
         name = self._declared.name
         if number <= done:
             return BatchScored(deployment=name, version="", number=done, rows=0)
-        spine = _new_rows(self._services.tables, self._spine, pinned, done)
+        columns = [self._manifest.entity, *self._given]
+        spine = _new_rows(self._services.tables, self._spine, columns, pinned, done)
         parts = [
             self._score(spine[start : start + CHUNK_ROWS], pinned, start_us, progress, len(spine))
             for start in range(0, len(spine), CHUNK_ROWS)
@@ -124,10 +132,16 @@ class _Job:
         frame = pl.concat(parts) if parts else pl.DataFrame(schema=SCORE_SCHEMA)
         progress("storing", 1.0)
         table = table_of(name)
+        self._services.tables.widen(table, SCORE_SCHEMA)
         written = self._services.tables.append(table, frame, app=app, number=number)
         label = f"{self._manifest.model}@{self._manifest.version}"
         rows = len(frame) if written else 0
-        return BatchScored(deployment=name, version=label, number=number, rows=rows)
+        return BatchScored(
+            deployment=name, version=label, number=number, rows=rows, unknown=self._unknown
+        )
+
+    def _note(self, unknown: UnknownEntities) -> None:
+        self._unknown[unknown.view] = self._unknown.get(unknown.view, 0) + unknown.rows
 
     def _score(
         self,
@@ -137,13 +151,15 @@ class _Job:
         progress: Progress,
         total: int,
     ) -> pl.DataFrame:
-        views = {view.name: pinned.batches[view.source.name] for view in self._views}
+        views = {view.name: pinned.batches[view.source.name] for view in self._base}
         features = point_in_time(
             self._services.tables,
             self._views,
             spine,
             versions=pinned.versions,
             batches=views,
+            memory_bytes=self._services.features_memory_bytes,
+            notice=self._note,
         ).select(pl.col(name).cast(pl.Float64) for name in self._manifest.features)
         x = features.fill_null(float("nan")).to_numpy()
         predictions = self._engine.predict(np.ascontiguousarray(x))
@@ -166,7 +182,8 @@ class _Job:
         frame = pl.DataFrame(
             {
                 "prediction_id": [ids.new() for _ in range(len(spine))],
-                "entity": spine[self._spine.entity.name].cast(pl.String),
+                "entity": spine[self._manifest.entity].cast(pl.String),
+                "given": given_column(spine, self._given),
                 "at_us": spine["at"].dt.epoch("us"),
                 "prediction": predictions,
             }
@@ -195,15 +212,17 @@ def _pin(tables: Tables, views: tuple[FeatureView, ...], spine: Source) -> _Pinn
     return _Pinned(versions, batches)
 
 
-def _new_rows(tables: Tables, source: Source, pinned: _Pinned, done: int) -> pl.DataFrame:
-    """The entity and the known time of each record after a batch, oldest first."""
+def _new_rows(
+    tables: Tables, source: Source, columns: Sequence[str], pinned: _Pinned, done: int
+) -> pl.DataFrame:
+    """Columns and the known time of each record after a batch, oldest first."""
     name = f"raw/{source.name}"
     known = pl.col(source.timestamp) + pl.duration(microseconds=source.known_after_us)
     return (
         tables.scan(name, version=pinned.versions[name])
         .filter((pl.col("_batch") > done) & (pl.col("_batch") <= pinned.batches[source.name]))
-        .select(source.entity.name, known.alias("at"))
-        .sort("at", source.entity.name)
+        .select(*columns, known.alias("at"))
+        .sort("at", columns[0])
         .collect()
     )
 

@@ -10,7 +10,7 @@ import polars as pl
 from penstock.errors import StateError
 from penstock.records import Score
 
-from .frames import score_frame, scores_in, table_of
+from .frames import SCORE_SCHEMA, score_frame, scores_in, table_of
 from .score_log import finished, segments
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ def _drain_lines(tables: Tables, deployment: str, path: Path) -> int:
     size_bytes = path.stat().st_size
     done = tables.applied(table, app) if size_bytes else 0
     moved = 0
+    if done < size_bytes:
+        tables.widen(table, SCORE_SCHEMA)
     while done < size_bytes:
         chunk = _chunk(path, done)
         if not chunk:

@@ -34,6 +34,8 @@ class Counters:
         fallbacks: Answers by a fallback, by why.
         failed: Requests without an answer, by kind of error.
         shadows_dropped: Shadow rows that were not scored.
+        stale: Requests by entity while a view was stale, by what became of them: ``served`` or
+            ``refused``.
         buckets: Answers by duration: how many took at most ``BOUNDS_US`` each, and the rest.
         total_us: Sum of the durations.
     """
@@ -45,6 +47,7 @@ class Counters:
         self.fallbacks: dict[str, int] = {}
         self.failed: dict[str, int] = {}
         self.shadows_dropped = 0
+        self.stale = {"served": 0, "refused": 0}
         self.buckets = [0] * (len(self.BOUNDS_US) + 1)
         self.total_us = 0
 
@@ -106,6 +109,11 @@ class Endpoint:
             lane.version.label: _order(champion.version, lane.version) if champion else None
             for lane in lanes.values()
         }
+        self._askable = {
+            lane.version.label
+            for lane in lanes.values()
+            if champion and lane.version.takes.items() <= champion.version.takes.items()
+        }
         for lane in lanes.values():
             circuits.setdefault(lane.version.label, Circuit())
 
@@ -132,13 +140,19 @@ class Endpoint:
         Raises:
             NotReadyError: Nothing has been deployed.
             InputError: The model has no finite prediction for the row.
-        UnavailableError: The version failed or was late, and so was every fallback.
+            StaleError: Its features are older than allowed, the deployment refuses those, and
+                nothing falls back.
+            UnavailableError: The version failed or was late, and so was every fallback.
         """
         lane = self._lane(ask)
         circuit = self.circuits[lane.version.label]
         now_us = self.writer.clock.now_us()
         if not circuit.allows(now_us):
             return await self._fall_back(ask, lane, f"circuit of {lane.version.label} is open")
+        if _is_stale(ask, lane, now_us):
+            if self.declared.stale == "refuse":
+                return await self._refuse(ask, lane, now_us)
+            self.counters.stale["served"] += 1
         try:
             score = await self._within(lane, self._for(ask, lane), self._deadline_us)
         except TimeoutError:
@@ -156,6 +170,14 @@ class Endpoint:
             self._shadow(ask)
         return score
 
+    async def _refuse(self, ask: Ask, lane: Lane, now_us: int) -> Score:
+        """Do not answer from stale features; the version is not at fault, so its circuit stays."""
+        self.counters.stale["refused"] += 1
+        moment_us = ask.at_us or now_us
+        stale = [age for age in lane.version.ages if age.is_stale(moment_us)]
+        error = stale[0].error(moment_us)
+        return await self._fall_back(ask, lane, error.message, error)
+
     def _lane(self, ask: Ask) -> Lane:
         champion = self.lanes.get("champion")
         if champion is None:
@@ -164,9 +186,13 @@ class Endpoint:
             return champion
         key = self.writer.ids.new() if ask.key is None else str(ask.key)
         lane = self.lanes.get(self._table.role_of(key), champion)
-        # A challenger that needs features which were not handed in leaves the row to the champion.
-        usable = ask.values is None or self._orders[lane.version.label] is not None
-        return lane if usable else champion
+        # A challenger that needs what was not handed in leaves the row to the champion.
+        return lane if self._usable(ask, lane) else champion
+
+    def _usable(self, ask: Ask, lane: Lane) -> bool:
+        """Whether a request made for the champion says what the lane's version needs."""
+        label = lane.version.label
+        return label in self._askable if ask.values is None else self._orders[label] is not None
 
     def _for(self, ask: Ask, lane: Lane) -> Ask:
         """The row as the lane's version wants it."""
@@ -219,14 +245,14 @@ class Endpoint:
         )
 
     async def _ask_previous(self, ask: Ask, previous: Lane, why: str) -> Score | None:
-        order = self._orders[previous.version.label]
-        values = ask.values
-        if values is not None:
-            if order is None:
-                return None
-            values = tuple([values[place] for place in order])
+        if not self._usable(ask, previous):
+            return None
+        now_us = self.writer.clock.now_us()
+        if self.declared.stale == "refuse" and _is_stale(ask, previous, now_us):
+            return None
+        values = self._for(ask, previous).values
         circuit = self.circuits[previous.version.label]
-        if not circuit.allows(self.writer.clock.now_us()):
+        if not circuit.allows(now_us):
             return None
         try:
             wanted = ask.again(values=values, reason=why)
@@ -255,6 +281,7 @@ class Endpoint:
             origin="online" if ask.values is None else "request",
             reason=why,
             request_id=ask.request_id,
+            given=ask.given if ask.values is None else {},
         )
         self.writer.log.append([score])
         return score
@@ -262,18 +289,20 @@ class Endpoint:
     def _shadow(self, ask: Ask) -> None:
         """Let the shadows score the row too; nobody waits for them."""
         for lane in self._shadows:
-            order = self._orders[lane.version.label]
-            values = ask.values
-            if values is not None:
-                if order is None:
-                    self.counters.shadows_dropped += 1
-                    continue
-                values = tuple([values[place] for place in order])
+            if not self._usable(ask, lane):
+                self.counters.shadows_dropped += 1
+                continue
+            values = self._for(ask, lane).values
             lane.submit(ask.again(values=values)).add_done_callback(self._shadowed)
 
     def _shadowed(self, future: asyncio.Future[Score]) -> None:
         if future.cancelled() or future.exception() is not None:
             self.counters.shadows_dropped += 1
+
+
+def _is_stale(ask: Ask, lane: Lane, now_us: int) -> bool:
+    """Whether features are to be looked up that are older than their views allow."""
+    return ask.values is None and (ask.at_us or now_us) > lane.version.fresh_until_us
 
 
 def _expire(future: asyncio.Future[Score]) -> None:

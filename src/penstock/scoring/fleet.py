@@ -15,7 +15,7 @@ from penstock.errors import PenstockError
 from penstock.plan import Catalogue
 from penstock.records import Aliases, AppliedProject
 from penstock.registry import aliases
-from penstock.spec import Deployment
+from penstock.spec import Deployment, FeatureView
 
 from .ask import Writer
 from .endpoint import PREVIOUS, Counters, Endpoint
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Load = Callable[[Services, str, int], ServedVersion]
 
-__all__ = ["Fleet", "Target", "build_fleet", "read_target"]
+__all__ = ["Fleet", "Target", "build_fleet", "look_at_ages", "read_target"]
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -125,7 +125,8 @@ def build_fleet(
         load: Loads one version.
         limit_bytes: Size from which a score log begins a new file.
     """
-    deployments = Catalogue.load(services.metadata).all(Deployment)
+    catalogue = Catalogue.load(services.metadata)
+    deployments = catalogue.all(Deployment)
     errors: dict[str, str] = {}
     loaded = {lane.version.label: lane.version for lane in current.lanes.values()}
     endpoints: dict[str, Endpoint] = {}
@@ -153,7 +154,25 @@ def build_fleet(
             before.circuits if before else {},
             reason=errors.get(f"{declared.name}/champion", ""),
         )
-    return Fleet(target, endpoints, errors)
+    fleet = Fleet(target, endpoints, errors)
+    _look(services, fleet, catalogue)
+    return fleet
+
+
+def look_at_ages(services: Services, fleet: Fleet) -> None:
+    """See how old the online features are that a fleet reads; any thread may do it.
+
+    Args:
+        services: The project's ports; uses metadata and the online store.
+        fleet: The fleet.
+    """
+    _look(services, fleet, Catalogue.load(services.metadata))
+
+
+def _look(services: Services, fleet: Fleet, catalogue: Catalogue) -> None:
+    declared = {view.name: view for view in catalogue.all(FeatureView)}
+    for version in {lane.version.label: lane.version for lane in fleet.lanes.values()}.values():
+        version.look_at_ages(services, declared)
 
 
 def _wanted(declared: Deployment, target: Target) -> dict[str, int]:

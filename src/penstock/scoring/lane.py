@@ -67,7 +67,8 @@ class _Rows:
                 keys.append(ask.key)
                 places.append(place)
         times = np.array([self.at_us[place] for place in places], dtype=np.int64)
-        values, as_of_us, self.progress = version.read(keys, times)
+        given = [asks[place].given for place in places]
+        values, as_of_us, self.progress = version.read(keys, times, given)
         self.x[places] = values
         for place, as_of in zip(places, as_of_us.tolist(), strict=True):
             self.at_us[place] = as_of
@@ -250,6 +251,7 @@ class Lane:
             origin="online" if looked_up else "request",
             reason=ask.reason,
             request_id=ask.request_id,
+            given=ask.given if looked_up else {},
         )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import msgspec
 import numpy as np
 
-from penstock.deployment import check_engine, load_engine, views_of
+from penstock.deployment import check_engine, load_engine
 from penstock.errors import NotReadyError
-from penstock.features import OnlineReader
-from penstock.registry import get_version, read_manifest
+from penstock.features import OnlineReader, view_ages
+from penstock.registry import get_version, read_manifest, views_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.deployment import Engine
+    from penstock.features import ViewAge
     from penstock.ports import Clock, Services
-    from penstock.records import Manifest
+    from penstock.records import Given, Manifest
+    from penstock.spec import FeatureView
 
     Floats = NDArray[np.float64]
+    Keys = Sequence[str | int] | Mapping[str, Sequence[str | int]]
     Features = tuple[Floats, NDArray[np.int64], Mapping[str, int]]
 
 __all__ = ["ServedVersion", "load_served"]
@@ -28,6 +32,7 @@ __all__ = ["ServedVersion", "load_served"]
 WARM_ROWS = 64
 WARM_ROUNDS = 5
 SLOW_US = 1_000
+NEVER_STALE_US = 1 << 62
 
 
 class ServedVersion:
@@ -45,6 +50,10 @@ class ServedVersion:
         engine: What predicts.
         slow: See above.
         classifies: Whether a prediction is the probability of true.
+        ages: How old the views it reads are, as ``look_at_ages`` saw it last.
+        fresh_until_us: Until when none of them is older than allowed.
+        features: Full names of its features, in order.
+        takes: What a request says: entities and request fields, to their types.
     """
 
     def __init__(
@@ -56,18 +65,28 @@ class ServedVersion:
         self.slow = slow
         self.classifies = manifest.task == "classification"
         self.features = manifest.features
+        self.ages: tuple[ViewAge, ...] = ()
+        self.fresh_until_us = NEVER_STALE_US
+        self.takes = {**manifest.keys, **manifest.request}
         self._reader = reader
         self._order: list[int] | None = None
         if reader is not None and tuple(reader.names) != manifest.features:
             place = {name: index for index, name in enumerate(reader.names)}
             self._order = [place[name] for name in manifest.features]
 
-    def read(self, keys: Sequence[str | int], at_us: NDArray[np.int64]) -> Features:
+    def read(
+        self,
+        keys: Sequence[str | int],
+        at_us: NDArray[np.int64],
+        given: Sequence[Mapping[str, Given]] = (),
+    ) -> Features:
         """Read the features of entities.
 
         Args:
             keys: Their keys.
             at_us: The time each one's features are wanted at, in microseconds since 1970 UTC.
+            given: For each, what its request says beside the key; left out where the version takes
+                nothing else.
 
         Returns:
             ``float64[n, features]`` with NaN for null, the time each row is of, and the number of
@@ -78,13 +97,39 @@ class ServedVersion:
         """
         if self._reader is None:
             raise NotReadyError(f"{self.label} was loaded without its features.")
-        progress = self._reader.progress()
-        values, as_of_us = self._reader.read(keys, at_us)
-        # When a batch was folded in between, the values may be of either side of it: read again.
-        while (after := self._reader.progress()) != progress:
-            progress = after
-            values, as_of_us = self._reader.read(keys, at_us)
+        asked, request = self._asked(keys, given)
+        values, as_of_us, _, progress = self._reader.read_settled(asked, at_us, request)
         return (values if self._order is None else values[:, self._order]), as_of_us, progress
+
+    def look_at_ages(self, services: Services, declared: Mapping[str, FeatureView]) -> None:
+        """See how old what it reads is, so that no request has to.
+
+        Args:
+            services: The ports; uses metadata and the online store.
+            declared: The views that are applied now, by name: their freshness counts.
+        """
+        if self._reader is None:
+            return
+        ages = view_ages(services.metadata, services.online, self._reader.views)
+        now = [declared.get(view.name, view).freshness_us for view in self._reader.views]
+        allowed = dict(zip([view.name for view in self._reader.views], now, strict=True))
+        self.ages = tuple(
+            msgspec.structs.replace(age, allowed_us=allowed[age.view]) for age in ages
+        )
+        ends = [age.fresh_until_us for age in self.ages if age.fresh_until_us is not None]
+        self.fresh_until_us = min(ends, default=NEVER_STALE_US)
+
+    def _asked(
+        self, keys: Sequence[str | int], given: Sequence[Mapping[str, Given]]
+    ) -> tuple[Keys, Mapping[str, Sequence[Given]]]:
+        """The keys and the request fields as the reader takes them, column by column."""
+        manifest = self.manifest
+        if not manifest.given and not any(given):
+            return keys, {}
+        rows = [{manifest.entity: key, **row} for key, row in zip(keys, given, strict=True)]
+        columns = {name: [row.get(name) for row in rows] for name in self.takes}
+        request = {name: columns.pop(name) for name in manifest.request}
+        return cast("Keys", columns), request
 
     def predict(self, x: Floats) -> Floats:
         """Predict rows; see ``Engine``."""

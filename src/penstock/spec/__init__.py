@@ -48,6 +48,7 @@ from .deployments import (
     new_data,
     shadow,
 )
+from .described import Described, day_of
 from .documents import (
     declarations_in,
     fingerprint,
@@ -79,7 +80,8 @@ from .expressions import (
     leads_of,
     lit,
 )
-from .features import FeatureView
+from .feature_services import FeatureService
+from .features import FeatureView, ViewSubset
 from .models import (
     METRICS,
     SMALLER_IS_BETTER,
@@ -117,8 +119,20 @@ from .monitors import (
     rollback,
     rolling,
 )
+from .on_demand import (
+    Features,
+    OnDemandView,
+    View,
+    all_views,
+    base_views,
+    entities_of,
+    names_below,
+    request_fields,
+    view_faults,
+)
 from .project import Declaration, Project
 from .sources import Entity, Files, Source, Topic
+from .words import expression_words, feature_words
 
 __all__ = [
     "DAY_US",
@@ -143,12 +157,15 @@ __all__ = [
     "Declaration",
     "Declared",
     "Deployment",
+    "Described",
     "DriftBound",
     "Entity",
     "Expectation",
     "Expression",
     "Fallback",
+    "FeatureService",
     "FeatureView",
+    "Features",
     "Files",
     "Function",
     "Gate",
@@ -161,6 +178,7 @@ __all__ = [
     "Named",
     "NewData",
     "Objective",
+    "OnDemandView",
     "Operator",
     "Project",
     "RandomSplit",
@@ -178,11 +196,15 @@ __all__ = [
     "Trigger",
     "Uniform",
     "Value",
+    "View",
+    "ViewSubset",
+    "all_views",
     "approx_distinct",
     "approx_quantile",
     "as_expression",
     "at_least",
     "at_most",
+    "base_views",
     "beats",
     "between",
     "challenger",
@@ -193,12 +215,16 @@ __all__ = [
     "count",
     "cron",
     "cron_times",
+    "day_of",
     "decayed_mean",
     "declarations_in",
     "default_hop_us",
     "duration_text",
     "duration_us",
+    "entities_of",
     "expression_text",
+    "expression_words",
+    "feature_words",
     "fingerprint",
     "first",
     "first_k",
@@ -221,6 +247,7 @@ __all__ = [
     "mean",
     "minimise",
     "minimum",
+    "names_below",
     "new_data",
     "notify",
     "one_of",
@@ -228,6 +255,7 @@ __all__ = [
     "positive",
     "psi",
     "references_of",
+    "request_fields",
     "retrain",
     "rollback",
     "rolling",
@@ -240,5 +268,6 @@ __all__ = [
     "uniform",
     "unique",
     "var",
+    "view_faults",
     "xgboost",
 ]

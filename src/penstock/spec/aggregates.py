@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from penstock.errors import nearest
 
-from .base import Value
+from .described import Described, Shown, described_by
 from .durations import DAY_US, HOUR_US, MINUTE_US, duration_text, duration_us
 from .expressions import Expression, as_expression, expression_text, is_condition, leads_of
 
@@ -64,7 +64,7 @@ WORDS = {
 }
 
 
-class Aggregate(Value, frozen=True, omit_defaults=True):
+class Aggregate(Described, frozen=True, omit_defaults=True):
     """One feature: an operator over a column of the view's records up to a time.
 
     Attributes:
@@ -81,6 +81,8 @@ class Aggregate(Value, frozen=True, omit_defaults=True):
         k: How many values ``first_k``, ``last_k`` and ``top_k`` give, a column each.
         q: Which quantile ``approx_quantile`` gives, above 0 and below 1.
         half_life: After how long a value counts half in ``decayed_mean``.
+
+    What readers are told of it besides is in ``Described``.
     """
 
     op: AggregateOp
@@ -167,6 +169,7 @@ class Aggregate(Value, frozen=True, omit_defaults=True):
         return [self.op, self.half_life]
 
     def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
         if not self.column and self.op != "count":
             yield f"{self.op} needs a column"
         yield from self._parameter_faults()
@@ -219,7 +222,7 @@ def default_hop_us(over: int) -> int:
     return HOUR_US if over <= 12 * DAY_US else DAY_US
 
 
-class Window(TypedDict, total=False):
+class Window(Shown, total=False):
     """What every aggregate takes besides its column; see ``Aggregate``."""
 
     over: str
@@ -357,6 +360,7 @@ def _aggregate(  # noqa: PLR0913 - what a feature is made of
         k=k,
         q=q,
         half_life=half_life,
+        **described_by(window),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -13,7 +13,7 @@ from penstock.errors import DeclarationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Declared", "Named", "Value", "unique_faults"]
+__all__ = ["Declared", "Named", "Value", "tag_faults", "unique_faults"]
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -24,7 +24,12 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Subclasses yield what is wrong with them from ``_faults``; building raises one
     ``DeclarationError`` with all of it. Lists are kept as tuples, so that a declaration
     never changes after it was checked.
+
+    Attributes:
+        SHOWN: Fields that are only shown and no part of what the value means.
     """
+
+    SHOWN: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -79,6 +84,8 @@ class Declared(Value, frozen=True, kw_only=True, omit_defaults=True):
         tags: Words to find and to protect it by.
     """
 
+    SHOWN: ClassVar[tuple[str, ...]] = ("description", "owner", "tags")
+
     name: str
     description: str = ""
     owner: str = ""
@@ -96,12 +103,21 @@ class Declared(Value, frozen=True, kw_only=True, omit_defaults=True):
                 f"name {self.name!r} has the characters {wrong!r}; "
                 "use lower-case letters, digits, '_' and '-'"
             )
+        yield from tag_faults(self.tags)
 
 
 class Named(Declared, frozen=True, omit_defaults=True):
     """A declaration whose name comes first: ``Entity("symbol")``."""
 
     name: str
+
+
+def tag_faults(tags: Sequence[object]) -> Iterator[str]:
+    """Yield what is wrong with a value's tags: a text is no list, though it is a sequence too."""
+    if isinstance(tags, str):
+        yield f"tags={tags!r} is one text; give a list, such as tags=[{tags!r}]"
+    elif not all(isinstance(tag, str) and tag.strip() for tag in tags):
+        yield f"tags={tuple(tags)!r} has one that is empty or no text; give words"
 
 
 def unique_faults(what: str, names: list[str]) -> Iterator[str]:

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Literal
 
 from penstock.errors import nearest
 
-from .base import Named, Value, unique_faults
+from .base import Named, Value
 from .durations import duration_text, duration_us
 from .expressions import Expression, columns_of, is_condition, leads_of
-from .features import FeatureView
+from .feature_services import FeatureService, feature_faults
+from .on_demand import Features, View, base_views, entities_of, request_fields, views_in
 from .sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from .dtypes import DType
+    from .features import FeatureView
 
 __all__ = [
     "Dataset",
@@ -114,7 +118,11 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
 
     Attributes:
         spine: The source whose records give the rows: (entity, time when the record is known).
-        features: The views whose features are joined.
+        features: What is joined: views for all of their features, ``view["name", ...]`` for some
+            of them; or a feature service for exactly its features in its order, whose id every
+            model of the dataset then carries. A view about another entity than the spine's is
+            joined by the spine's column of that entity's name; the request fields of on-demand
+            views are the spine's columns of those names.
         label: What is to be predicted; none for a dataset that is only scored.
         split: How the rows are parted.
         select: Id of a feature selection, as ``penstock features select`` gives it: only the
@@ -126,16 +134,55 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
     """
 
     spine: Source
-    features: Sequence[FeatureView]
+    features: Sequence[Features] | FeatureService
     label: Label | None = None
     split: Split = TimeSplit()
     select: str = ""
     as_known: bool = False
 
     @property
+    def service(self) -> FeatureService | None:
+        """The feature service it takes its features from; None where it lists them itself."""
+        return self.features if isinstance(self.features, FeatureService) else None
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views its features come from, each once, in order."""
+        return views_in(self._listed)
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
-        """Full names of all features of its views, selected or not, in order."""
-        return tuple(name for view in self.features for name in view.names)
+        """Full names of all its features, selected or not, in order."""
+        return tuple(name for each in self._listed for name in each.names)
+
+    @property
+    def _listed(self) -> Sequence[Features]:
+        if isinstance(self.features, FeatureService):
+            return self.features.features
+        return self.features
+
+    @property
+    def base_views(self) -> tuple[FeatureView, ...]:
+        """The feature views that its features are computed from."""
+        return base_views(self.views)
+
+    @property
+    def entity_dtypes(self) -> dict[str, DType]:
+        """Type of the key of each entity its features are about; the spine's first, or alone."""
+        about = {entity.name: entity.dtype for entity in entities_of(self.views)}
+        own = self.spine.entity.name
+        first = {own: self.spine.entity.dtype} if own in about or not about else {}
+        return first | about
+
+    @property
+    def request_fields(self) -> dict[str, DType]:
+        """The fields a request has to bring beside the entities' keys, and their types."""
+        return request_fields(self.views)
+
+    @property
+    def joined_by(self) -> tuple[str, ...]:
+        """The spine's columns that its features are joined by: keys and request fields."""
+        return (*self.entity_dtypes, *self.request_fields)
 
     @property
     def horizon_us(self) -> int:
@@ -152,15 +199,9 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
-        if not self.features:
-            yield "it has no feature views"
-        yield from unique_faults("feature view", [view.name for view in self.features])
-        for view in self.features:
-            if view.source.entity.name != self.spine.entity.name:
-                yield (
-                    f"view {view.name!r} is about {view.source.entity.name!r}, "
-                    f"the spine about {self.spine.entity.name!r}"
-                )
+        yield from feature_faults(self._listed)
+        yield from self._column_faults("entity key", self.entity_dtypes)
+        yield from self._column_faults("request field", self.request_fields)
         if self.select and SELECTION_ID.fullmatch(self.select) is None:
             yield (
                 f"select={self.select!r} is no id of a feature selection; give the 16 characters "
@@ -168,6 +209,21 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
             )
         if self.label is not None:
             yield from self._label_faults(self.label)
+
+    def _column_faults(self, what: str, wanted: Mapping[str, DType]) -> Iterator[str]:
+        """Yield what the spine lacks of the columns that its features are joined by."""
+        columns = self.spine.schema
+        for name, dtype in wanted.items():
+            if name not in columns:
+                yield (
+                    f"its features need the {what} {name!r}, which is no column of the spine "
+                    f"{self.spine.name!r}. {nearest(name, list(columns))}"
+                )
+            elif columns[name] != dtype:
+                yield (
+                    f"the {what} {name!r} is {dtype.value}, but the spine's column is "
+                    f"{columns[name].value}; give both one type"
+                )
 
     def _label_faults(self, label: Label) -> Iterator[str]:
         columns = list(self.spine.schema)

@@ -116,12 +116,16 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
         routes: Who takes which share; one champion.
         fallback: What answers when a route is late.
         batch: Asynchronous scoring of new rows.
+        stale: What happens to a request by entity while a view that is read is older than its
+            ``freshness``: ``serve`` answers and counts it, ``refuse`` fails it with 503, or answers
+            with the fallback where one is declared.
     """
 
     model: Model
     routes: Sequence[Route] = (Route(role="champion", alias="champion"),)
     fallback: Fallback | None = None
     batch: BatchScoring | None = None
+    stale: Literal["serve", "refuse"] = "serve"
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
@@ -129,6 +133,8 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
         if roles.count("champion") != 1:
             yield f"it has {roles.count('champion')} champion routes; it needs exactly one"
         yield from unique_faults("route", [f"{route.role} {route.alias}" for route in self.routes])
+        if self.stale not in {"serve", "refuse"}:
+            yield f"stale={self.stale!r}; give 'serve' or 'refuse'"
         total = sum(route.share for route in self.routes)
         if total >= 1:
             yield f"challengers share {total:g} of the traffic; leave some to the champion"

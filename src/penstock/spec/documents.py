@@ -2,7 +2,8 @@
 
 In a document, a declaration that another refers to stands as ``{"ref": "source/candles"}``, so each
 is stored once and a change of one is a change of one document. The semantic fingerprint of a
-declaration covers those it refers to and leaves out what is only shown (description, owner, tags).
+declaration covers those it refers to and leaves out what is only shown (description, owner, tags,
+unit, deprecation).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from penstock.errors import StateError
 
-from .base import Declared
+from .base import Declared, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +32,8 @@ __all__ = [
 ]
 
 D = TypeVar("D", bound=Declared)
-SHOWN_ONLY = ("description", "owner", "tags")
+ALWAYS = ("description", "owner")
+"""Shown fields that a declaration's document has always had, said or not; others only if said."""
 REF = "ref"
 
 
@@ -105,7 +107,7 @@ def fingerprint(value: Declared) -> str:
     A whole number means the same however it is written: ``between("low", 0, None)`` comes back from
     storage with 0.0, and is still the same declaration.
     """
-    document = {k: _canonical(v) for k, v in to_document(value).items() if k not in SHOWN_ONLY}
+    document = _canonical(_plain(value, top=True, shown=False))
     inner = {key_of(other): fingerprint(other) for other in references_of(value)}
     text = json.dumps([document, inner], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -128,19 +130,31 @@ def _children(value: object) -> Iterator[object]:
         yield from value.values()
 
 
-def _plain(value: object, *, top: bool = False) -> object:
+def _plain(value: object, *, top: bool = False, shown: bool = True) -> object:
+    """The value as plain JSON values, with or without what is only shown."""
     if isinstance(value, Declared) and not top:
         return {REF: key_of(value)}
     if isinstance(value, msgspec.Struct):
-        fields = {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        fields = {
+            name: _plain(getattr(value, name), shown=shown) for name in _names(value, shown=shown)
+        }
         tag = value.__struct_config__.tag
         head: dict[str, object] = {} if tag is None else {"type": tag}
         return head | {name: field for name, field in fields.items() if field not in ((), [], {})}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(item, shown=shown) for item in value]
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, shown=shown) for key, item in value.items()}
     return msgspec.to_builtins(value)
+
+
+def _names(value: msgspec.Struct, *, shown: bool) -> Iterator[str]:
+    """The fields of a value that its document has."""
+    only_shown = value.SHOWN if isinstance(value, Value) else ()
+    always = ALWAYS if isinstance(value, Declared) else ()
+    for name in value.__struct_fields__:
+        if name not in only_shown or (shown and (name in always or getattr(value, name))):
+            yield name
 
 
 def _canonical(value: object) -> object:

@@ -1,16 +1,20 @@
-"""Feature views: named sets of features computed from one source for its entity."""
+"""Feature views, and what is taken of them.
+
+A view is a named set of features computed from one source for its entity.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from penstock.errors import nearest
 
 from .aggregates import Aggregate
-from .base import Named, unique_faults
+from .base import Named, Value, unique_faults
+from .described import deprecation_faults, instead_faults
 from .dtypes import DType
 from .durations import duration_us
 from .expressions import Expression, columns_of, is_condition, leads_of
@@ -19,7 +23,7 @@ from .sources import Source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FeatureView"]
+__all__ = ["FeatureView", "ViewSubset", "replacement_faults"]
 
 
 class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
@@ -34,22 +38,50 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
         ttl: How long what is known of an entity stays true, such as ``"7d"``: where its newest
             record is as old as that or older, every feature is null, counts too. For ever when
             empty.
+        freshness: How long ago the newest records may have arrived, such as ``"2h"``, before what
+            is online is stale; ``ps.Deployment(stale=)`` says what happens then. It decides no
+            value, so a change of it makes nothing anew. Any age when empty.
+        deprecated: The day, as ``2027-01-31``, from which on nothing new may use any of it; empty
+            while it is there to stay.
+        instead: The view to use in its place.
     """
+
+    SHOWN: ClassVar[tuple[str, ...]] = (*Named.SHOWN, "freshness", "deprecated", "instead")
 
     source: Source
     derive: Mapping[str, Expression] = msgspec.field(default_factory=dict)
     features: Sequence[Aggregate] = ()
     ttl: str = ""
+    freshness: str = ""
+    deprecated: str = ""
+    instead: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Full names of the features' columns, in order."""
         return tuple(f"{self.name}.{name}" for each in self.features for name in each.names)
 
+    def __getitem__(self, chosen: str | tuple[str, ...]) -> ViewSubset:
+        """Some of its features: ``momentum["last_close", "mean_ret_6h"]``.
+
+        Args:
+            chosen: Names within the view, in the order wanted. The name of a feature of several
+                columns, such as ``last_k``, stands for all of them.
+
+        Raises:
+            DeclarationError: It has no such feature, or one is named twice.
+        """
+        return ViewSubset(view=self, chosen=(chosen,) if isinstance(chosen, str) else chosen)
+
     @property
     def ttl_us(self) -> int:
         """How long what is known of an entity stays true, in microseconds; 0 for ever."""
         return duration_us(self.ttl) if self.ttl else 0
+
+    @property
+    def freshness_us(self) -> int:
+        """How long ago the newest records may have arrived, in microseconds; 0 for any age."""
+        return duration_us(self.freshness) if self.freshness else 0
 
     @property
     def dtypes(self) -> dict[str, DType]:
@@ -69,12 +101,13 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
         yield from super()._faults()
         if not self.features:
             yield "it has no features"
-        try:
-            if self.ttl and not self.ttl_us:
-                yield "ttl is zero; leave it out for values that stay true for ever"
-        except ValueError as error:
-            yield f"ttl: {error}"
-        yield from unique_faults("feature", [name for each in self.features for name in each.names])
+        yield from _length_faults("ttl", self.ttl, "values that stay true for ever")
+        yield from _length_faults("freshness", self.freshness, "features of any age")
+        columns_made = [name for each in self.features for name in each.names]
+        yield from unique_faults("feature", columns_made)
+        yield from deprecation_faults(self.deprecated, self.instead)
+        names = [each.name for each in self.features]
+        yield from instead_faults(self.features, names, {*names, *columns_made})
         columns = [*self.source.schema, *self.derive]
         yield from self._derive_faults(columns)
         for feature in self.features:
@@ -104,3 +137,81 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
                 f"feature {feature.name!r}: {feature.op} takes numbers and booleans, "
                 f"but {feature.column!r} is {dtype.value}"
             )
+
+
+def _length_faults(name: str, text: str, without: str) -> Iterator[str]:
+    try:
+        if text and not duration_us(text):
+            yield f"{name} is zero; leave it out for {without}"
+    except ValueError as error:
+        yield f"{name}: {error}"
+
+
+def replacement_faults(views: Sequence[FeatureView]) -> Iterator[str]:
+    """Yield each view, or feature of another view, that is named instead of one and is not there.
+
+    Args:
+        views: All of a project's.
+    """
+    known = {view.name for view in views}
+    names = {f"{view.name}.{feature.name}" for view in views for feature in view.features}
+    names |= {name for view in views for name in view.names}
+    for view in views:
+        if view.instead and view.instead not in known - {view.name}:
+            rest = known - {view.name}
+            yield f"feature_view {view.name!r}: no instead={view.instead!r}. " + nearest(
+                view.instead, rest
+            )
+        for feature in view.features:
+            if "." in feature.instead and feature.instead not in names:
+                full = f"{view.name}.{feature.name}"
+                yield f"feature {full!r}: no instead={feature.instead!r}. " + nearest(
+                    feature.instead, names - {full}
+                )
+
+
+class ViewSubset(Value, frozen=True, kw_only=True, tag="view_subset"):
+    """Some features of a view, as ``view["name", ...]`` gives them.
+
+    Attributes:
+        view: The view.
+        chosen: Names within the view, in the order wanted.
+    """
+
+    view: FeatureView
+    chosen: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """The view's."""
+        return self.view.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Full names of the columns, in order."""
+        known = self._known()
+        return tuple(f"{self.view.name}.{name}" for each in self.chosen for name in known[each])
+
+    @property
+    def dtypes(self) -> dict[str, DType]:
+        """Type of each column by its full name."""
+        dtypes = self.view.dtypes
+        return {name: dtypes[name] for name in self.names}
+
+    def _known(self) -> dict[str, tuple[str, ...]]:
+        """Columns by what they can be called: each by its own name, and by its feature's."""
+        own = {name: (name,) for each in self.view.features for name in each.names}
+        return {each.name: each.names for each in self.view.features} | own
+
+    def _subject(self) -> str:
+        return f"FeatureView({self.view.name!r})[...]"
+
+    def _faults(self) -> Iterator[str]:
+        if not self.chosen:
+            yield "it names no feature; take the view itself for all of them"
+        known = self._known()
+        unknown = [name for name in self.chosen if name not in known]
+        for name in unknown:
+            yield f"the view has no feature {name!r}. {nearest(str(name), known)}"
+        if not unknown:
+            yield from unique_faults("feature", list(self.names))

@@ -9,9 +9,11 @@ from .base import Named, unique_faults
 from .datasets import Dataset
 from .deployments import Deployment, Trigger
 from .documents import declarations_in, kind_of
-from .features import FeatureView
+from .feature_services import FeatureService
+from .features import FeatureView, replacement_faults
 from .models import Model
 from .monitors import Monitor
+from .on_demand import OnDemandView
 from .sources import Entity, Source
 
 if TYPE_CHECKING:
@@ -19,7 +21,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Declaration", "Project"]
 
-Declaration = Entity | Source | FeatureView | Dataset | Model | Deployment | Monitor | Trigger
+Declaration = (
+    Entity
+    | Source
+    | FeatureView
+    | OnDemandView
+    | FeatureService
+    | Dataset
+    | Model
+    | Deployment
+    | Monitor
+    | Trigger
+)
+VIEWS = frozenset({"feature_view", "on_demand_view"})
 
 
 class Project(Named, frozen=True, kw_only=True, tag="project"):
@@ -43,3 +57,8 @@ class Project(Named, frozen=True, kw_only=True, tag="project"):
         found = [(kind_of(value), value.name) for value in self.everything]
         for kind in sorted({kind for kind, _ in found}):
             yield from unique_faults(kind, [name for other, name in found if other == kind])
+        views = [value for value in self.everything if isinstance(value, FeatureView)]
+        yield from replacement_faults(views)
+        names = {kind: {name for other, name in found if other == kind} for kind in VIEWS}
+        for name in sorted(set[str].intersection(*names.values())):
+            yield f"a feature view and an on-demand view are called {name!r}; rename one"

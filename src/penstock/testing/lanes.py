@@ -11,6 +11,7 @@ import numpy as np
 
 from penstock.adapters.system import SystemClock, UlidIds
 from penstock.deployment import Engine
+from penstock.features import Reading
 from penstock.records import Manifest, Score
 from penstock.scoring import ScoreLog, ServedVersion, Writer
 
@@ -62,14 +63,12 @@ class FixedReader:
 
     names = ("v.a", "v.b")
 
-    def progress(self) -> dict[str, int]:
-        """Always the same."""
-        return {"v": 7}
-
-    def read(self, keys: Sequence[str | int], at_us: NDArray[np.int64]) -> tuple[Floats, object]:
-        """The length of each key and 0.5, of a microsecond later."""
+    def read_settled(
+        self, keys: Sequence[str | int], at_us: NDArray[np.int64], _request: object
+    ) -> Reading:
+        """The length of each key and 0.5, of a microsecond later, of always the same batch."""
         values = np.array([[len(str(key)), np.nan] for key in keys], dtype=float)
-        return np.nan_to_num(values, nan=0.5), at_us + 1
+        return Reading(np.nan_to_num(values, nan=0.5), at_us + 1, [], {"v": 7})
 
 
 class LaneWorld:

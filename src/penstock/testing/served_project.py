@@ -65,7 +65,7 @@ def make_served_project(home: Path) -> ServedProject:
 
     Its deployments are ``btc`` (champion, falls back to the previous version) and ``split``
     (champion, challenger with a share of 0.4, a shadow on the candidate), both of the model
-    ``direction``, whose versions 1 and 2 are ready.
+    ``direction``, whose versions 1 and 2 are ready, learned from the service ``scoring``.
 
     Args:
         home: The folder; made when it is not there.
@@ -153,7 +153,7 @@ def _declare() -> tuple[ps.Deployment, ps.Deployment]:
     dataset = ps.Dataset(
         "hourly",
         spine=source,
-        features=[momentum],
+        features=ps.FeatureService("scoring", features=[momentum]),
         label=ps.Label("up", ps.lead("close", "1h") > ps.col("close")),
         split=ps.TimeSplit(embargo="1h"),
     )
@@ -177,7 +177,7 @@ def _ingest(services: Services, model: Model) -> None:
         path = Path(folder) / "candles.parquet"
         candles(SYMBOLS, START, HOURS, 1).write_parquet(path)
         ingest_files(services, source, paths=[path])
-    for view in model.dataset.features:
+    for view in model.dataset.base_views:
         refresh(services.tables, services.online, services.locks, view)
 
 

@@ -165,6 +165,52 @@ class TablesSuite:
         assert tables.version("a") == version
         assert tables.applied("a", "app") == 1
 
+    def test_widened(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """New columns are null in the rows before; older versions stay without them."""
+        wide = {"real": pl.Float64(), "reals": pl.List(pl.Float64()), "text": pl.String()}
+        tables.widen("a", wide)
+        assert tables.version("a") is None
+        old = pl.DataFrame({"text": ["x", "y"]})
+        with closing(opener()) as other:
+            tables.append("a", old, app="app", number=1)
+            before = other.version("a")
+            tables.widen("a", wide)
+            after = tables.version("a")
+            other.widen("a", wide)
+            assert other.version("a") == after
+            new = pl.DataFrame({"text": ["z"], "real": [0.5], "reals": [[1.5]]})
+            assert other.append("a", new, app="app", number=2)
+            for reader in (tables, other):
+                found = reader.scan("a").sort("text").collect()
+                expected = pl.concat([old, new], how="diagonal").select(found.columns)
+                assert found.equals(expected)
+                assert reader.scan("a").filter(pl.col("real") == 0.5).collect().height == 1
+                assert reader.scan("a", version=before).collect().sort("text").equals(old)
+            tables.compact("a")
+            assert other.scan("a").select(pl.col("real").sum()).collect().item() == 0.5
+
+    def test_widened_while_written(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """A writer does not notice that another widens the table meanwhile."""
+        with closing(opener()) as other, ThreadPoolExecutor(1) as pool:
+            frame = pl.DataFrame({"text": ["x"]})
+            tables.append("a", frame, app="app", number=1)
+            names = [f"c{number}" for number in range(8)]
+            widening = pool.submit(lambda: [other.widen("a", {name: pl.Int64()}) for name in names])
+            written = 1
+            while not widening.done() or written < 4:
+                known = tables.scan("a").collect_schema()
+                fitting = frame.with_columns(
+                    pl.lit(None, dtype=pl.Int64).alias(name) for name in known if name != "text"
+                )
+                try:
+                    tables.append("a", fitting, app="app", number=written + 1)
+                except InputError:
+                    continue  # it was widened after its columns were read
+                written += 1
+            widening.result()
+            assert tables.scan("a").collect().height == written
+            assert set(names) <= set(tables.scan("a").collect_schema())
+
     def test_order_and_nulls_do_not_matter(self, tables: Tables) -> None:
         """Columns are matched by name, and one of nothing but nulls takes the table's type."""
         tables.append("a", _rows(1), app="app", number=1)

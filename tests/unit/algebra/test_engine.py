@@ -121,6 +121,23 @@ def test_batch_as_known_is_naive_over_what_had_arrived(
         assert_naive(view, seen, [point], row[None, :])
 
 
+@thorough
+@given(feature_views(), histories(), spines, st.lists(st.integers(0, 12), min_size=12, max_size=12))
+def test_batch_until_a_batch_of_each_point_is_naive_over_those_batches(
+    view: FeatureView, records: list[Record], points: list[tuple[str, int]], until: list[int]
+) -> None:
+    program = compile_view(view)
+    batches = np.arange(len(records), dtype=np.int64) // 3 + 1
+    codes = np.array([KEYS.index(key) for key, _ in points], dtype=np.int64)
+    at_us = np.array([at for _, at in points], dtype=np.int64)
+    known = np.array(until[: len(points)], dtype=np.int64)
+    values = compute_points_as_known(
+        program, events_of(program, records), batches, codes, at_us, known
+    )
+    for point, last, row in zip(points, known.tolist(), values, strict=True):
+        assert_naive(view, records[: last * 3], [point], row[None, :])
+
+
 @pytest.mark.parametrize("copies", [1, 20, 20_000])
 def test_a_hop_of_zero_is_exact_to_the_microsecond(copies: int) -> None:
     exact, rounded = ps.count(over="1h", hop="0s"), ps.count(over="1h", name="rounded")

@@ -4,17 +4,21 @@ import json
 import struct
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from penstock.deployment import deploy
-from penstock.records import Identity
+from penstock.records import Identity, Score
 from penstock.registry import aliases
 from penstock.runtime import open_services
+from penstock.scoring import ScoreLog, load_served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from penstock.ports import Services
+    from penstock.scoring import ServedVersion
     from penstock.testing.served_project import ServedProject
 
     from .conftest import Said
@@ -173,6 +177,7 @@ def test_models_are_listed_shown_and_promoted(served: ServedProject, call: Call)
     promoted = call("models", "promote", "direction@2", *home)
     listed = call("models", "list", *home)
     shown = call("models", "show", "direction@champion", *home, "--json").value
+    page = call("models", "show", "direction@champion", *home).out
 
     assert "direction@2 is champion" in promoted.out
     assert [line.split()[0] for line in listed.out.splitlines()[1:]] == [
@@ -180,6 +185,9 @@ def test_models_are_listed_shown_and_promoted(served: ServedProject, call: Call)
         "direction@1",
     ]
     assert shown["version"]["version"] == 2
+    service_id = shown["dataset"]["service_id"]
+    assert len(service_id) == 16
+    assert f"5 of service scoring ({service_id})" in " ".join(page.split())
     assert call("models", "promote", "direction@7", *home).code == 1
 
 
@@ -343,9 +351,60 @@ def test_features_check_ends_with_1_where_values_differ(home: Path, call: Call) 
         services.online.write(space, {key: wrong}, progress=2)
     said = call("features", "check", "--home", home, "--json")
     assert said.code == 1
-    assert [(one["feature"], one["mismatches"], one["key"]) for one in said.value] == [
+    (report,) = said.value
+    assert (report["origin"], report["subject"]) == ("online", "momentum")
+    assert [(one["feature"], one["mismatches"], one["key"]) for one in report["checks"]] == [
         ("momentum.last_close", 1, "BTC"),
         ("momentum.count", 0, None),
     ]
     assert call("features", "build", "--again", "--home", home).code == 0
     assert call("features", "check", "--home", home).code == 0
+
+
+def test_features_check_of_scores_ends_with_1_where_values_differ(
+    served: ServedProject, call: Call
+) -> None:
+    home = ("--home", served.home)
+    nothing = call("features", "check", "--served", *home)
+    assert nothing.code == 1
+    assert "no scores of any deployment" in nothing.err
+    assert call("features", "check", "--served", "btc", "--over", "1x", *home).code == 2
+    assert call("features", "check", "--served", "btc", "--over", "0s", *home).code == 2
+    assert "no deployment 'bct'" in call("features", "check", "--served", "bct", *home).err
+    with open_services(served.home) as services:
+        version = load_served(services, "direction", 1)
+        log = ScoreLog(services.score_log / "btc", services.ids)
+        log.append([looked_up(services, version, symbol, 0.0) for symbol in ("ADA", "BTC")])
+        fine = call("features", "check", "--served", "btc", *home)
+        assert fine.code == 0
+        assert "5 columns as scores saw them are what the raw tables say" in fine.out
+        wrong = looked_up(services, version, "ETH", 0.5)
+        log.append([wrong])
+        log.close()
+    said = call("features", "check", "--served", *home)
+    assert said.code == 1
+    assert "1 column of 5 differ from the raw tables" in said.out
+    assert wrong.prediction_id in said.out
+    assert "penstock replay PREDICTION" in said.out
+    assert call("replay", wrong.prediction_id, *home).code == 1
+
+
+def looked_up(services: Services, version: ServedVersion, key: str, off: float) -> Score:
+    """A score of features that were looked up now, the first of them off by so much."""
+    now_us = services.clock.now_us()
+    values, at_us, progress = version.read([key], np.array([now_us]))
+    return Score(
+        prediction_id=services.ids.new(),
+        deployment="btc",
+        model="direction",
+        version=1,
+        route="champion",
+        engine="onnx",
+        entity=key,
+        at_us=int(at_us[0]),
+        features=(float(values[0, 0]) + off, *(float(value) for value in values[0, 1:])),
+        prediction=0.5,
+        scored_at_us=now_us,
+        duration_us=1,
+        progress=progress,
+    )

@@ -72,6 +72,7 @@ def test_every_other_id_has_a_lineage(scored: LocalServices) -> None:
     of_version = lineage(scored, version.label)
     assert {link.kind for link in of_version.comes_from} == {"dataset", "run", "code"}
     assert {link.kind for link in of_version.leads_to} == {"role", "scores"}
+    assert of_version.comes_from[0].detail["service"] == "scoring"
     of_dataset = lineage(scored, version.dataset_id)
     assert ids(of_dataset.find("batch")) == batches(scored)[:1]
     of_run = lineage(scored, version.run_id)

@@ -32,7 +32,7 @@ HOURS, START = 240, datetime(2026, 1, 1, tzinfo=UTC)  # of the candles in the pr
 
 
 def view(services: LocalServices) -> FeatureView:
-    return Catalogue.load(services.metadata).deployment("btc").model.dataset.features[0]
+    return Catalogue.load(services.metadata).deployment("btc").model.dataset.base_views[0]
 
 
 def declare_anew(services: LocalServices) -> FeatureView:
@@ -41,7 +41,9 @@ def declare_anew(services: LocalServices) -> FeatureView:
     old = view(services)
     new = msgspec.structs.replace(old, features=(ps.last("close"), ps.sum("volume", over="6h")))
     deployment = catalogue.deployment("btc")
-    dataset = msgspec.structs.replace(deployment.model.dataset, features=(new,))
+    dataset = msgspec.structs.replace(
+        deployment.model.dataset, features=ps.FeatureService("scoring", features=[new])
+    )
     model = msgspec.structs.replace(deployment.model, dataset=dataset)
     deployments = [
         msgspec.structs.replace(catalogue.deployment(name), model=model)

@@ -13,11 +13,10 @@ import pytest
 
 import penstock as ps
 from penstock.control import Replay, replay
-from penstock.deployment import views_of
 from penstock.errors import NotFoundError
 from penstock.ports import Put
 from penstock.records import Manifest, ModelVersion, Score
-from penstock.registry import read_manifest, write_manifest
+from penstock.registry import read_manifest, views_of, write_manifest
 from penstock.scoring import ScoreLog, load_served, scores_in
 from penstock.spec import fingerprint, to_document
 
@@ -196,6 +195,7 @@ def with_function(manifest: Manifest, body: Callable[..., object]) -> Manifest:
 
 def view_in(manifest: Manifest) -> ps.FeatureView:
     (view,) = views_of(manifest)
+    assert isinstance(view, ps.FeatureView)
     return view
 
 

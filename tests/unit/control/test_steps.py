@@ -64,7 +64,7 @@ def services(tmp_path: Path) -> Iterator[LocalServices]:
         yield opened
 
 
-def declare(services: Services) -> None:
+def declare(services: Services, *, deprecated: str = "") -> None:
     candles = ps.Source(
         "candles",
         entity=ps.Entity("symbol"),
@@ -74,7 +74,9 @@ def declare(services: Services) -> None:
         batch=ps.Files("*.csv"),
     )
     view = ps.FeatureView(
-        "momentum", source=candles, features=[ps.last("close"), ps.mean("close", over="6h")]
+        "momentum",
+        source=candles,
+        features=[ps.last("close"), ps.mean("close", over="6h", deprecated=deprecated)],
     )
     dataset = ps.Dataset(
         "hourly",
@@ -153,6 +155,18 @@ def test_only_views_of_the_source_are_refreshed(watched: Watched) -> None:
 def test_without_records_there_is_nothing_to_refresh(services: LocalServices) -> None:
     declare(services)
     assert refresh_features(services, "candles") == {}
+
+
+def test_training_tells_of_deprecated_features(services: LocalServices) -> None:
+    declare(services, deprecated="2020-01-01")
+    candles(services, "first.csv")
+    run(services, ingest_run("i", "candles"))
+    snapshot = step_functions(services)["train.snapshot"]
+    said = cast("list[str]", snapshot({"model": "direction"}, {})["warnings"])
+    assert said[-1].startswith("momentum.mean_close_6h has been deprecated since 2020-01-01")
+    assert said[-1].endswith("Still read by model direction.")
+    declare(services)
+    assert snapshot({"model": "direction"}, {})["warnings"] == said[:-1]
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import polars as pl
@@ -40,6 +40,27 @@ def test_a_dataset_holds_what_was_known_and_what_came_true(
     assert of_a["recent.last_close"].to_list() == [close for _, _, close in ROWS[:15]]
     assert of_a["recent.count_3h"].to_list() == [1, 2, *[3] * 13]
     assert of_a["up"].to_list() == [hour % 3 != 1 for hour in range(15)]
+
+
+def test_a_dataset_of_a_service_has_its_features_in_its_order(
+    services: LocalServices, direction: Dataset, ingest: Ingest
+) -> None:
+    ingest(ROWS)
+    (view,) = direction.base_views
+    other = ps.FeatureView("other", source=view.source, features=[ps.count(), ps.max("close")])
+    chosen = [view["count_3h"], other["max_close"], view["last_close"]]
+    service = ps.FeatureService("scoring", features=chosen)
+    whole = load(services, build(services, direction))
+    snapshot = build(services, msgspec.structs.replace(direction, features=service))
+    rows = load(services, snapshot)
+    names = ("recent.count_3h", "other.max_close", "recent.last_close")
+    assert snapshot.feature_names == names
+    assert rows.columns == ["symbol", "at", *names, "up", "part"]
+    assert rows.drop("other.max_close").equals(whole.select(*rows.drop("other.max_close").columns))
+    assert (snapshot.service, snapshot.service_id) == ("scoring", service.service_id)
+    listed = build(services, msgspec.structs.replace(direction, features=chosen))
+    assert (listed.feature_names, listed.service, listed.service_id) == (names, "", "")
+    assert load(services, listed).equals(rows)
 
 
 def test_the_snapshot_says_what_it_is_made_of(
@@ -177,3 +198,51 @@ def test_a_label_named_like_another_column_is_refused(
 def test_an_unknown_snapshot_names_the_nearest(services: LocalServices) -> None:
     with pytest.raises(NotFoundError, match="dataset snapshot 'abc'"):
         get_snapshot(services.metadata, "abc")
+
+
+def test_rows_of_entities_that_a_view_knows_nothing_of_are_warned_of(
+    services: LocalServices, direction: Dataset, prices: Source, ingest: Ingest
+) -> None:
+    ingest([(symbol, hour, 100.0 + hour * 7 % 5) for hour in range(60) for symbol in ("A", "B")])
+    raw = services.tables.scan("raw/prices").collect()
+    of_a = raw.filter(raw["symbol"] == "A")
+    services.tables.append("raw/volumes", of_a, app="raw/volumes", number=1)
+    volumes = msgspec.structs.replace(prices, name="volumes")
+    flow = ps.FeatureView("flow", source=volumes, features=[ps.count()])
+    both = msgspec.structs.replace(direction, features=[*direction.views, flow])
+
+    snapshot = build(services, both)
+
+    (warning,) = [text for text in snapshot.warnings if "entities" in text]
+    rows = snapshot.rows
+    assert warning.startswith(f"{rows // 2} of {rows} rows are of entities that 'volumes' has no")
+    assert "('B'): their features of view 'flow'" in warning
+    assert build(services, direction).warnings == tuple(
+        text for text in snapshot.warnings if text != warning
+    )
+
+
+def test_features_are_computed_within_the_memory_that_is_set(
+    services: LocalServices,
+    direction: Dataset,
+    ingest: Ingest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ingest([(f"s{row % 500}", row // 500, float(row * 7 % 11)) for row in range(60_000)])
+    whole = build(services, direction)
+    read: list[str] = []
+    scan = services.tables.scan
+
+    def counted(_: object, name: str, **options: Any) -> pl.LazyFrame:  # noqa: ANN401 - scan's
+        read.append(name)
+        return scan(name, **options)
+
+    monkeypatch.setattr(type(services.tables), "scan", counted)
+    monkeypatch.setattr(
+        services, "settings", services.settings.model_copy(update={"features_memory_mb": 4})
+    )
+    services.artifacts.path(whole.artifact).unlink()
+    again = build(services, direction)
+
+    assert len(read) > 6  # the rows, their size, and each part of the entities
+    assert load(services, again).equals(load(services, whole))

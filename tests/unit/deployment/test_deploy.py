@@ -19,7 +19,6 @@ from penstock.deployment import (
     package,
     rollback,
     sample_rows,
-    views_of,
 )
 from penstock.errors import (
     ConflictError,
@@ -32,7 +31,7 @@ from penstock.errors import (
 from penstock.plan import Catalogue, apply
 from penstock.ports import EVENTS_TOPIC, Delete, Put
 from penstock.records import Aliases, ModelVersion, ServingStatus
-from penstock.registry import aliases, get_version, load_native, read_manifest
+from penstock.registry import aliases, get_version, load_native, read_manifest, views_of
 from penstock.runtime import open_services
 
 if TYPE_CHECKING:
@@ -203,9 +202,10 @@ def test_a_version_that_a_gate_refused_is_not_deployed(services: LocalServices) 
 def test_a_view_that_changed_since_is_refused(services: LocalServices) -> None:
     catalogue = Catalogue.load(services.metadata)
     declared = catalogue.deployment("btc")
-    old = declared.model.dataset.features[0]
+    old = declared.model.dataset.base_views[0]
     view = msgspec.structs.replace(old, features=(ps.mean("ret", over="12h"), *old.features[1:]))
-    dataset = msgspec.structs.replace(declared.model.dataset, features=(view,))
+    service = ps.FeatureService("scoring", features=[view])
+    dataset = msgspec.structs.replace(declared.model.dataset, features=service)
     model = msgspec.structs.replace(declared.model, dataset=dataset)
     changed = [msgspec.structs.replace(d, model=model) for d in catalogue.all(ps.Deployment)]
     project = ps.Project("served", declarations=changed)
@@ -226,7 +226,7 @@ def test_a_version_keeps_the_views_it_was_trained_on(
     views = views_of(manifest)
 
     assert tuple(name for view in views for name in view.names) == served.features
-    assert views == Catalogue.load(services.metadata).deployment("btc").model.dataset.features
+    assert views == Catalogue.load(services.metadata).deployment("btc").model.dataset.views
 
 
 def test_a_manifest_without_its_definitions_is_refused(services: LocalServices) -> None:

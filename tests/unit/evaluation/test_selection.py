@@ -218,7 +218,7 @@ def test_an_unknown_or_unfit_selection_is_refused(services: LocalServices) -> No
         dataset_of(CLASSES, select="the-best")
     chosen = dataset_of(CLASSES, select=found.selection_id)
     with pytest.raises(InputError, match="which dataset 'readings' does not have"):
-        build(services, msgspec.structs.replace(chosen, features=chosen.features[1:]))
+        build(services, msgspec.structs.replace(chosen, features=chosen.views[1:]))
 
 
 def test_a_dataset_that_cannot_be_ranked_says_why(services: LocalServices) -> None:

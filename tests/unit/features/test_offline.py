@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from penstock.errors import InputError, NotFoundError, NotReadyError
-from penstock.features import point_in_time
+from penstock.features import UnknownEntities, point_in_time
 from penstock.spec import Aggregate, DType, Entity, FeatureView
 from penstock.testing.oracle import naive_feature, naive_tolerance
 from penstock.testing.strategies import feature_views, histories, source, times
@@ -205,3 +206,67 @@ def test_as_known_sees_only_what_had_arrived(world: World) -> None:
         for as_known in (False, True)
     }
     assert counts == {False: [1, 2, 2, 2], True: [0, 1, 1, 2]}
+
+
+def test_each_row_may_have_a_last_batch_of_its_own(world: World) -> None:
+    for value in (1.0, 2.0, 4.0):
+        world.ingest(VIEW.source, [{"key": "a", "ts": 0, "x": value}])
+    spine = spine_of(*[("a", HOUR_US)] * 4)
+    each = point_in_time(world.tables, [VIEW], spine, batches={"v": np.array([2, 0, 3, 1])})
+    assert each["v.total"].to_list() == [3.0, 0.0, 7.0, 1.0]
+    for row, last in enumerate([2, 0, 3, 1]):
+        alone = point_in_time(world.tables, [VIEW], spine[row : row + 1], batches={"v": last})
+        assert_frame_equal(alone, each[row : row + 1])
+    # The entities' parts take the batches of their own rows along.
+    two = spine_of(("b", HOUR_US), ("a", HOUR_US))
+    apart = point_in_time(
+        world.tables, [VIEW], two, batches={"v": np.array([3, 1])}, memory_bytes=500
+    )
+    assert apart["v.total"].to_list() == [0.0, 1.0]
+    with pytest.raises(InputError, match="not for both"):
+        point_in_time(world.tables, [VIEW], two, batches={"v": np.array([3, 1])}, as_known=True)
+
+
+@pytest.mark.parametrize("memory_bytes", [1 << 30, 200])
+def test_entities_without_records_are_told_once_for_each_view(
+    world: World, memory_bytes: int
+) -> None:
+    world.ingest(VIEW.source, [{"key": key, "ts": 0, "x": 1.0} for key in "abc"])
+    other = msgspec.structs.replace(VIEW, name="w", source=source("2h"))
+    keys: list[str | None] = ["a", "z", "b", "y", "z", None, "x", "w"]
+    spine = spine_of(*[(key, HOUR_US) for key in keys])
+    told: list[UnknownEntities] = []
+    frame = point_in_time(
+        world.tables, [VIEW, other], spine, notice=told.append, memory_bytes=memory_bytes
+    )
+    assert frame.height == len(keys)
+    assert [one.view for one in told] == ["v", "w"]
+    assert (told[0].rows, told[0].of_rows, told[0].entities) == (6, 8, 4)
+    assert told[0].examples == ("w", "x", "y")
+    assert told[0].sentence == (
+        "6 of 8 rows are of entities that 'readings' has no records of by then ('w', 'x', "
+        "'y' and 1 more): their features of view 'v' are those of an unknown entity"
+    )
+    told.clear()
+    known = spine.filter(pl.col("key").is_in(["a", "b"]))
+    point_in_time(world.tables, [VIEW], known, notice=told.append, memory_bytes=memory_bytes)
+    assert told == []
+    point_in_time(
+        world.tables, [VIEW], spine_of((None, HOUR_US), ("a", HOUR_US)), notice=told.append
+    )
+    assert [one.sentence for one in told] == [
+        "1 of 2 rows have no key: their features of view 'v' are of nothing"
+    ]
+    told.clear()
+    point_in_time(world.tables, [VIEW], spine_of(), notice=told.append)
+    assert told == []
+
+
+def test_an_entity_without_records_in_any_window_is_unknown(world: World) -> None:
+    windowed = msgspec.structs.replace(VIEW, features=(Aggregate(op="count", over="1h", name="n"),))
+    world.ingest(VIEW.source, [{"key": key, "ts": 0, "x": 1.0} for key in "ab"])
+    told: list[UnknownEntities] = []
+    for hours in (1, 90):
+        spine = spine_of(("a", hours * HOUR_US), ("z", hours * HOUR_US))
+        point_in_time(world.tables, [windowed], spine, notice=told.append)
+    assert [one.entities for one in told] == [1, 2]

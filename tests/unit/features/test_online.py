@@ -261,15 +261,23 @@ def test_keys_of_another_type_and_views_that_do_not_fit_are_refused(world: World
     world.refresh(VIEW)
     with pytest.raises(InputError, match="Give keys of type string"):
         OnlineReader(world.online, [VIEW]).read([1], 0)
-    with pytest.raises(InputError, match="0 entities"):
+    with pytest.raises(InputError, match="no view is given"):
         OnlineReader(world.online, [])
     users = Entity(name="user", dtype=DType.INT64)
     schema = {**VIEW.source.schema, "user": DType.INT64}
     other = msgspec.structs.replace(
         OTHER, source=msgspec.structs.replace(VIEW.source, entity=users, schema=schema)
     )
-    with pytest.raises(InputError, match="2 entities"):
-        OnlineReader(world.online, [VIEW, other])
+    reader = OnlineReader(world.online, [VIEW, other])
+    with pytest.raises(InputError, match="Give the keys of each by its name"):
+        reader.read(["a"], 0)
+    with pytest.raises(InputError, match="Did you mean 'users'"):
+        reader.read({"key": ["a"], "users": [1]}, 0)
+    with pytest.raises(InputError, match="unlike numbers of keys"):
+        reader.read({"key": ["a"], "user": [1, 2]}, 0)
+    unlike = msgspec.structs.replace(VIEW, ttl="1h")
+    with pytest.raises(InputError, match="'v' is declared 2 times"):
+        OnlineReader(world.online, [VIEW, unlike])
 
 
 def test_whole_number_keys(world: World) -> None:

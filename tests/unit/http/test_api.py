@@ -15,7 +15,7 @@ from penstock.http import token_hash
 from penstock.http.api_app import build_app
 from penstock.http.api_limit import BODY_LIMIT_BYTES
 from penstock.ports import Put
-from penstock.records import Identity
+from penstock.records import FeatureCheck, FeatureReport, Identity
 from penstock.runtime import LocalServices, open_services
 
 if TYPE_CHECKING:
@@ -227,3 +227,40 @@ def test_origins_are_told(caller: Caller) -> None:
     assert found["kind"] == "version"
     assert error_of(caller.http.get("/v1/lineage/nothing")) == (404, "not_found")
     assert error_of(caller.http.get("/v1/replay/nothing")) == (404, "not_found")
+
+
+def test_reports_on_features_are_listed_and_measured(caller: Caller) -> None:
+    metadata, now = caller.services.metadata, datetime(2026, 1, 1, tzinfo=UTC)
+    for number, origin, subject, wrong in (
+        (1, "served", "btc", 4),
+        (2, "served", "btc", 1),
+        (3, "online", "momentum", 0),
+    ):
+        check = FeatureCheck(
+            feature="momentum.count_1d", compared=4, mismatches=wrong, worst=0.5, key="BTC"
+        )
+        report = FeatureReport(
+            report_id=f"{number}-{origin}-{subject}",
+            origin=origin,  # type: ignore[arg-type]  # one of two texts
+            subject=subject,
+            from_us=0,
+            to_us=number * 1_000_000,
+            checks=(check,),
+            created_at=now,
+        )
+        metadata.write(Put(report))
+
+    every = caller.http.get("/v1/feature-reports").json()
+    served = caller.http.get("/v1/feature-reports", params={"origin": "served", "limit": 1}).json()
+    of_view = caller.http.get("/v1/feature-reports", params={"subject": "momentum"}).json()
+    text = caller.http.get("/metrics").text
+
+    assert [one["report_id"][0] for one in every] == ["3", "2", "1"]
+    assert [one["checks"][0]["mismatches"] for one in served] == [1]
+    assert [one["report_id"] for one in of_view] == ["3-online-momentum"]
+    assert caller.http.get("/v1/feature-reports", params={"origin": "x"}).status_code == 422
+    labels = 'feature="momentum.count_1d",origin="served",subject="btc"'
+    assert f"penstock_feature_mismatch_rate{{{labels}}} 0.25" in text
+    assert f"penstock_feature_values_compared{{{labels}}} 4.0" in text
+    when = 'penstock_feature_check_timestamp_seconds{origin="online",subject="momentum"} 3.0'
+    assert when in text

@@ -3,124 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
+import penstock as ps
 from penstock.deployment import deploy, rollback
 from penstock.errors import UnavailableError
 from penstock.http import token_hash
-from penstock.http.serve_app import ServeApp
-from penstock.http.serve_keeper import Keeper
+from penstock.plan import Catalogue, apply
 from penstock.ports import Audit, Delete, Put
-from penstock.records import Identity, Role, ServingStatus
-from penstock.runtime import open_services
+from penstock.records import Batch, Identity, Role, ServingStatus
 from penstock.scoring import find_score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from penstock.runtime import LocalServices
     from penstock.testing.served_project import ServedProject
 
+    from .conftest import Client, Reply
+
 Json = Any
 ENTITY = b'{"entity":{"symbol":"BTC"}}'
 PREDICT = "/v1/deployments/btc/predict"
-
-
-class Reply(msgspec.Struct):
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Json:
-        return msgspec.json.decode(self.body)
-
-    @property
-    def message(self) -> str:
-        return str(self.json["error"]["message"])
-
-
-class Client:
-    """Speaks ASGI to the application, as a server would."""
-
-    def __init__(self, app: ServeApp, keeper: Keeper, token: str) -> None:
-        self.app = app
-        self.keeper = keeper
-        self.token = token
-
-    async def post(self, path: str, body: bytes, **options: Any) -> Reply:  # noqa: ANN401 - send's
-        return await self.send("POST", path, body, **options)
-
-    async def get(self, path: str, **options: Any) -> Reply:  # noqa: ANN401 - as send takes them
-        return await self.send("GET", path, b"", **options)
-
-    async def send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | Sequence[bytes],
-        *,
-        token: str | None = None,
-        headers: Sequence[tuple[bytes, bytes]] = (),
-    ) -> Reply:
-        parts = [body] if isinstance(body, bytes) else list(body)
-        messages: list[dict[str, object]] = [
-            {"type": "http.request", "body": part, "more_body": place < len(parts) - 1}
-            for place, part in enumerate(parts)
-        ]
-        sent: list[Any] = []
-        token = self.token if token is None else token
-        given = [(b"authorization", f"Bearer {token}".encode())] if token else []
-        name, _, query = path.partition("?")
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": name,
-            "query_string": query.encode(),
-            "headers": [*given, *headers],
-        }
-
-        async def receive() -> dict[str, object]:
-            await asyncio.sleep(0)
-            return messages.pop(0) if messages else {"type": "http.disconnect"}
-
-        async def send(message: Any) -> None:  # noqa: ANN401 - as ASGI has it
-            await asyncio.sleep(0)
-            sent.append(message)
-
-        await self.app(scope, receive, send)
-        start, content = sent
-        found = {key.decode(): value.decode() for key, value in start["headers"]}
-        return Reply(start["status"], found, content["body"])
-
-
-@pytest.fixture
-def services(served: ServedProject) -> Iterator[LocalServices]:
-    with open_services(served.home, actor="tester") as opened:
-        yield opened
-
-
-@pytest.fixture
-def talk(services: LocalServices, served: ServedProject) -> Callable[..., None]:
-    """Runs a conversation with a started application."""
-
-    def run(conversation: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
-        async def whole() -> None:
-            keeper = Keeper(services, address="http://here", limit_bytes=1 << 20)
-            client = Client(ServeApp(keeper, services.clock), keeper, served.token)
-            await keeper.start()
-            try:
-                await conversation(client)
-            finally:
-                await keeper.stop()
-
-        asyncio.run(whole())
-
-    return run
 
 
 def _features(served: ServedProject, **changes: Json) -> bytes:
@@ -495,3 +404,73 @@ def test_features_that_were_never_built_are_told(
 
     talk(conversation)
     assert tmp_path.exists()
+
+
+def test_stale_features_are_refused_until_new_records_come(
+    talk: Callable[..., None], services: LocalServices, served: ServedProject
+) -> None:
+    catalogue = Catalogue.load(services.metadata)
+    momentum = msgspec.structs.replace(catalogue.view("momentum"), freshness="2h")
+    (batch,) = services.metadata.find(Batch)
+    old = msgspec.structs.replace(batch, arrived_at=services.clock.now() - timedelta(hours=5))
+
+    def declare(stale: str) -> None:
+        endpoint = catalogue.deployment("btc")
+        service = endpoint.model.dataset.service
+        assert service is not None
+        service = msgspec.structs.replace(service, features=[momentum])
+        dataset = msgspec.structs.replace(endpoint.model.dataset, features=service)
+        model = msgspec.structs.replace(endpoint.model, dataset=dataset)
+        changed = msgspec.structs.replace(endpoint, model=model, stale=stale, fallback=None)
+        project = ps.Project("served", declarations=[changed])
+        apply(services.metadata, project, actor="tester", now=services.clock.now())
+
+    async def until(client: Client, status: int) -> Reply:
+        reply = await client.post(PREDICT, ENTITY)
+        for _ in range(100):
+            if reply.status == status:
+                break
+            await asyncio.sleep(0.1)
+            reply = await client.post(PREDICT, ENTITY)
+        return reply
+
+    async def conversation(client: Client) -> None:
+        assert (await client.post(PREDICT, ENTITY)).status == 200  # too old, and served
+        counted = (await client.get("/metrics")).body.decode()
+        label = 'deployment="btc"'
+        assert f'penstock_stale_requests_total{{{label},outcome="served"}} 1' in counted
+        (line,) = [one for one in counted.splitlines() if one.startswith("penstock_view_age_sec")]
+        assert line.startswith(f'penstock_view_age_seconds{{{label},view="momentum"}} 180')
+
+        declare("refuse")
+        refused = await until(client, 503)
+        assert (refused.status, refused.json["error"]["kind"]) == (503, "stale")
+        assert "arrived 5h ago, and freshness allows 2h" in refused.message
+        assert (await client.post(PREDICT, _features(served))).status == 200
+
+        services.metadata.write(Put(batch))  # it arrived only now
+        assert (await until(client, 200)).status == 200
+
+    deploy(services, "btc", version=1, wait_s=0)
+    services.metadata.write(Put(old))
+    declare("serve")
+    talk(conversation)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"\x80":1}', b'{"inputs":[{"\xff":1}]}', b'{"inputs":[{"name":"a","data":' + b"[" * 10_000],
+    ids=["key", "inner key", "deep"],
+)
+def test_bytes_that_are_no_text_are_no_json(
+    talk: Callable[..., None], services: LocalServices, body: bytes
+) -> None:
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        for path in (PREDICT, "/v2/models/btc/infer"):
+            answer = await client.post(path, body)
+            assert answer.status == 400
+            assert "The body is no JSON" in answer.message
+
+    talk(conversation)

@@ -11,9 +11,10 @@ import penstock as ps
 from penstock.adapters.sqlite import SqliteMetadata
 from penstock.adapters.system import SystemClock
 from penstock.spec import Declaration, Trainer
+from penstock.spec.described import Shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from penstock.ports import Metadata
@@ -43,6 +44,9 @@ def project_of() -> ProjectOf:
         without_deployment: bool = False,
         view_name: str = "momentum",
         name: str = "trading",
+        said: Shown | None = None,
+        view_deprecated: str = "",
+        more: Sequence[Declaration] = (),
     ) -> Project:
         candles = ps.Source(
             "candles",
@@ -55,7 +59,11 @@ def project_of() -> ProjectOf:
             view_name,
             source=candles,
             description=description,
-            features=[ps.mean("close", over=over, name="m"), ps.last("close", name="l")],
+            features=[
+                ps.mean("close", over=over, name="m", **(said or Shown())),
+                ps.last("close", name="l"),
+            ],
+            deprecated=view_deprecated,
         )
         dataset = ps.Dataset(
             "direction",
@@ -68,6 +76,6 @@ def project_of() -> ProjectOf:
         model = ps.Model("model", dataset=dataset, candidates=[trainer])
         endpoint = ps.Deployment("btc", model=model, fallback=ps.Fallback(deadline=deadline))
         last: Declaration = model if without_deployment else endpoint
-        return ps.Project(name, declarations=[last])
+        return ps.Project(name, declarations=[last, *more])
 
     return build

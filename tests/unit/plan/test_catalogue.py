@@ -30,7 +30,7 @@ def test_what_was_applied_is_found_by_name(metadata: Metadata, project_of: Proje
     catalogue = Catalogue.load(metadata)
     model = endpoint.model
     assert catalogue.source("candles") == model.dataset.spine
-    assert catalogue.view("momentum") == model.dataset.features[0]
+    assert catalogue.view("momentum") == model.dataset.views[0]
     assert catalogue.dataset("direction") == model.dataset
     assert catalogue.model("model") == model
     assert catalogue.deployment("btc") == endpoint

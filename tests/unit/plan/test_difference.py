@@ -71,6 +71,28 @@ def test_what_is_only_shown_makes_nothing_stale(
     assert not change.meaning
 
 
+def test_what_is_said_of_a_feature_makes_nothing_stale(
+    project_of: ProjectOf, applied: list[AppliedDeclaration]
+) -> None:
+    said = {"unit": "USD", "tags": ["pii"], "deprecated": "2027-01-01", "instead": "l"}
+    (change,) = difference(project_of(said=said), applied).steps
+    assert isinstance(change, Change)
+    assert not change.meaning
+    assert change.detail == (
+        'features.m.unit: nothing -> USD; features.m.tags: nothing -> ["pii"]; '
+        "features.m.deprecated: nothing -> 2027-01-01; features.m.instead: nothing -> l"
+    )
+
+
+def test_a_changed_feature_that_is_said_more_of_is_stale_all_the_same(
+    project_of: ProjectOf, applied: list[AppliedDeclaration]
+) -> None:
+    change, *stale = difference(project_of(over="12h", said={"unit": "USD"}), applied).steps
+    assert isinstance(change, Change)
+    assert change.meaning
+    assert len(stale) == 4
+
+
 def test_a_deployments_own_change_makes_nothing_stale(
     project_of: ProjectOf, applied: list[AppliedDeclaration]
 ) -> None:
@@ -107,6 +129,22 @@ def test_every_fault_is_reported_at_once(
     assert "model@3 reads it and is live" in removal
     assert "schema.close changes from float64 to int64" in schema
     assert not difference(changed, applied).is_empty
+
+
+def test_a_view_the_engine_refuses_cannot_be_applied() -> None:
+    word = ps.Entity("word")
+    source = ps.Source(
+        "words", entity=word, timestamp="ts", schema={"word": ps.String, "ts": ps.Timestamp}
+    )
+    view = ps.FeatureView(
+        "v", source=source, derive={"d": ps.col("word") + 1}, features=[ps.mean("d")]
+    )
+    asked = ps.OnDemandView("o", request={"w": ps.String}, features={"f": ps.col("w") * 2})
+    with pytest.raises(DeclarationError) as caught:
+        difference(ps.Project("p", declarations=[view, asked]), [])
+    derived, computed = caught.value.faults
+    assert derived.startswith("feature_view/v: derive 'd'")
+    assert computed.startswith("on_demand_view/o: feature 'f'")
 
 
 def test_other_changes_of_a_source_with_data_are_allowed(

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from penstock.plan.fields import field_changes
+import pytest
+
+import penstock as ps
+from penstock.plan.fields import field_changes, is_shown_only
 
 
 def paths(before: dict[str, object], after: dict[str, object]) -> list[tuple[str, object, object]]:
@@ -22,6 +25,17 @@ def test_members_with_names_are_compared_by_name() -> None:
     ]
 
 
+def test_members_that_refer_to_something_are_compared_by_what_it_is() -> None:
+    one, two = {"ref": "feature_view/one"}, {"ref": "feature_view/two"}
+    some = {"view": two, "chosen": ["a"]}
+    more = {"view": two, "chosen": ["a", "b"]}
+    assert paths({"f": [one, some]}, {"f": [more]}) == [
+        ("f.feature_view/one", one, None),
+        ("f.feature_view/two.chosen", ["a"], ["a", "b"]),
+    ]
+    assert paths({"f": [some, some]}, {"f": [more]}) == [("f", [some, some], [more])]
+
+
 def test_another_order_is_a_change() -> None:
     one, two = {"name": "one"}, {"name": "two"}
     assert paths({"f": [one, two]}, {"f": [two, one]}) == [
@@ -32,3 +46,23 @@ def test_another_order_is_a_change() -> None:
 def test_other_lists_are_compared_as_a_whole() -> None:
     assert paths({"f": [1, 2]}, {"f": [1, 3]}) == [("f", [1, 2], [1, 3])]
     assert paths({"f": [{"x": 1}]}, {"f": [{"x": 2}]}) == [("f", [{"x": 1}], [{"x": 2}])]
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("description", True),
+        ("deprecated", True),
+        ("features.m.unit", True),
+        ("features.m.over", False),
+        ("features.unit", False),
+        ("derive.unit", False),
+        ("ttl", False),
+    ],
+)
+def test_what_is_no_part_of_the_meaning(path: str, shown: bool) -> None:  # noqa: FBT001
+    assert is_shown_only(ps.FeatureView, path) is shown
+
+
+def test_a_dataset_has_no_deprecation_to_show() -> None:
+    assert not is_shown_only(ps.Dataset, "deprecated")

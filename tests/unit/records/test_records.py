@@ -13,7 +13,10 @@ from penstock.records import (
     Batch,
     Check,
     DatasetSnapshot,
+    DeclarationVersion,
+    FeatureCheck,
     FeatureRank,
+    FeatureReport,
     FeatureSelection,
     Identity,
     Incident,
@@ -30,7 +33,17 @@ BREACH = Check(
     name="drift", subject="v.f", value=0.4, bound=0.2, rows=500, breached=True, reason="0.4 > 0.2"
 )
 CALM = msgspec.structs.replace(BREACH, breached=False, value=None)
+WRONG = FeatureCheck(feature="v.f", compared=4, mismatches=1, worst=None, key="a")
 RECORDS: dict[str, Record] = {
+    "0001-online-v": FeatureReport(
+        report_id="0001-online-v",
+        origin="online",
+        subject="v",
+        from_us=1,
+        to_us=1,
+        checks=(WRONG, FeatureCheck(feature="v.g", compared=0, mismatches=0, worst=0.0)),
+        created_at=NOW,
+    ),
     "source/candles": AppliedDeclaration(
         declared_kind="source",
         name="candles",
@@ -40,6 +53,15 @@ RECORDS: dict[str, Record] = {
         position=1,
         applied_at=NOW,
         applied_by="ana",
+    ),
+    "source/candles/000000002": DeclarationVersion(
+        declaration="source/candles",
+        version=2,
+        document={"name": "candles"},
+        fingerprint="f" * 64,
+        applied_at=NOW,
+        applied_by="ana",
+        commit="abc",
     ),
     "project": AppliedProject(name="p", revision=1, applied_at=NOW, applied_by="ana"),
     "candles/000000012": Batch(
@@ -181,3 +203,12 @@ def test_readers_get_every_field_and_json_values_only() -> None:
     assert told["batch"]["duplicates"] == 0
     assert told["batch"]["arrived_at"] == "2026-01-02T03:04:05.000006Z"
     assert to_plain(Path("a/b")) == "a/b"
+
+
+def test_a_report_of_features_says_which_are_above_a_rate() -> None:
+    report = RECORDS["0001-online-v"]
+
+    assert isinstance(report, FeatureReport)
+    assert [check.rate for check in report.checks] == [0.25, 0.0]
+    assert report.above(0.0) == (WRONG,)
+    assert report.above(0.25) == ()

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+import penstock as ps
 from penstock.errors import InputError, NotFoundError, NotReadyError, StateError
 from penstock.ports import EVENTS_TOPIC
 from penstock.records import ColumnBins, Event
@@ -20,6 +21,7 @@ from penstock.registry import (
     read_sample,
     register,
     versions,
+    views_of,
 )
 from penstock.spec import fingerprint
 
@@ -106,7 +108,7 @@ def test_the_package_explains_the_version(
     assert manifest.features == ("recent.last_close", "recent.count")
     assert manifest.dtypes == {"recent.last_close": "float64", "recent.count": "int64"}
     assert (manifest.entity, manifest.entity_dtype, manifest.label) == ("symbol", "string", "up")
-    assert manifest.views == {"recent": fingerprint(model.dataset.features[0])}
+    assert manifest.views == {"recent": fingerprint(model.dataset.views[0])}
     assert set(manifest.definitions) == {
         "entity/symbol", "source/prices", "feature_view/recent", "dataset/direction", "model/btc"
     }  # fmt: skip
@@ -118,6 +120,25 @@ def test_the_package_explains_the_version(
     predicted = load_native(folder, manifest).predict(x)
     assert np.array_equal(predicted, sample["prediction"].to_numpy())
     assert not list(services.scratch.glob("package-*"))
+
+
+def test_the_manifest_names_the_feature_service_and_its_id(
+    services: LocalServices, model: Model, snapshot: DatasetSnapshot, candidate: Candidate
+) -> None:
+    listed = model.dataset.views
+    service = ps.FeatureService("scoring", features=listed)
+    model = msgspec.structs.replace(
+        model, dataset=msgspec.structs.replace(model.dataset, features=service)
+    )
+    of_service = msgspec.structs.replace(
+        snapshot, service=service.name, service_id=service.service_id
+    )
+    (found,) = register_run(services, model, of_service, candidate, a=True)
+    manifest = read_manifest(services.artifacts.path(found.package))
+    assert (manifest.service, manifest.service_id) == ("scoring", service.service_id)
+    assert manifest.views == {"recent": fingerprint(listed[0])}
+    assert "feature_service/scoring" in manifest.definitions
+    assert views_of(manifest) == listed
 
 
 def test_the_manifest_names_the_code_of_the_project(

@@ -34,6 +34,15 @@ def test_every_port_is_opened_once(services: LocalServices) -> None:
     assert typed.tracking_uri == f"sqlite:///{services.home}/.penstock/mlflow.db"
 
 
+def test_the_memory_for_features_is_a_setting(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert services.features_memory_bytes == 1 << 30
+    monkeypatch.setenv("PENSTOCK_FEATURES_MEMORY_MB", "16")
+    with open_services(services.home) as small:
+        assert small.features_memory_bytes == 16 << 20
+
+
 def test_threads_get_the_same_port(services: LocalServices) -> None:
     found: list[object] = []
     ready = threading.Barrier(8)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ from penstock.deployment import deploy, load_engine
 from penstock.errors import NotFoundError, NotReadyError
 from penstock.ingest import ingest_files
 from penstock.plan import Catalogue
-from penstock.ports import EVENTS_TOPIC
-from penstock.registry import get_version, promote, read_manifest
+from penstock.ports import EVENTS_TOPIC, Put
+from penstock.registry import get_version, promote, read_manifest, write_manifest
 from penstock.runtime import open_services
 from penstock.scoring import (
     Fleet,
@@ -201,3 +202,28 @@ def test_online_and_batch_see_the_same_features(services: LocalServices) -> None
     assert as_of_us.tolist() == [score.at_us for score in scores]
     assert progress == {"momentum": 1}
     np.testing.assert_allclose(served.predict(values), [score.prediction for score in scores])
+
+
+def test_rows_of_entities_that_a_view_knows_nothing_of_are_counted(
+    services: LocalServices,
+) -> None:
+    """The version reads a source that has records of two of the three symbols."""
+    version = get_version(services.metadata, "direction", 1)
+    folder = services.scratch / "other"
+    shutil.copytree(services.artifacts.path(version.package), folder)
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755)
+    manifest = read_manifest(folder)
+    text = msgspec.json.encode(manifest.definitions)
+    text = text.replace(b"source/candles", b"source/others").replace(b'"candles"', b'"others"')
+    write_manifest(folder, msgspec.structs.replace(manifest, definitions=msgspec.json.decode(text)))
+    changed = msgspec.structs.replace(version, package=services.artifacts.put(folder))
+    services.metadata.write(Put(changed))
+    raw = services.tables.scan("raw/candles").collect()
+    rest = raw.filter(raw["symbol"] != "ETH")
+    services.tables.append("raw/others", rest, app="raw/others", number=1)
+    promote(services, "direction", 1)
+
+    scored = score_batch(services, "btc")
+
+    assert (scored.rows, scored.unknown) == (HOURS * 3, {"momentum": HOURS})

@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
 import penstock as ps
-from penstock.errors import InputError, NotReadyError, UnavailableError
+from penstock.errors import InputError, NotReadyError, StaleError, UnavailableError
+from penstock.features import ViewAge
 from penstock.scoring import Ask, Counters, Endpoint, Lane
 from penstock.spec import Trainer
 from penstock.testing.lanes import LaneWorld, Summing
@@ -132,6 +134,59 @@ def test_a_row_at_fault_is_told_so_and_no_failure_of_the_version(world: LaneWorl
             _score(endpoint, _ask(world, float("inf"), 2.0))
 
     assert _score(endpoint, _ask(world, 1.0, 1.0))[0].route == "champion"
+
+
+def _stale(world: LaneWorld, version: ServedVersion) -> ServedVersion:
+    """The version, of whose views one is a minute too old."""
+    now_us = world.writer.clock.now_us()
+    age = ViewAge(
+        view="v", source="s", batch=3, waiting=0, arrived_us=now_us - 120_000_000,
+        allowed_us=60_000_000,
+    )  # fmt: skip
+    version.ages = (age,)
+    version.fresh_until_us = now_us - 60_000_000
+    return version
+
+
+def test_stale_features_are_served_and_counted(world: LaneWorld) -> None:
+    endpoint = _endpoint(world, _declare(), champion=_stale(world, world.version(2)))
+
+    scores = _score(endpoint, _ask(world, key="abc"), _ask(world, 1.0, 2.0))
+
+    assert [score.route for score in scores] == ["champion", "champion"]
+    assert endpoint.counters.stale == {"served": 1, "refused": 0}
+
+
+def test_stale_features_are_refused_where_that_is_declared(world: LaneWorld) -> None:
+    engine = Summing()
+    champion = _stale(world, world.version(2, engine))
+    declared = msgspec.structs.replace(_declare(), stale="refuse")
+    endpoint = _endpoint(world, declared, champion=champion)
+
+    for _ in range(20):
+        with pytest.raises(StaleError, match=r"view 'v' are stale.*2m ago.*allows 1m"):
+            _score(endpoint, _ask(world, key="abc"))
+
+    assert endpoint.counters.stale == {"served": 0, "refused": 20}
+    assert engine.batches == []
+    # No circuit opened: what is handed in is answered, and what was fresh at the time asked.
+    past = Ask(0, key="abc", at_us=champion.fresh_until_us)
+    assert [one.route for one in _score(endpoint, _ask(world, 1.0, 2.0), past)] == ["champion"] * 2
+
+
+def test_a_fallback_answers_in_the_place_of_stale_features(world: LaneWorld) -> None:
+    fallback = ps.Fallback(deadline="1s", to="previous", value=0.25)
+    declared = msgspec.structs.replace(_declare(fallback=fallback), stale="refuse")
+    champion, previous = _stale(world, world.version(2)), world.version(1)
+    endpoint = _endpoint(world, declared, champion=champion, previous=previous)
+
+    (fresh,) = _score(endpoint, _ask(world, key="abc"))
+    _stale(world, previous)
+    (constant,) = _score(endpoint, _ask(world, key="abc"))
+
+    assert (fresh.version, fresh.route) == (1, "fallback")
+    assert (constant.engine, constant.prediction) == ("constant", 0.25)
+    assert "are stale" in constant.reason
 
 
 def test_repeated_failures_open_the_circuit(world: LaneWorld) -> None:

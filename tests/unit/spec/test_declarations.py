@@ -293,6 +293,10 @@ FAULTY: dict[str, tuple[Callable[[], object], str]] = {
         lambda: view(derive={"a": ps.col("b"), "b": ps.col("close")}),
         "reads 'b'",
     ),
+    "ttl of nothing": (lambda: view(ttl="0s"), "ttl is zero; leave it out"),
+    "ttl in words": (lambda: view(ttl="long"), "ttl: 'long' is no duration"),
+    "freshness of nothing": (lambda: view(freshness="0s"), "freshness is zero; leave it out"),
+    "freshness in words": (lambda: view(freshness="new"), "freshness: 'new' is no duration"),
     "aggregate without column": (lambda: ps.mean(""), "needs a column"),
     "no window length": (lambda: ps.mean("x", over="1 day"), "is no duration"),
     "hop without window": (lambda: ps.mean("x", hop="1h"), "without over"),
@@ -326,14 +330,6 @@ FAULTY: dict[str, tuple[Callable[[], object], str]] = {
     "dataset without views": (
         lambda: ps.Dataset("d", spine=candles(), features=()),
         "no feature views",
-    ),
-    "view of another entity": (
-        lambda: ps.Dataset(
-            "d",
-            spine=candles(entity=ps.Entity("venue")),
-            features=(momentum(candles()),),
-        ),
-        "is about 'symbol'",
     ),
     "bounds the wrong way": (lambda: ps.uniform(2, 1), "not below"),
     "logarithm of zero": (lambda: ps.loguniform(0, 1), "above 0"),
@@ -382,6 +378,10 @@ FAULTY: dict[str, tuple[Callable[[], object], str]] = {
             routes=(ps.champion(), ps.challenger(share=0.6), ps.challenger(share=0.5)),
         ),
         "leave some to the champion",
+    ),
+    "stale in another word": (
+        lambda: ps.Deployment("d", model=model(candles()), stale="fail"),  # type: ignore[arg-type]
+        "give 'serve' or 'refuse'",
     ),
     "share of the challenger": (lambda: ps.challenger(share=1.5), "not between 0 and 1"),
     "deadline in words": (lambda: ps.Fallback(deadline="soon"), "deadline"),
@@ -490,6 +490,11 @@ def test_gates_read_as_sentences() -> None:
 )
 def test_features_are_named_by_what_they_compute(feature: ps.Aggregate, name: str) -> None:
     assert feature.name == name
+
+
+def test_freshness_is_a_length_of_time() -> None:
+    assert view().freshness_us == 0
+    assert view(freshness="90m").freshness_us == 90 * 60_000_000
 
 
 def test_lengths_of_time_in_microseconds() -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import polars as pl
+from deltalake import Schema
 
 from penstock.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deltalake import DeltaTable, Field
     from polars._typing import PolarsDataType
 
-__all__ = ["checked_schema", "conformed"]
+__all__ = ["checked_schema", "conformed", "missing_fields", "schema_of"]
 
 _PLAIN: frozenset[PolarsDataType] = frozenset(
     {
@@ -65,6 +69,18 @@ def conformed(name: str, frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame
         pl.col(column).cast(schema[column]) if column in nulls else pl.col(column)
         for column in schema
     )
+
+
+def schema_of(handle: DeltaTable) -> pl.Schema:
+    """The table's columns."""
+    return pl.Schema(handle.schema().to_arrow())
+
+
+def missing_fields(handle: DeltaTable, columns: Mapping[str, pl.DataType]) -> list[Field]:
+    """The columns that the table lacks, as its format writes them."""
+    known = schema_of(handle)
+    missing = {name: dtype for name, dtype in columns.items() if name not in known}
+    return list(Schema.from_arrow(pl.Schema(missing)).fields)
 
 
 def _storable(dtype: PolarsDataType) -> bool:

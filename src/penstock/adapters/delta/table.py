@@ -18,10 +18,10 @@ from deltalake.transaction import AddAction
 
 from penstock.errors import StateError, UnavailableError
 
-from .frames import checked_schema, conformed
+from .frames import checked_schema, conformed, missing_fields, schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from deltalake.transaction import RemoveAction
 
@@ -39,8 +39,9 @@ _LISTINGS_KEPT = 16
 # Readers of Delta tables pass over names that begin with an underscore.
 _COMPACTION_LOCK = "_compaction.lock"
 _CREATION_LOCK = "_creation.lock"
-# What the library says when the writer's number was committed after the handle was read.
-_NUMBER_RACE = "Concurrent transaction failed"
+# What the library says when the writer's number was committed, or the table widened, after the
+# handle was read.
+_RACES = ("Concurrent transaction failed", "Metadata changed")
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -79,7 +80,7 @@ class OneTable:
             for _ in range(_ATTEMPTS):
                 if (handle.transaction_version(app) or 0) >= number:
                     return False
-                fitting = conformed(self._name, frame, _schema_of(handle))
+                fitting = conformed(self._name, frame, schema_of(handle))
                 # The number was read and is committed with the same state of the handle: this is
                 # what makes a racing writer of the same number fail instead of writing it twice.
                 if self._commit(handle, fitting, Transaction(app, number)):
@@ -91,6 +92,19 @@ class OneTable:
             "One writer at a time takes that name; try again."
         )
         raise UnavailableError(message, table=self._name, app=app, number=number)
+
+    def widen(self, columns: Mapping[str, pl.DataType]) -> None:
+        """Add the columns that the table lacks, in one commit; another process may do it first."""
+        with self._lock, self._guarded():
+            handle = self._handle()
+            if handle is None or not missing_fields(handle, columns):
+                return
+            with self._creating():
+                self._refresh(handle)
+                fields = missing_fields(handle, columns)
+                if fields:
+                    handle.alter.add_columns(fields, commit_properties=_properties())
+                    self._refresh(handle)
 
     def applied(self, app: str) -> int:
         """The writer's greatest number; 0 for none."""
@@ -213,7 +227,7 @@ class OneTable:
         except CommitFailedError as error:
             for action in actions:
                 (self._folder / action.path).unlink(missing_ok=True)
-            if _NUMBER_RACE not in str(error):
+            if not any(race in str(error) for race in _RACES):
                 raise
             return False
         return True
@@ -244,7 +258,7 @@ class OneTable:
         files = tuple((f"{self._folder}/{path}", size) for path, size in actions.iter_rows())
         if len(self._listings) >= _LISTINGS_KEPT:
             self._listings.pop(next(iter(self._listings)))
-        listing = Listing(version, _schema_of(handle), files)
+        listing = Listing(version, schema_of(handle), files)
         self._listings[version] = listing
         return listing
 
@@ -284,7 +298,3 @@ def _size_bytes(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def _schema_of(handle: DeltaTable) -> pl.Schema:
-    return pl.Schema(handle.schema().to_arrow())

@@ -16,7 +16,7 @@ from penstock.ports import Tables
 from .table import OneTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["DeltaTables"]
 
@@ -61,6 +61,18 @@ class DeltaTables(Tables):
             raise InputError(message, table=name, app=app, number=number)
         return self._table(name).append(frame, app, number)
 
+    def widen(self, name: str, columns: Mapping[str, pl.DataType]) -> None:
+        """Add the columns that a table lacks, at its end; nothing where there is no table.
+
+        Args:
+            name: The table.
+            columns: The columns it is to have, with their types; those it has are left as they are.
+
+        Raises:
+            StateError: The table is damaged or cannot be written.
+        """
+        self._table(name).widen(columns)
+
     def applied(self, name: str, app: str) -> int:
         """The greatest number that the writer has in the table; 0 for none or no table."""
         return self._table(name).applied(app)
@@ -97,7 +109,13 @@ class DeltaTables(Tables):
                 raise NotFoundError.of("column", column, listing.schema, hint=hint)
         paths = [path for path, _ in listing.files]
         frame = (
-            pl.scan_parquet(paths, schema=listing.schema, glob=False, hive_partitioning=False)
+            pl.scan_parquet(
+                paths,
+                schema=listing.schema,
+                missing_columns="insert",  # files from before the table was widened
+                glob=False,
+                hive_partitioning=False,
+            )
             if paths
             else pl.LazyFrame(schema=listing.schema)
         )

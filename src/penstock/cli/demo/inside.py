@@ -110,9 +110,12 @@ class Inside:
         stamps = pl.Series("at", as_of_us).cast(pl.Datetime("us", "UTC"))
         spine = pl.DataFrame({"symbol": symbols, "at": stamps})
         view = Catalogue.load(self.services.metadata).view(VIEW)
-        again = point_in_time(self.services.tables, [view], spine).select(
-            pl.col(name).cast(pl.Float64) for name in reader.names
-        )
+        again = point_in_time(
+            self.services.tables,
+            [view],
+            spine,
+            memory_bytes=self.services.features_memory_bytes,
+        ).select(pl.col(name).cast(pl.Float64) for name in reader.names)
         recomputed = again.fill_null(float("nan")).to_numpy()
         same = np.allclose(values, recomputed, rtol=SAME, atol=SAME, equal_nan=True)
         return values.size if same else 0

@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import StateError
 from penstock.plan import DECLARED_CLASSES
-from penstock.spec import Declared, FeatureView, from_document
+from penstock.spec import Declared, FeatureView, OnDemandView, from_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from penstock.records import Manifest
+    from penstock.spec import View
 
 __all__ = ["views_of"]
 
 REF = "ref"
 
 
-def views_of(manifest: Manifest) -> tuple[FeatureView, ...]:
-    """The feature views a version was trained on, in the order of its features.
+def views_of(manifest: Manifest) -> tuple[View, ...]:
+    """The views a version was trained on, in the order of its features.
 
     They are rebuilt from the manifest, not from what is applied now: a version goes on reading the
     features it learned from, also after the declarations have moved on.
@@ -29,8 +30,10 @@ def views_of(manifest: Manifest) -> tuple[FeatureView, ...]:
     """
     known: dict[str, Declared] = {}
     names = dict.fromkeys(feature.partition(".")[0] for feature in manifest.features)
-    found = [_rebuild(f"feature_view/{name}", manifest, known) for name in names]
-    return tuple(view for view in found if isinstance(view, FeatureView))
+    kinds = [(name, f"on_demand_view/{name}") for name in names]
+    keys = [key if key in manifest.definitions else f"feature_view/{name}" for name, key in kinds]
+    found = [_rebuild(key, manifest, known) for key in keys]
+    return tuple(view for view in found if isinstance(view, (FeatureView, OnDemandView)))
 
 
 def _rebuild(key: str, manifest: Manifest, known: dict[str, Declared]) -> Declared:

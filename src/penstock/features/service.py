@@ -1,0 +1,245 @@
+"""The features of a service by key: read in its order, and gathered while others are read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from penstock.errors import PenstockError, RetryableError, UnavailableError
+
+from .reader import OnlineReader, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.algebra import IntArray
+    from penstock.ports import Clock, OnlineStore
+    from penstock.spec import FeatureService
+
+__all__ = ["GatheredReads", "ServiceReader"]
+
+BATCH_ROWS = 1_024
+QUEUE_ROWS = 16_384
+SLOW_BATCH_US, QUICK_BATCH_US = 5_000, 1_000
+SLOW_IN_A_ROW, QUICK_IN_A_ROW = 8, 256
+
+
+class ServiceReader:
+    """Reads the features of a service by key; compiled once, safe across threads.
+
+    Args:
+        online: The online store.
+        service: The service.
+
+    Attributes:
+        service: The service.
+
+    Raises:
+        InputError: Its views cannot be read together.
+        DeclarationError: A view cannot be compiled.
+    """
+
+    def __init__(self, online: OnlineStore, service: FeatureService) -> None:
+        self.service = service
+        self._reader = OnlineReader(online, service.views)
+        place = {name: index for index, name in enumerate(self._reader.names)}
+        order = [place[name] for name in service.names]
+        self._order = None if order == list(range(len(place))) else order
+
+    def progress(self) -> dict[str, int]:
+        """Number of the last raw batch in the online store, by view name.
+
+        Raises:
+            NotReadyError: The features of a view have not been built as it is declared now.
+        """
+        return self._reader.progress()
+
+    def read(self, keys: Sequence[str | int], at_us: int | IntArray) -> Reading:
+        """Read the service's features of entities, all from one state of the store.
+
+        Args:
+            keys: The entities' keys.
+            at_us: The time asked for, int64 microseconds since 1970 UTC; one for all or one each.
+
+        Raises:
+            NotReadyError: The features of a view have not been built as it is declared now.
+            InputError: A key is of another type than the entity's.
+            StateError: The online store is damaged.
+            UnavailableError: The online store cannot be reached.
+        """
+        found = self._reader.read_settled(keys, at_us)
+        return found if self._order is None else found._replace(values=found.values[:, self._order])
+
+
+class _Ask(NamedTuple):
+    """Keys that somebody waits for."""
+
+    keys: Sequence[str | int]
+    at_us: int | IntArray
+    future: asyncio.Future[Reading]
+
+
+class GatheredReads:
+    """Reads of one service, gathered while the event loop is busy. Used from one event loop.
+
+    Keys that arrive while others are read are read together when the loop turns, up to 1,024 at a
+    time; keys that arrive alone are read alone, at once. A store that takes long, as one over the
+    network may, is read in a thread of its own while the next keys gather.
+
+    Args:
+        reader: Reads.
+        clock: Tells the time.
+
+    Attributes:
+        reader: Reads.
+        slow: Whether it reads in a thread.
+    """
+
+    def __init__(self, reader: ServiceReader, clock: Clock) -> None:
+        self.reader = reader
+        self.slow = False
+        self._clock = clock
+        self._queue: deque[_Ask] = deque()
+        self._waiting = 0
+        self._scheduled = False
+        self._thread: ThreadPoolExecutor | None = None
+        self._in_a_row = 0
+
+    def read(self, keys: Sequence[str | int], at_us: int | IntArray) -> asyncio.Future[Reading]:
+        """Queue keys; the future holds what is read of them.
+
+        It fails with the error of the reader, or ``UnavailableError`` when too many wait already.
+
+        Args:
+            keys: The entities' keys.
+            at_us: The time asked for, as ``ServiceReader.read`` takes it.
+        """
+        loop = asyncio.get_running_loop()
+        ask = _Ask(keys, at_us, loop.create_future())
+        if self._waiting + len(keys) > QUEUE_ROWS:
+            message = (
+                f"{self._waiting:,} rows wait for the features of {self.reader.service.name!r} "
+                "already. Send fewer at a time, or start another 'penstock serve'."
+            )
+            ask.future.set_exception(UnavailableError(message, retry_after_s=1))
+            return ask.future
+        self._waiting += len(keys)
+        self._queue.append(ask)
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        return ask.future
+
+    def close(self) -> None:
+        """Let go of the thread, once what it has been given is done."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+
+    def _flush(self) -> None:
+        batch = self._next_batch()
+        if not batch:
+            self._scheduled = False
+            return
+        if self.slow:
+            name = f"features-{self.reader.service.name}"
+            self._thread = self._thread or ThreadPoolExecutor(1, name)
+            work = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
+            work.add_done_callback(lambda done: self._finish(batch, *done.result()))
+        else:
+            self._finish(batch, *self._compute(batch))
+
+    def _next_batch(self) -> list[_Ask]:
+        """The oldest keys that somebody still waits for."""
+        batch: list[_Ask] = []
+        rows = 0
+        while self._queue and rows < BATCH_ROWS:
+            ask = self._queue.popleft()
+            self._waiting -= len(ask.keys)
+            if not ask.future.done():
+                batch.append(ask)
+                rows += len(ask.keys)
+        return batch
+
+    def _compute(self, batch: list[_Ask]) -> tuple[Reading | Exception, int]:
+        """What was read, or why not, and how long it took in microseconds."""
+        start_us = self._clock.now_us()
+        # Whatever is raised is an answer to those who wait, never the end of the loop.
+        try:
+            found: Reading | Exception = self._read(batch)
+        except Exception as error:  # noqa: BLE001 - see above
+            found = error
+        return found, self._clock.now_us() - start_us
+
+    def _read(self, batch: list[_Ask]) -> Reading:
+        if len(batch) == 1:
+            return self.reader.read(batch[0].keys, batch[0].at_us)
+        keys = [key for ask in batch for key in ask.keys]
+        at_us = np.empty(len(keys), dtype=np.int64)
+        low = 0
+        for ask in batch:
+            at_us[low : (low := low + len(ask.keys))] = ask.at_us
+        return self.reader.read(keys, at_us)
+
+    def _finish(self, batch: list[_Ask], found: Reading | Exception, took_us: int) -> None:
+        """Answer, then turn to those who came meanwhile."""
+        self._place(found, took_us)
+        if isinstance(found, Reading):
+            _share(batch, found)
+        elif len(batch) > 1 and not isinstance(found, RetryableError):
+            # One bad key must not fail its neighbours.
+            for ask in batch:
+                one, _ = self._compute([ask])
+                _settle(ask, one)
+        else:
+            for ask in batch:
+                _settle(ask, found)
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self._scheduled = False
+
+    def _place(self, found: Reading | Exception, took_us: int) -> None:
+        """Decide where to read from how long it takes.
+
+        It takes many in a row, since a machine that is busy elsewhere makes a quick store look slow
+        now and then; but one that cannot be reached must not hold up the loop again.
+        """
+        if isinstance(found, RetryableError):
+            self.slow, self._in_a_row = True, 0
+            return
+        other = took_us < QUICK_BATCH_US if self.slow else took_us > SLOW_BATCH_US
+        self._in_a_row = self._in_a_row + 1 if other else 0
+        if self._in_a_row >= (QUICK_IN_A_ROW if self.slow else SLOW_IN_A_ROW):
+            self.slow, self._in_a_row = not self.slow, 0
+
+
+def _share(batch: list[_Ask], found: Reading) -> None:
+    """Give each its own rows."""
+    if len(batch) == 1:
+        _settle(batch[0], found)
+        return
+    low = 0
+    for ask in batch:
+        high = low + len(ask.keys)
+        unknown = [place - low for place in found.unknown if low <= place < high]
+        part = found._replace(
+            values=found.values[low:high], as_of_us=found.as_of_us[low:high], unknown=unknown
+        )
+        _settle(ask, part)
+        low = high
+
+
+def _settle(ask: _Ask, found: Reading | Exception) -> None:
+    if ask.future.done():
+        return  # nobody waits any more
+    if isinstance(found, PenstockError):
+        # Those who share an error would share its traceback, which grows with each that raises it.
+        ask.future.set_exception(type(found)(found.message, **found.facts))
+    elif isinstance(found, Exception):
+        ask.future.set_exception(found)
+    else:
+        ask.future.set_result(found)

@@ -1,0 +1,87 @@
+"""Metrics of features: how far what is online, and what scores saw, is what raw tables say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from penstock.errors import PenstockError
+from penstock.features import view_ages
+from penstock.plan import Catalogue
+from penstock.records import FeatureReport
+from penstock.spec import Deployment, FeatureView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penstock.ports import Metadata, Services
+
+__all__ = ["FeatureMetrics"]
+
+LABELS = ("origin", "subject", "feature")
+
+
+class FeatureMetrics(Collector):
+    """The newest report on each view and each deployment, read when metrics are asked for.
+
+    Args:
+        services: The ports; uses metadata.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The metrics; none of what has not been looked at."""
+        rate = GaugeMetricFamily(
+            "penstock_feature_mismatch_rate",
+            "Share of the compared values that are not what the raw tables say.",
+            labels=LABELS,
+        )
+        compared = GaugeMetricFamily(
+            "penstock_feature_values_compared", "Values compared by the last look.", labels=LABELS
+        )
+        looked = GaugeMetricFamily(
+            "penstock_feature_check_timestamp_seconds", "When it was looked.", labels=LABELS[:2]
+        )
+        for report in _newest(self._services.metadata):
+            subject = (report.origin, report.subject)
+            looked.add_metric(subject, report.to_us / 1e6)
+            for check in report.checks:
+                rate.add_metric((*subject, check.feature), check.rate)
+                compared.add_metric((*subject, check.feature), check.compared)
+        yield from (rate, compared, looked, self._ages())
+
+    def _ages(self) -> GaugeMetricFamily:
+        """How old what is online of each view is; none while the store cannot be read."""
+        family = GaugeMetricFamily(
+            "penstock_view_age_seconds",
+            "Since the newest batch of a view's online features arrived.",
+            labels=["view"],
+        )
+        services = self._services
+        views = Catalogue.load(services.metadata).all(FeatureView)
+        try:
+            ages = view_ages(services.metadata, services.online, views)
+        except PenstockError:
+            return family
+        for age in ages:
+            family.add_metric([age.view], (services.clock.now_us() - age.arrived_us) / 1e6)
+        return family
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing: what there is depends on what is declared."""
+        yield from ()
+
+
+def _newest(metadata: Metadata) -> Iterator[FeatureReport]:
+    catalogue = Catalogue.load(metadata)
+    subjects = [
+        *(("online", view.name) for view in catalogue.all(FeatureView)),
+        *(("served", deployment.name) for deployment in catalogue.all(Deployment)),
+    ]
+    for origin, subject in subjects:
+        where = {"origin": origin, "subject": subject}
+        yield from metadata.find(FeatureReport, where=where, newest_first=True, limit=1)

@@ -1,0 +1,89 @@
+"""A request of the serving process, as far as it has been looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from .serve_errors import refusal
+
+__all__ = ["BODY_LIMIT_BYTES", "Call", "Gone", "Message", "Receive", "Send"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+BODY_LIMIT_BYTES = 1 << 20
+
+
+class Gone(Exception):  # noqa: N818 - no error: the client has hung up
+    """Nobody waits for the answer any more."""
+
+
+class Call:
+    """A request, as far as it has been looked at.
+
+    Args:
+        scope: What ASGI says of it.
+        receive: Gives its body.
+        arrived_us: When it came, in microseconds since 1970 UTC.
+    """
+
+    __slots__ = ("arrived_us", "authorization", "receive", "request_id", "scope")
+
+    def __init__(self, scope: Message, receive: Receive, arrived_us: int) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.arrived_us = arrived_us
+        self.authorization = b""
+        self.request_id = ""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                self.authorization = value
+            elif name == b"x-request-id":
+                self.request_id = value.decode("latin-1")[:200]
+
+    def header(self, wanted: bytes) -> bytes:
+        """A header by its name in lower case; empty when the request has none."""
+        return next((value for name, value in self.scope["headers"] if name == wanted), b"")
+
+    def need(self, method: str) -> None:
+        """Refuse any other method; ``HEAD`` goes where ``GET`` does.
+
+        Raises:
+            InputError: It is another.
+        """
+        given = self.scope["method"]
+        if given != method and not (method == "GET" and given == "HEAD"):
+            raise refusal(
+                f"{given} is not for {self.scope['path']}; send {method}.",
+                status=405,
+                kind="method",
+                headers=((b"allow", method.encode()),),
+            )
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            InputError: It is longer than ``BODY_LIMIT_BYTES``.
+            Gone: The client has hung up.
+        """
+        parts: list[bytes] = []
+        size_bytes = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            part: bytes = message.get("body", b"")
+            size_bytes += len(part)
+            if size_bytes > BODY_LIMIT_BYTES:
+                raise refusal(
+                    f"The body is longer than {BODY_LIMIT_BYTES:,} bytes. Send fewer rows at once.",
+                    status=413,
+                    kind="too_large",
+                    headers=((b"connection", b"close"),),
+                )
+            if not message.get("more_body", False):
+                return part if not parts else b"".join([*parts, part])
+            parts.append(part)

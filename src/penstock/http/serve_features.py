@@ -1,0 +1,102 @@
+"""Features by key over HTTP: one entity, rows, columns or an Arrow stream at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock.errors import NotFoundError
+from penstock.features import built_to, space_of, view_ages
+from penstock.spec import base_views
+
+from .serve_errors import Answer
+from .serve_feature_arrow import ARROW, arrow_answer, arrow_wanted
+from .serve_feature_schema import FeatureSchema
+from .serve_schema import moment
+
+if TYPE_CHECKING:
+    from penstock.ports import Services
+    from penstock.spec import FeatureService, FeatureView
+
+    from .serve_call import Call
+    from .serve_feature_door import FeatureDoor
+    from .serve_keeper import Keeper
+
+__all__ = ["FEATURES", "answer_features"]
+
+FEATURES = "/v1/features"
+
+
+async def answer_features(keeper: Keeper, call: Call) -> Answer:
+    """Answer a request below ``/v1/features``.
+
+    Raises:
+        PenstockError: It is refused, or cannot be answered.
+    """
+    keeper.guard.check(call.authorization, "reader")
+    name = call.scope["path"][len(FEATURES) :].removeprefix("/")
+    if not name:
+        call.need("GET")
+        services = [door.schema.service for door in keeper.features.values()]
+        return await _described(keeper, *services)
+    door = keeper.features.get(name)
+    if door is None:
+        hint = "Declare it and run 'penstock apply'."
+        raise NotFoundError.of("feature service", name, keeper.features, hint=hint)
+    if call.scope["method"] in {"GET", "HEAD"}:
+        return await _described(keeper, door.schema.service, one=True)
+    call.need("POST")
+    answer = await _read(door, call)
+    door.counters.durations.add(keeper.ports.clock.now_us() - call.arrived_us)
+    return answer
+
+
+async def _read(door: FeatureDoor, call: Call) -> Answer:
+    body = await call.body()
+    schema, counters = door.schema, door.counters
+    arrow = call.header(b"content-type").startswith(ARROW)
+    wanted = (arrow_wanted if arrow else FeatureSchema.wanted)(schema, body, call.arrived_us)
+    found = await door.reads.read(wanted.keys, wanted.at_us)
+    counters.rows += len(wanted.keys)
+    counters.unknown += len(found.unknown)
+    accept = call.header(b"accept")
+    if ARROW not in accept and not (arrow and b"application/json" not in accept):
+        return Answer(200, schema.answer(wanted, found))
+    headers = (
+        (b"content-type", ARROW),
+        (b"x-penstock-service-id", schema.service_id.encode()),
+        (b"x-penstock-unknown", str(len(found.unknown)).encode()),
+    )
+    return Answer(200, arrow_answer(schema.service, found), headers)
+
+
+async def _described(keeper: Keeper, *services: FeatureService, one: bool = False) -> Answer:
+    """What there is to know of services; in a thread, since records are read."""
+    found = await asyncio.to_thread(lambda: [_about(keeper.ports, each) for each in services])
+    return Answer(200, msgspec.json.encode(found[0] if one else {"services": found}))
+
+
+def _about(ports: Services, service: FeatureService) -> dict[str, object]:
+    return {
+        "name": service.name,
+        "service_id": service.service_id,
+        "description": service.description,
+        "owner": service.owner,
+        "tags": service.tags,
+        "entities": {entity.name: entity.dtype.value for entity in service.entities},
+        "features": {name: dtype.value for name, dtype in service.dtypes.items()},
+        "views": [_freshness(ports, view) for view in base_views(service.views)],
+    }
+
+
+def _freshness(ports: Services, view: FeatureView) -> dict[str, object]:
+    """How far a view has come in the online store: its last raw batch, and when that arrived."""
+    number = built_to(ports.online, space_of(view))
+    told: dict[str, object] = {"name": view.name, "ready": number is not None, "last_batch": number}
+    for age in view_ages(ports.metadata, ports.online, [view]):
+        told["arrived_at"] = moment(age.arrived_us)
+        told["waiting_batches"] = age.waiting
+        told["stale"] = age.is_stale(ports.clock.now_us())
+    return told

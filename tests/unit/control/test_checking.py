@@ -1,0 +1,245 @@
+"""What scores saw and what is online is what the raw tables say, or somebody is told."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import penstock as ps
+from penstock.control import (
+    NOTIFICATIONS_TOPIC,
+    CheckSchedule,
+    Notification,
+    check_features,
+    check_run,
+    check_scores,
+    check_served,
+    due,
+    refresh_features,
+    report_inconsistent,
+    start,
+    step_functions,
+)
+from penstock.features import space_of
+from penstock.plan import Catalogue, apply
+from penstock.ports import EVENTS_TOPIC
+from penstock.records import Event, FeatureReport, Score
+from penstock.scoring import drain_scores, score_frame, scores_in
+from penstock.testing.served_project import SYMBOLS
+from penstock.testing.serving import serving
+
+if TYPE_CHECKING:
+    from penstock.runtime import LocalServices
+    from penstock.testing.served_project import ServedProject
+
+HOUR_US = 3_600_000_000
+
+
+def corrupt(services: LocalServices, key: str) -> None:
+    """Add a half to the newest close of an entity in the online store."""
+    view = Catalogue.load(services.metadata).view("momentum")
+    space, key_ = space_of(view), key.encode()
+    (value,) = services.online.get(space, [key_])
+    assert value is not None
+    raw = services.tables.scan("raw/candles").collect()
+    newest = raw.filter(raw["symbol"] == key).sort("ts")["close"][-1]
+    words = np.frombuffer(value, np.float64).copy()
+    places = np.flatnonzero(words == newest)
+    assert len(places)
+    words[places] += 0.5
+    last = services.tables.applied("raw/candles", "raw/candles") + 1
+    services.tables.append("raw/candles", raw.head(0), app="raw/candles", number=last)
+    services.online.write(space, {key_: words.tobytes()}, progress=last)
+
+
+def run_check(services: LocalServices, max_rate: float = 0.0) -> dict[str, Any]:
+    """The steps of a check, each done twice, as if killed after all its work was done."""
+    submission = check_run("check", max_rate=max_rate)
+    functions = step_functions(services)
+    outputs: dict[str, Any] = {}
+    for step in submission.pipeline.steps:
+        first = functions[step.function](submission.parameters, outputs)
+        if step.name != "drain":
+            assert functions[step.function](submission.parameters, outputs) == first
+        outputs[step.name] = msgspec.json.decode(msgspec.json.encode(first))
+    return outputs
+
+
+def reports(services: LocalServices, outputs: dict[str, Any]) -> dict[str, FeatureReport]:
+    found = [services.metadata.read(FeatureReport, one) for one in outputs["compare"]["reports"]]
+    return {report.subject: report for report in found if report}
+
+
+def told(services: LocalServices) -> list[Notification]:
+    entries = services.log.read(NOTIFICATIONS_TOPIC, after=0, limit=100)
+    return [msgspec.json.decode(entry.payload, type=Notification) for entry in entries]
+
+
+def events(services: LocalServices) -> list[Event]:
+    entries = services.log.read(EVENTS_TOPIC, after=0, limit=1_000)
+    every = [msgspec.json.decode(entry.payload, type=Event) for entry in entries]
+    return [event for event in every if event.kind == "features.inconsistent"]
+
+
+@pytest.mark.slow
+def test_a_served_project_is_consistent_until_its_store_is_corrupted(
+    scored: LocalServices, scored_template: ServedProject
+) -> None:
+    endpoint = Catalogue.load(scored.metadata).deployment("btc")
+    watch = ps.Monitor(
+        endpoint, drift=ps.psi(), on_breach=[ps.notify("ops"), ps.retrain(), ps.notify("ops")]
+    )
+    project = ps.Project("served", declarations=[watch])
+    apply(scored.metadata, project, actor="tester", now=scored.clock.now())
+    refresh_features(scored, "candles")
+    here = msgspec.structs.replace(scored_template, home=scored.home)
+    with serving(here) as http:
+
+        def ask() -> None:
+            rows = [{"entity": {"symbol": symbol}} for symbol in SYMBOLS]
+            url = "/v1/deployments/btc/predict"
+            assert all(http.post(url, json=row).is_success for row in rows for _ in range(4))
+
+        ask()
+        found = run_check(scored)
+        fine = reports(scored, found)
+        assert set(fine) == {"momentum", "btc"}
+        assert [check.compared for check in fine["btc"].checks] == [12] * 5
+        assert {check.feature for check in fine["btc"].checks} == set(here.features)
+        assert not any(report.above(0.0) for report in fine.values())
+        assert not fine["btc"].skipped
+        assert found["tell"] == {"inconsistent": []}
+        assert (told(scored), events(scored)) == ([], [])
+
+        corrupt(scored, "BTC")
+        ask()
+        # Nothing has been told of it where that many may differ.
+        assert run_check(scored, 0.9)["tell"] == {"inconsistent": []}
+        ask()
+        found = run_check(scored)
+
+    wrong = reports(scored, found)
+    assert wrong["btc"].from_us < wrong["btc"].to_us
+    (last,) = wrong["btc"].above(0.0)
+    assert (last.feature, last.compared, last.mismatches) == ("momentum.last_close", 12, 4)
+    assert last.rate == pytest.approx(1 / 3)
+    assert (last.key, len(last.prediction_id)) == ("BTC", 26)
+    assert last.worst is not None
+    assert last.worst > 0
+    assert [check.feature for check in wrong["momentum"].above(0.0)] == ["momentum.last_close"]
+    ids = [report.report_id for report in wrong.values()]
+    assert found["tell"]["inconsistent"] == ids
+    assert [event.ids["report_id"] for event in events(scored)] == ids
+    notes = told(scored)
+    assert [(note.channel, note.monitor, note.incident_id) for note in notes] == [
+        ("ops", "btc", ids[0]),
+        ("ops", "btc", ids[1]),
+    ]
+    assert "momentum.last_close: 4 of 12 values" in notes[1].breaches[0]
+
+
+def as_looked_up(services: LocalServices, count: int, **changes: object) -> list[Score]:
+    """Scores of the batch run, put into the table as if they had been looked up online."""
+    rows = scores_in(services.tables.scan("scores/btc").collect().head(count))
+    made = [
+        msgspec.structs.replace(
+            row, origin="online", route="champion", prediction_id=services.ids.new(), **changes
+        )
+        for row in rows
+    ]
+    number = services.clock.now_us()
+    services.tables.append("scores/btc", score_frame(made), app="served", number=number)
+    return made
+
+
+def test_scores_are_compared_with_the_batches_each_had_seen(scored: LocalServices) -> None:
+    """Batch 3 holds an older record: who has seen it and says so is right, who has not is too."""
+    to_us = scored.clock.now_us() + HOUR_US
+    as_looked_up(scored, 60)
+    fine = check_served(scored, "btc", from_us=0, to_us=to_us)
+    assert {check.compared for check in fine.checks} == {60}
+    assert not fine.above(0.0)
+    as_looked_up(scored, 60, progress={"momentum": 3})
+    wrong = check_served(scored, "btc", from_us=0, to_us=to_us)
+    assert {check.compared for check in wrong.checks} == {120}
+    assert "momentum.max_close_2d" in {check.feature for check in wrong.above(0.0)}
+    assert all(check.mismatches <= 60 for check in wrong.checks)
+
+
+def test_a_sample_is_drawn_from_the_window_and_from_what_was_looked_up(
+    scored: LocalServices,
+) -> None:
+    now_us = scored.clock.now_us()
+    assert check_served(scored, "btc", from_us=0, to_us=now_us).checks == ()  # only a batch
+    as_looked_up(scored, 300, scored_at_us=now_us)
+    as_looked_up(scored, 50, scored_at_us=now_us - HOUR_US)
+    as_looked_up(scored, 50, scored_at_us=now_us + HOUR_US)
+    whole = check_served(scored, "btc", from_us=now_us - 1, to_us=now_us)
+    assert {check.compared for check in whole.checks} == {300}
+    few = check_served(scored, "btc", from_us=now_us - 1, to_us=now_us, sample=20)
+    assert {check.compared for check in few.checks} == {20}
+    assert check_scores(scored, "split", from_us=0, to_us=now_us) is None
+
+
+def test_a_null_that_should_be_a_value_has_no_size(scored: LocalServices) -> None:
+    as_looked_up(scored, 5, features=(None, None, None, None, None))
+    to_us = scored.clock.now_us() + 1
+    report = check_scores(scored, "btc", from_us=0, to_us=to_us)
+    assert report is not None
+    last = next(check for check in report.checks if check.feature == "momentum.last_close")
+    assert (last.mismatches, last.worst) == (5, None)
+    assert scored.metadata.read(FeatureReport, report.report_id) == report
+
+
+def test_what_cannot_be_computed_again_is_named(scored: LocalServices) -> None:
+    as_looked_up(scored, 3, features=(1.0,))
+    as_looked_up(scored, 3, version=9)
+    report = check_scores(scored, "btc", from_us=0, to_us=scored.clock.now_us() + 1)
+    assert report is not None
+    assert report.checks == ()
+    assert "another number of features" in report.skipped["direction@1"]
+    assert "direction@9" in report.skipped["direction@9"]
+    assert not report_inconsistent(scored, report, max_rate=0.0)
+
+
+def test_one_look_goes_on_where_the_last_ended(scored: LocalServices) -> None:
+    now_us = scored.clock.now_us()
+    as_looked_up(scored, 7, scored_at_us=now_us - 100)
+    as_looked_up(scored, 3, scored_at_us=now_us - 50)
+    as_looked_up(scored, 9, scored_at_us=now_us - 25 * HOUR_US)  # longer ago than a day
+    views_and_scores = check_features(scored, to_us=now_us - 60)
+    assert [report.origin for report in views_and_scores] == ["online", "served"]
+    assert views_and_scores[1].checks[0].compared == 7
+    (later,) = [r for r in check_features(scored, to_us=now_us) if r.origin == "served"]
+    assert (later.from_us, later.checks[0].compared) == (now_us - 60, 3)
+    (again,) = [r for r in check_features(scored, to_us=now_us) if r.origin == "served"]
+    assert msgspec.structs.replace(again, created_at=later.created_at) == later
+    assert [r.origin for r in check_features(scored, to_us=now_us + 10)] == ["online"]
+
+
+def test_features_are_checked_once_in_each_interval(scored: LocalServices) -> None:
+    schedule = CheckSchedule(HOUR_US, 0.25)
+    now = scored.clock.now()
+    now_us = scored.clock.now_us() + HOUR_US
+    assert due(scored, now_us=now_us) == []
+    assert due(scored, now_us=int(now.timestamp()) // 3_600 * HOUR_US, check=schedule) == []
+    (submission,) = due(scored, now_us=now_us, check=schedule)
+    slot = (now + timedelta(hours=1)).strftime("%Y%m%dT%H00")
+    assert submission.run_id == f"check-features-{slot}"
+    assert submission.parameters == {"max_rate": 0.25}
+    start(scored, submission)
+    assert due(scored, now_us=now_us, check=schedule) == []
+    assert due(scored, now_us=now_us + HOUR_US, check=schedule) == []  # the first has not ended
+    scored.workflows.cancel(submission.run_id)
+    assert len(due(scored, now_us=now_us + HOUR_US, check=schedule)) == 1
+
+
+def test_nothing_is_checked_where_there_is_nothing(watched: Any) -> None:  # noqa: ANN401 - a fixture's class
+    now_us = watched.services.clock.now_us()
+    assert due(watched.services, now_us=now_us, check=CheckSchedule(HOUR_US)) == []
+    assert check_features(watched.services, to_us=now_us) == []
+    assert drain_scores(watched.services) == 0

@@ -1,9 +1,12 @@
 """Penstock: raw data in, monitored predictions out.
 
 This module holds the names users declare with; everything it imports is pure and quick to import.
+``connect`` opens a client of a project.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from .spec import (
     Aggregate,
@@ -83,6 +86,32 @@ Float64 = DType.FLOAT64
 Boolean = DType.BOOLEAN
 Timestamp = DType.TIMESTAMP
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .client import Client
+
+
+def connect(where: str | Path, *, token: str | None = None, timeout_s: float = 30.0) -> Client:
+    """A client that reads features by the name of a feature service.
+
+    Args:
+        where: A project folder, or the address of a serving process, such as
+            ``"http://host:8001"``.
+        token: The caller's token, for an address.
+        timeout_s: How long to wait for each answer, for an address.
+
+    Raises:
+        NotReadyError: The folder has not been initialised.
+        UnavailableError: This process has the folder's stores open already.
+        InputError: A token is given for a folder.
+    """
+    # Whoever declares loads none of the libraries that a client needs.
+    from .client import connect as opened  # noqa: PLC0415
+
+    return opened(where, token=token, timeout_s=timeout_s)
+
+
 __all__ = [
     "Aggregate",
     "BatchScoring",
@@ -122,6 +151,7 @@ __all__ = [
     "champion",
     "choice",
     "col",
+    "connect",
     "count",
     "cron",
     "decayed_mean",

@@ -1,0 +1,195 @@
+"""The client of a serving process: one entity as JSON, frames as Arrow, over one pool."""
+
+from __future__ import annotations
+
+import io
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
+
+import httpx
+import msgspec
+import polars as pl
+
+from penstock import errors
+from penstock.errors import (
+    InputError,
+    NotSupportedError,
+    PenstockError,
+    RetryableError,
+    UnavailableError,
+)
+
+from .interface import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from .frames import Row
+
+__all__ = ["RemoteClient"]
+
+PATH = "/v1/features"
+ARROW = "application/vnd.apache.arrow.stream"
+ROWS_AT_ONCE = 1_000
+TRIES = 3
+SHORT_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
+OK, UNAVAILABLE = 200, 503
+
+
+class RemoteClient(Client):
+    """A client of a serving process.
+
+    A request that finds the process busy, restarting or gone is sent again, twice at most, after
+    the time that the answer names; the rest is raised as the error that it is.
+
+    Args:
+        url: Address of the process, such as ``http://host:8001``.
+        token: The caller's token.
+        timeout_s: How long to wait for each answer.
+
+    Raises:
+        InputError: It is no address.
+    """
+
+    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 30.0) -> None:
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._url = url.rstrip("/")
+        self._keys: dict[str, list[str]] = {}
+        try:
+            self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout_s)
+        except httpx.InvalidURL as error:
+            raise InputError(f"{url!r} is no address: {error}. Write http://host:8001.") from None
+
+    def services(self) -> list[str]:
+        """Names of the feature services."""
+        found = msgspec.json.decode(self._send("GET", PATH).content)
+        return [str(service["name"]) for service in found["services"]]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _past(self, service: str, spine: pl.DataFrame) -> NoReturn:
+        raise NotSupportedError(
+            f"Features of {service!r} at {len(spine):,} past times are computed where the tables "
+            "are. Connect to the project's folder: penstock.connect('/path/to/project').",
+            service=service,
+        )
+
+    def _one(self, service: str, entity: Row, at: datetime | None) -> Row:
+        body: dict[str, Any] = {"entity": entity} | ({} if at is None else {"at": at})
+        sent = self._send("POST", _path(service), msgspec.json.encode(body, enc_hook=_plain))
+        found: Row = msgspec.json.decode(sent.content)["features"]
+        return found
+
+    def _many(self, service: str, entities: pl.DataFrame) -> pl.DataFrame:
+        wanted = [name for name in entities.columns if name in {*self._keys_of(service), "at"}]
+        texts = pl.col(pl.Categorical, pl.Enum).cast(pl.String)
+        asked = entities.select(wanted or entities.columns).with_columns(texts)
+        parts = range(0, max(len(asked), 1), ROWS_AT_ONCE)
+        return pl.concat([self._part(service, asked[n : n + ROWS_AT_ONCE]) for n in parts])
+
+    def _keys_of(self, service: str) -> list[str]:
+        """Names of the service's keys: the rest of a frame is not sent. Asked once."""
+        known = self._keys.get(service)
+        if known is None:
+            told = msgspec.json.decode(self._send("GET", _path(service)).content)
+            known = self._keys[service] = list(told["entities"])
+        return known
+
+    def _part(self, service: str, entities: pl.DataFrame) -> pl.DataFrame:
+        body = io.BytesIO()
+        entities.write_ipc_stream(body, compat_level=pl.CompatLevel.oldest())
+        sent = self._send("POST", _path(service), body.getvalue(), {"content-type": ARROW})
+        return pl.read_ipc_stream(sent.content).drop("as_of")
+
+    def _send(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """The answer to a request, which is sent again where that may help."""
+        left = TRIES
+        while True:
+            left -= 1
+            try:
+                answer = self._http.request(method, path, content=body, headers=headers)
+            except httpx.TimeoutException as error:
+                raise _late(self._url, error) from error
+            except httpx.TransportError as error:
+                if not left:
+                    raise _unreachable(self._url, error) from error
+                time.sleep(SHORT_WAIT_S)
+                continue
+            if answer.status_code == OK:
+                return answer
+            found = _error_of(answer)
+            if not left or not isinstance(found, RetryableError):
+                raise found
+            time.sleep(_wait_s(answer))
+
+
+def _path(service: str) -> str:
+    return f"{PATH}/{quote(service, safe='')}"
+
+
+def _plain(value: object) -> object:
+    """A number or a text of numpy as Python's."""
+    item = getattr(value, "item", None)
+    if not callable(item):
+        raise InputError(f"A key is {value!r}. Give text or a whole number.")
+    return item()
+
+
+def _late(url: str, error: httpx.TimeoutException) -> UnavailableError:
+    return UnavailableError(
+        f"{url} has not answered in time: {type(error).__name__}. Give connect() a longer "
+        "timeout_s, or ask for fewer rows.",
+        url=url,
+    )
+
+
+def _unreachable(url: str, error: httpx.TransportError) -> UnavailableError:
+    return UnavailableError(
+        f"{url} cannot be reached: {error}. See that 'penstock serve' runs there.", url=url
+    )
+
+
+def _wait_s(answer: httpx.Response) -> float:
+    """How long the answer asks to wait."""
+    try:
+        return min(max(float(answer.headers.get("retry-after", "")), 0.0), LONGEST_WAIT_S)
+    except ValueError:
+        return SHORT_WAIT_S
+
+
+def _error_of(answer: httpx.Response) -> PenstockError:
+    """The error that an answer tells of, as the class that the server raised."""
+    kind, message = "", ""
+    with suppress(msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
+        told = msgspec.json.decode(answer.content)["error"]
+        kind, message = str(told["kind"]), str(told["message"])
+    if found := _KINDS.get(kind):
+        return found(message, status=answer.status_code)
+    message = message or (
+        f"{answer.url} answered {answer.status_code} {answer.reason_phrase}, and not as Penstock "
+        "does. See that the address is that of 'penstock serve'."
+    )
+    if answer.status_code == UNAVAILABLE:
+        return UnavailableError(message, status=answer.status_code)
+    wrong = answer.is_client_error
+    return (InputError if wrong else PenstockError)(message, status=answer.status_code)
+
+
+def _kinds() -> dict[str, type[PenstockError]]:
+    """The classes of errors by the kind that answers name."""
+    classes = [getattr(errors, name) for name in errors.__all__]
+    return {
+        one("").kind: one
+        for one in classes
+        if isinstance(one, type) and issubclass(one, PenstockError)
+    }
+
+
+_KINDS = _kinds()

@@ -1,0 +1,182 @@
+"""Features by key over HTTP with wrk, beside the HTTP floor of the same server and ``feast serve``.
+
+PENSTOCK_BENCH_FEAST names the interpreter of an environment with Feast; see ``bench feast``.
+Without it, only the floor stands beside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from .figure import Figure
+from .load import Load, need_wrk, script, wrk
+from .project import command, free_port, process, run
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+INTERPRETER = "PENSTOCK_BENCH_FEAST"
+PEER = Path(__file__).with_name("peers") / "feast_server.py"
+ENTITIES, PER_ENTITY = 10_000, 3
+COLUMNS = [f"f{i}" for i in range(10)]
+CONNECTIONS = 16
+BUDGETS = {1: 8_000, 100: 600}
+BUDGET_P99_MS = 30.0
+BODIES = 500
+START_US = 1_700_000_000_000_000
+DECLARED = """
+import penstock as ps
+
+columns = [f"f{i}" for i in range(10)]
+events = ps.Source(
+    "events", entity=ps.Entity("id", dtype=ps.Int64), timestamp="ts",
+    schema={"id": ps.Int64, "ts": ps.Timestamp} | dict.fromkeys(columns, ps.Float64),
+    batch=ps.Files("data/*.parquet"))
+newest = ps.FeatureView("newest", source=events, features=[ps.last(name) for name in columns])
+makers = (ps.sum, ps.mean, ps.min, ps.max, ps.std)
+windows = ps.FeatureView(
+    "windows", source=events,
+    features=[make("f0", over=over) for over in ("1h", "1d") for make in makers])
+ten = ps.FeatureService("ten", features=[newest])
+mixed = ps.FeatureService("mixed", features=[newest["last_f0", "last_f1"], windows])
+"""
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    """Take the figures."""
+    need_wrk("feature_server")
+    rounds, seconds = (2, 2) if quick else (3, 5)
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+        home = Path(folder) / "home"
+        _build(home)
+        loads = {n: _loads(home, n, rounds=rounds, seconds=seconds) for n in BUDGETS}
+    return [figure for entities, found in loads.items() for figure in _figures(entities, found)]
+
+
+def _build(home: Path) -> None:
+    (home / "data").mkdir(parents=True)
+    rng = np.random.default_rng(7)
+    rows = ENTITIES * PER_ENTITY
+    frame = {
+        "id": np.tile(np.arange(ENTITIES), PER_ENTITY),
+        "ts": START_US + rng.integers(0, 86_400_000_000, rows),
+    } | {name: rng.normal(size=rows) for name in COLUMNS}
+    stamped = pl.DataFrame(frame).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
+    stamped.write_parquet(home / "data" / "events.parquet")
+    run(home, "init")
+    (home / "project.py").write_text(DECLARED, encoding="utf-8")
+    for arguments in (("apply",), ("ingest", "events"), ("features", "build")):
+        run(home, *arguments)
+
+
+def _loads(home: Path, entities: int, *, rounds: int, seconds: int) -> dict[str, list[Load]]:
+    """What wrk saw of each server, which take turns."""
+    token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
+    keys = np.random.default_rng(5).integers(0, ENTITIES, (BODIES, entities)).tolist()
+    ours: list[object] = [
+        {"entity": {"id": row[0]}} if entities == 1 else {"entities": {"id": row}} for row in keys
+    ]
+    asking = script(home / "ours.lua", ours, token)
+    addresses: dict[str, tuple[str, Path]] = {}
+    with ExitStack() as stack:
+        port = free_port()
+        base = f"http://127.0.0.1:{port}"
+        serve = command("serve", "--home", str(home), "--port", str(port))
+        stack.enter_context(process(serve, f"{base}/v2/health/ready"))
+        for service in ("ten", "mixed"):
+            addresses[service] = f"{base}/v1/features/{service}", asking
+        answer = home / "answer.json"
+        answer.write_bytes(_ask(f"{base}/v1/features/ten", ours[0], token))
+        floor = free_port()
+        echo = [sys.executable, str(Path(__file__).with_name("echo.py")), str(floor), str(answer)]
+        stack.enter_context(process(echo, f"http://127.0.0.1:{floor}/"))
+        addresses["echo"] = f"http://127.0.0.1:{floor}/", asking
+        if interpreter := os.environ.get(INTERPRETER):
+            theirs = [
+                {"features": [f"last:{name}" for name in COLUMNS], "entities": {"id": row}}
+                for row in keys
+            ]
+            url = stack.enter_context(_feast(interpreter, home))
+            addresses["feast"] = url, script(home / "feast.lua", theirs, token)
+        found: dict[str, list[Load]] = {name: [] for name in addresses}
+        for _ in range(rounds):
+            for name, (url, lua) in addresses.items():
+                found[name].append(wrk(url, lua, CONNECTIONS, seconds))
+    return found
+
+
+def _ask(url: str, body: object, token: str) -> bytes:
+    request = urllib.request.Request(  # noqa: S310 - our own loopback address
+        url, json.dumps(body).encode(), {"Authorization": f"Bearer {token}"}
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - as above
+        return bytes(answer.read())
+
+
+@contextmanager
+def _feast(interpreter: str, home: Path) -> Generator[str]:
+    """A running ``feast serve`` over its SQLite store with the newest values; gives its address."""
+    repository = home / "feast"
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if not repository.exists():
+        done = subprocess.run(
+            [interpreter, str(PEER), str(repository), str(home / "data" / "events.parquet")],
+            capture_output=True, text=True, check=False, env=plain,
+        )  # fmt: skip
+        if done.returncode:
+            raise SystemExit(f"Feast failed:\n{done.stderr}")
+    port = free_port()
+    serve = [str(Path(interpreter).with_name("feast")), "-c", str(repository), "serve"]
+    options = ["-h", "127.0.0.1", "-p", str(port), "-w", "1", "--no-access-log"]
+    options += ["--max-requests", "0", "--max-requests-jitter", "0"]  # else it restarts every 1,000
+    with process([*serve, *options], f"http://127.0.0.1:{port}/health", wait_s=120):
+        yield f"http://127.0.0.1:{port}/get-online-features"
+
+
+def _figures(entities: int, loads: Mapping[str, list[Load]]) -> list[Figure]:
+    what = {"ten": "10 newest values", "mixed": "2 newest values and 10 windows, two views"}
+    people = "1 entity" if entities == 1 else f"{entities} entities"
+    rate = {name: _median(found, "requests_per_s") for name, found in loads.items()}
+    figures: list[Figure] = []
+    for service, words in what.items():
+        rates = [load.requests_per_s for load in loads[service]]
+        p50, p99 = _median(loads[service], "p50_ms"), _median(loads[service], "p99_ms")
+        figures += [
+            Figure(
+                what=f"{people}, {words}, {CONNECTIONS} connections", ours=rate[service],
+                unit="1/s", baseline=rate["echo"], baseline_name="echo on the same server",
+                budget=BUDGETS[entities], absolute=True, spread=(min(rates), max(rates)),
+                note=f"p50 {p50:.2f} ms",
+            ),
+            Figure(
+                what=f"{people}, {words}, p99", ours=p99, unit="ms", budget=BUDGET_P99_MS,
+                baseline=_median(loads["echo"], "p99_ms"), absolute=True,
+                baseline_name="echo on the same server",
+            ),
+        ]  # fmt: skip
+    if "feast" in loads:
+        p99 = _median(loads["feast"], "p99_ms")
+        figures.append(
+            Figure(
+                what=f"{people}, {what['ten']}, beside Feast", ours=rate["ten"], unit="1/s",
+                baseline=rate["feast"], baseline_name="feast serve 0.67 on SQLite",
+                note=f"feast p99 {p99:.1f} ms",
+            )
+        )  # fmt: skip
+    return figures
+
+
+def _median(loads: list[Load], field: str) -> float:
+    return statistics.median(float(getattr(load, field)) for load in loads)

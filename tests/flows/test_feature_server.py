@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from penstock.control import refresh_features
 from penstock.features import OnlineReader, point_in_time
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
+from penstock.testing.composed import SHOPS, add_composed
 from penstock.testing.redis_server import free_port, need_redis, redis_server
 from penstock.testing.serving import serving
 
@@ -50,6 +52,36 @@ asks = st.lists(
 )
 
 
+composed_asks = st.lists(
+    st.fixed_dictionaries(
+        {
+            "symbol": st.sampled_from(["BTC", "ETH", "nobody"]),
+            "shop": st.sampled_from([*SHOPS, 99]),
+            "at": st.integers(-24, 400).map(lambda hours: START + timedelta(hours=hours)),
+            "amount": st.none() | st.floats(-1e9, 1e9) | st.just(0.0),
+            "pieces": st.none() | st.integers(-(1 << 40), 1 << 40),
+            "card": st.sampled_from([None, "debit", "credit", ""]),
+            "member": st.sampled_from([None, True, False]),
+        }
+    ),
+    min_size=1,
+    max_size=100,
+)
+COMPOSED: dict[str, Any] = {
+    "symbol": pl.String, "shop": pl.Int64, "at": pl.Datetime("us", "UTC"), "amount": pl.Float64,
+    "pieces": pl.Int64, "card": pl.String, "member": pl.Boolean,
+}  # fmt: skip
+
+
+def wait_for(http: httpx.Client, path: str) -> None:
+    """Until the process has seen what was applied; ten seconds at most."""
+    for _ in range(500):
+        if http.get(path).is_success:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{path} never came")
+
+
 def by_json(http: httpx.Client, keys: list[str], times: list[datetime]) -> pl.DataFrame:
     ask = {"entities": {"symbol": keys}, "at": [time.isoformat() for time in times]}
     answer = http.post(PATH, json=ask)
@@ -65,6 +97,32 @@ def by_arrow(http: httpx.Client, keys: list[str], times: list[datetime]) -> pl.D
     answer = http.post(PATH, content=body.getvalue(), headers={"content-type": ARROW})
     assert answer.status_code == 200, answer.text
     return pl.read_ipc_stream(answer.content)
+
+
+def assert_composed_agree(
+    http: httpx.Client, services: LocalServices, asked: list[dict[str, object]]
+) -> None:
+    """Law 3 over HTTP with two entities and request fields: JSON = Arrow = the raw tables."""
+    path = "/v1/features/composed"
+    service = Catalogue.load(services.metadata).feature_service("composed")
+    spine = pl.DataFrame(asked, schema=COMPOSED)
+    body = io.BytesIO()
+    spine.write_ipc_stream(body)
+    streamed = http.post(path, content=body.getvalue(), headers={"content-type": ARROW})
+    assert streamed.status_code == 200, streamed.text
+    arrow = pl.read_ipc_stream(streamed.content)
+    columns = spine.with_columns(pl.col("at").dt.strftime("%FT%TZ")).to_dict(as_series=False)
+    ask = {
+        "entities": {name: columns[name] for name in ("symbol", "shop")},
+        "request": {name: columns[name] for name in service.request_fields},
+        "at": columns["at"],
+    }
+    told = http.post(path, json=ask)
+    assert told.status_code == 200, told.text
+    json = pl.DataFrame(told.json()["features"], schema=arrow.drop("as_of").schema, strict=False)
+    assert_frame_equal(json, arrow.drop("as_of"), check_exact=True)
+    batch = point_in_time(services.tables, service.views, spine.with_columns(at=arrow["as_of"]))
+    assert_frame_equal(json, batch.select(service.names), rel_tol=1e-9)
 
 
 def assert_all_agree(
@@ -104,10 +162,18 @@ def test_json_is_arrow_is_the_reader_is_the_tables(
             assert unbuilt.status_code == 503
             assert "penstock features build momentum" in unbuilt.json()["error"]["message"]
             assert refresh_features(services, "candles")
+        add_composed(services)
+        wait_for(http, "/v1/features/composed")
 
         @settings(max_examples=30, deadline=None)
         @given(asks)
         def check(found: list[tuple[str, datetime]]) -> None:
             assert_all_agree(http, services, [key for key, _ in found], [at for _, at in found])
 
+        @settings(max_examples=30, deadline=None)
+        @given(composed_asks)
+        def check_composed(asked: list[dict[str, object]]) -> None:
+            assert_composed_agree(http, services, asked)
+
         check()
+        check_composed()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Keys: TypeAlias = Sequence[str | int] | Mapping[str, Sequence[str | int]]
     Request: TypeAlias = Mapping[str, Sequence[object]]
 
-__all__ = ["OnlineReader", "Reading"]
+__all__ = ["OnlineReader", "Reading", "row_count"]
 
 
 class Reading(NamedTuple):
@@ -145,7 +145,7 @@ class OnlineReader:
     ) -> tuple[FloatArray, IntArray, list[int]]:
         """The values, the times they are of, and the places of the keys that nobody knows."""
         encoded = self._encoded(keys)
-        rows = len(encoded[0]) if encoded else _rows(keys)
+        rows = len(encoded[0]) if encoded else row_count(keys, request or {})
         times = np.full(rows, at_us, dtype=np.int64)
         stored: list[list[bytes | None]] = []
         for view, space, own in zip(self._views, self._spaces, self._entity_of, strict=True):
@@ -180,7 +180,7 @@ class OnlineReader:
             for space, own in zip(self._spaces, self._entity_of, strict=True)
         ]
         if not found:
-            return [False] * _rows(keys)
+            return [False] * row_count(keys)
         return [any(value is not None for value in values) for values in zip(*found, strict=True)]
 
     def read_one(
@@ -275,6 +275,8 @@ def _unknown(stored: Sequence[Sequence[bytes | None]]) -> list[int]:
     return [place for place, values in rows if all(value is None for value in values)]
 
 
-def _rows(keys: Keys) -> int:
-    """How many rows are asked, where no feature is about an entity."""
-    return len(next(iter(keys.values()), ())) if isinstance(keys, Mapping) else len(keys)
+def row_count(keys: Keys, request: Request = {}) -> int:  # noqa: B006 - never written
+    """How many rows are asked: as many as keys, or request fields where nothing has a key."""
+    if not isinstance(keys, Mapping):
+        return len(keys)
+    return len(next(iter((keys or request).values()), ()))

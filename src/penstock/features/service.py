@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from penstock.errors import PenstockError, RetryableError, UnavailableError
 
-from .reader import OnlineReader, Reading
+from .reader import OnlineReader, Reading, row_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
     from penstock.ports import Clock, OnlineStore
     from penstock.spec import FeatureService
 
+    from .reader import Keys, Request
+
 __all__ = ["GatheredReads", "ServiceReader"]
 
 BATCH_ROWS = 1_024
 QUEUE_ROWS = 16_384
 SLOW_BATCH_US, QUICK_BATCH_US = 5_000, 1_000
 SLOW_IN_A_ROW, QUICK_IN_A_ROW = 8, 256
+T = TypeVar("T")
+NOTHING: Mapping[str, list[object]] = {}
 
 
 class ServiceReader:
@@ -58,37 +63,42 @@ class ServiceReader:
         """
         return self._reader.progress()
 
-    def read(self, keys: Sequence[str | int], at_us: int | IntArray) -> Reading:
+    def read(self, keys: Keys, at_us: int | IntArray, request: Request = NOTHING) -> Reading:
         """Read the service's features of entities, all from one state of the store.
 
         Args:
-            keys: The entities' keys.
+            keys: The entities' keys; of several entities the keys of each by its name.
             at_us: The time asked for, int64 microseconds since 1970 UTC; one for all or one each.
+            request: The values of each request field by its name, one per row; None for null.
 
         Raises:
             NotReadyError: The features of a view have not been built as it is declared now.
-            InputError: A key is of another type than the entity's.
+            InputError: A key or a request field is missing, or of another type than declared.
             StateError: The online store is damaged.
             UnavailableError: The online store cannot be reached.
+            UserCodeError: A function of the user failed.
         """
-        found = self._reader.read_settled(keys, at_us)
+        found = self._reader.read_settled(keys, at_us, request)
         return found if self._order is None else found._replace(values=found.values[:, self._order])
 
 
 class _Ask(NamedTuple):
-    """Keys that somebody waits for."""
+    """Rows that somebody waits for."""
 
-    keys: Sequence[str | int]
+    keys: Keys
     at_us: int | IntArray
+    request: Request
+    rows: int
     future: asyncio.Future[Reading]
 
 
 class GatheredReads:
     """Reads of one service, gathered while the event loop is busy. Used from one event loop.
 
-    Keys that arrive while others are read are read together when the loop turns, up to 1,024 at a
-    time; keys that arrive alone are read alone, at once. A store that takes long, as one over the
-    network may, is read in a thread of its own while the next keys gather.
+    Rows that arrive while others are read are read together when the loop turns, up to 1,024 at a
+    time, and what they compute on demand is computed together; rows that arrive alone are read
+    alone, at once. A store that takes long, as one over the network may, is read in a thread of its
+    own while the next rows gather.
 
     Args:
         reader: Reads.
@@ -109,25 +119,28 @@ class GatheredReads:
         self._thread: ThreadPoolExecutor | None = None
         self._in_a_row = 0
 
-    def read(self, keys: Sequence[str | int], at_us: int | IntArray) -> asyncio.Future[Reading]:
-        """Queue keys; the future holds what is read of them.
+    def read(
+        self, keys: Keys, at_us: int | IntArray, request: Request = NOTHING
+    ) -> asyncio.Future[Reading]:
+        """Queue rows; the future holds what is read of them.
 
         It fails with the error of the reader, or ``UnavailableError`` when too many wait already.
 
         Args:
-            keys: The entities' keys.
-            at_us: The time asked for, as ``ServiceReader.read`` takes it.
+            keys: The entities' keys, as ``ServiceReader.read`` takes them.
+            at_us: The time asked for, as it takes it.
+            request: The request fields, as it takes them.
         """
         loop = asyncio.get_running_loop()
-        ask = _Ask(keys, at_us, loop.create_future())
-        if self._waiting + len(keys) > QUEUE_ROWS:
+        ask = _Ask(keys, at_us, request, row_count(keys, request), loop.create_future())
+        if self._waiting + ask.rows > QUEUE_ROWS:
             message = (
                 f"{self._waiting:,} rows wait for the features of {self.reader.service.name!r} "
                 "already. Send fewer at a time, or start another 'penstock serve'."
             )
             ask.future.set_exception(UnavailableError(message, retry_after_s=1))
             return ask.future
-        self._waiting += len(keys)
+        self._waiting += ask.rows
         self._queue.append(ask)
         if not self._scheduled:
             self._scheduled = True
@@ -158,10 +171,10 @@ class GatheredReads:
         rows = 0
         while self._queue and rows < BATCH_ROWS:
             ask = self._queue.popleft()
-            self._waiting -= len(ask.keys)
+            self._waiting -= ask.rows
             if not ask.future.done():
                 batch.append(ask)
-                rows += len(ask.keys)
+                rows += ask.rows
         return batch
 
     def _compute(self, batch: list[_Ask]) -> tuple[Reading | Exception, int]:
@@ -176,13 +189,17 @@ class GatheredReads:
 
     def _read(self, batch: list[_Ask]) -> Reading:
         if len(batch) == 1:
-            return self.reader.read(batch[0].keys, batch[0].at_us)
-        keys = [key for ask in batch for key in ask.keys]
-        at_us = np.empty(len(keys), dtype=np.int64)
+            return self.reader.read(batch[0].keys, batch[0].at_us, batch[0].request)
+        keys: Keys
+        if isinstance(batch[0].keys, Mapping):
+            keys = _joined([cast("Mapping[str, list[str | int]]", ask.keys) for ask in batch])
+        else:
+            keys = [key for ask in batch for key in ask.keys]
+        at_us = np.empty(sum(ask.rows for ask in batch), dtype=np.int64)
         low = 0
         for ask in batch:
-            at_us[low : (low := low + len(ask.keys))] = ask.at_us
-        return self.reader.read(keys, at_us)
+            at_us[low : (low := low + ask.rows)] = ask.at_us
+        return self.reader.read(keys, at_us, _joined([ask.request for ask in batch]))
 
     def _finish(self, batch: list[_Ask], found: Reading | Exception, took_us: int) -> None:
         """Answer, then turn to those who came meanwhile."""
@@ -217,6 +234,11 @@ class GatheredReads:
             self.slow, self._in_a_row = not self.slow, 0
 
 
+def _joined(parts: Sequence[Mapping[str, Sequence[T]]]) -> dict[str, list[T]]:
+    """The columns of one after the other; each has the names of the first."""
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+
+
 def _share(batch: list[_Ask], found: Reading) -> None:
     """Give each its own rows."""
     if len(batch) == 1:
@@ -224,7 +246,7 @@ def _share(batch: list[_Ask], found: Reading) -> None:
         return
     low = 0
     for ask in batch:
-        high = low + len(ask.keys)
+        high = low + ask.rows
         unknown = [place - low for place in found.unknown if low <= place < high]
         part = found._replace(
             values=found.values[low:high], as_of_us=found.as_of_us[low:high], unknown=unknown

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.spec import DType
 
-from .serve_feature_schema import MOST_ROWS
+from .serve_feature_body import MOST_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,12 @@ __all__ = ["feature_path"]
 Json = dict[str, object]
 ARROW = "application/vnd.apache.arrow.stream"
 TIME: Json = {"type": "string", "format": "date-time"}
+TYPES: Mapping[DType, Json] = {
+    DType.STRING: {"type": "string"},
+    DType.INT64: {"type": "integer"},
+    DType.FLOAT64: {"type": "number"},
+    DType.BOOLEAN: {"type": "boolean"},
+}
 ERRORS: Mapping[str, str] = {
     "400": "The body is no JSON.",
     "401": "No valid token.",
@@ -57,16 +63,19 @@ def _read(service: FeatureService) -> Json:
 
 
 def _asked(service: FeatureService) -> list[Json]:
-    keys: Json = {
-        entity.name: {"type": "integer" if entity.dtype is DType.INT64 else "string"}
-        for entity in service.entities
+    keys: Json = {entity.name: TYPES[entity.dtype] for entity in service.entities}
+    fields: Json = {
+        name: {"type": [TYPES[dtype]["type"], "null"]}
+        for name, dtype in service.request_fields.items()
     }
-    many: Json = {name: _list(kind) for name, kind in keys.items()}
-    row = _object({"entity": _object(keys)}, at=TIME)
+    request: Json = {"request": _object(fields)} if fields else {}
+    requests: Json = {"request": _object(_lists(fields))} if fields else {}
+    row = _object({"entity": _object(keys)} | request, at=TIME)
+    times = {"anyOf": [TIME, _list(TIME)]}
     return [
         row,
         _object({"rows": _list(row)}),
-        _object({"entities": _object(many)}, at={"anyOf": [TIME, _list(TIME)]}),
+        _object({"entities": _object(_lists(keys))} | requests, at=times),
     ]
 
 
@@ -81,11 +90,10 @@ def _told(service: FeatureService) -> list[Json]:
         "service_id": {"type": "string"},
     }
     row: Json = {"features": _object(values), "as_of": TIME}
-    columns: Json = {name: _list(kind) for name, kind in values.items()}
     return [
         _object(row | ends),
         _object({"rows": _list(_object(row)), **ends}),
-        _object({"features": _object(columns), "as_of": _list(TIME), **ends}),
+        _object({"features": _object(_lists(values)), "as_of": _list(TIME), **ends}),
     ]
 
 
@@ -96,6 +104,10 @@ def _object(needed: Json, **optional: object) -> Json:
         "required": list(needed),
         "additionalProperties": False,
     }
+
+
+def _lists(kinds: Json) -> Json:
+    return {name: _list(kind) for name, kind in kinds.items()}
 
 
 def _list(items: object) -> Json:

@@ -1,24 +1,24 @@
 """What a feature service takes and gives over HTTP as JSON, typed from its declaration.
 
-A body is decoded straight into a struct made for the service; only one that fails is looked at
-again, to say in words what is wrong with it. Answers are encoded from columns, or from structs
-whose fields are the features: no dictionary is made for a row.
+Answers are encoded from columns, or from structs whose fields are the features: no dictionary is
+made for a row.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from penstock.errors import InputError, NotSupportedError, nearest
+from penstock.errors import InputError
 from penstock.spec import DType
 
-from .serve_schema import AT, TIME, decode_anything, moment, moment_us
+from .serve_feature_body import MOST_ROWS, WAYS, FeatureBody
+from .serve_schema import moment, moment_us
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from penstock.algebra import IntArray
     from penstock.features import Reading
@@ -26,24 +26,25 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_ROWS", "FeatureSchema", "Wanted"]
 
-MOST_ROWS = 1_000
-FIELDS = ("entity", "rows", "entities", "at")
-ROW_FIELDS = ("entity", "at")
-INT64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+NOTHING: Mapping[str, list[object]] = {}
 
 
 class Wanted(NamedTuple):
     """What a request asks for.
 
     Attributes:
-        form: How it asks, and is answered: for one entity, for rows, or by columns.
-        keys: The entities' keys.
+        form: How it asks, and is answered: for one row, for rows, or by columns.
+        rows: How many rows.
+        keys: The entities' keys; of several entities, or of none, the keys of each by its name.
         at_us: The time asked for, in microseconds since 1970 UTC; one for all or one each.
+        request: The values of each request field by its name, one per row.
     """
 
     form: Literal["one", "rows", "columns"]
-    keys: Sequence[str | int]
+    rows: int
+    keys: Sequence[str | int] | Mapping[str, Sequence[str | int]]
     at_us: int | IntArray
+    request: Mapping[str, Sequence[object]] = NOTHING
 
 
 class FeatureSchema:
@@ -52,29 +53,16 @@ class FeatureSchema:
     Args:
         service: The service.
 
-    Raises:
-        NotSupportedError: It is about several entities, or takes request fields.
-
     Attributes:
         service: The service.
-        key: Name of its entity, which the requests give keys of.
-        key_type: Python's type of a key.
+        body: What it takes.
         service_id: The service's id, which takes a while to compute.
     """
 
     def __init__(self, service: FeatureService) -> None:
         self.service = service
-        if len(service.entities) != 1 or service.request_fields:
-            raise NotSupportedError(
-                f"The feature service {service.name!r} is about several entities or takes request "
-                "fields, which the feature server does not answer yet. Ask a deployment, or read "
-                "it with penstock.features.OnlineReader."
-            )
-        (entity,) = service.entities
-        self.key = entity.name
-        self.key_type = int if entity.dtype is DType.INT64 else str
+        self.body = FeatureBody(service)
         self._whole = [dtype is DType.INT64 for dtype in service.dtypes.values()]
-        self._decode = msgspec.json.Decoder(_body(entity.name, self.key_type)).decode
         self._encode = msgspec.json.Encoder().encode
         fields = [(f"f{place}", float | int | None) for place in range(len(service.names))]
         rename = {f"f{place}": name for place, name in enumerate(service.names)}
@@ -92,25 +80,75 @@ class FeatureSchema:
         Raises:
             InputError: It is no JSON, or does not say what the service needs; says where.
         """
-        try:
-            given: Any = self._decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise self._explain(body, error) from None
-        ways = [way for way in FIELDS[:3] if getattr(given, way) is not msgspec.UNSET]
+        given = self.body.decode(body)
+        ways = [way for way in WAYS if getattr(given, way) is not msgspec.UNSET]
+        if not ways and not self.body.keys:
+            ways = ["entity"]  # whose key it is goes without saying
         if len(ways) != 1:
             raise self._no_way(ways)
-        at = given.at
         if ways[0] == "rows":
-            if at is not None:
-                raise InputError("'at' stands beside 'rows'. Put it into each row that wants it.")
-            times = [now_us if row.at is None else moment_us(row.at) for row in given.rows]
-            return Wanted("rows", [row.entity.key for row in given.rows], np.array(times))
+            return self._by_rows(given, now_us)
         if ways[0] == "entities":
-            keys = given.entities.keys
-            return Wanted("columns", keys, self._times(at, len(keys), now_us))
+            return self._by_columns(given, now_us)
+        return self._one(given, now_us)
+
+    def _one(self, given: Any, now_us: int) -> Wanted:  # noqa: ANN401 - a struct of the body
+        at = given.at
         if isinstance(at, list):
             raise InputError("'at' is a list for one 'entity'. Give one time, or none for now.")
-        return Wanted("one", [given.entity.key], now_us if at is None else moment_us(at))
+        at_us = now_us if at is None else moment_us(at)
+        keys = () if given.entity is msgspec.UNSET else msgspec.structs.astuple(given.entity)
+        if not self.body.request:
+            return Wanted("one", 1, self.keys_by([[key] for key in keys]), at_us)
+        fields = self._fields(given.request)
+        for name, value in fields.items():
+            if isinstance(value, list):
+                raise InputError(f"'request' has a list of {name!r} for one 'entity'. Give one.")
+        request = {name: [value] for name, value in fields.items()}
+        return Wanted("one", 1, self.keys_by([[key] for key in keys]), at_us, request)
+
+    def _by_rows(self, given: Any, now_us: int) -> Wanted:  # noqa: ANN401 - a struct of the body
+        rows = given.rows
+        for name, beside in (("at", given.at), ("request", given.request)):
+            if beside is not None and beside is not msgspec.UNSET:
+                raise InputError(
+                    f"{name!r} stands beside 'rows'. Put it into each row that wants it."
+                )
+        times = np.array([now_us if row.at is None else moment_us(row.at) for row in rows])
+        keys = self.keys_by(_columns([row.entity for row in rows]))
+        if not self.body.request:
+            return Wanted("rows", len(rows), keys, times)
+        fields = _columns([row.request for row in rows])
+        request = dict(zip(self.body.request, fields, strict=True))
+        return Wanted("rows", len(rows), keys, times, request)
+
+    def _by_columns(self, given: Any, now_us: int) -> Wanted:  # noqa: ANN401 - a struct of the body
+        columns = dict(zip(self.body.keys, msgspec.structs.astuple(given.entities), strict=True))
+        keys = self.keys_by(list(columns.values()))
+        request = self._fields(given.request) if self.body.request else {}
+        for name, value in request.items():
+            if not isinstance(value, list):
+                raise InputError(f"'request' has no list of {name!r}. Give a value for each row.")
+        columns |= request
+        rows = len(next(iter(columns.values())))
+        for name, column in columns.items():
+            if len(column) != rows:
+                raise InputError(
+                    f"There are {rows} of {next(iter(columns))!r} and {len(column)} of {name!r}. "
+                    "Give one of each for every row."
+                )
+        return Wanted("columns", rows, keys, self._times(given.at, rows, now_us), request)
+
+    def keys_by(self, columns: Sequence[Sequence[str | int]]) -> Any:  # noqa: ANN401 - as Wanted has it
+        """The keys as ``Wanted`` has them, from a column for each entity in their order."""
+        if len(columns) == 1:
+            return columns[0]
+        return dict(zip(self.body.keys, columns, strict=True))
+
+    def _fields(self, given: Any) -> dict[str, Any]:  # noqa: ANN401 - a struct of the body, or unset
+        if given is msgspec.UNSET:
+            raise self.body.lacks_request("The body")
+        return dict(zip(self.body.request, msgspec.structs.astuple(given), strict=True))
 
     def answer(self, wanted: Wanted, found: Reading) -> bytes:
         """The body of an answer."""
@@ -155,79 +193,12 @@ class FeatureSchema:
         if ways:
             names = " and ".join(repr(way) for way in ways)
             return InputError(f"The body has {names}. Send one of them.")
-        return InputError(
-            f'The body names nobody. Send {{"entity": {{"{self.key}": ...}}}}, {{"rows": '
-            f'[{{"entity": ...}}, ...]}} or {{"entities": {{"{self.key}": [...]}}}}.'
-        )
-
-    def _explain(self, body: bytes, error: Exception) -> InputError:
-        """Say in words what is wrong with a body that did not decode."""
-        try:
-            document = decode_anything(body)
-        except InputError as wrong:
-            return wrong
-        if not isinstance(document, dict):
-            return InputError("The body is no object. Send an object with 'entity' or 'entities'.")
-        for fault in self._faults(document):
-            return InputError(fault)
-        return InputError(f"The body does not fit: {error}. '/openapi.json' says what does.")
-
-    def _faults(self, given: Mapping[str, object]) -> Iterator[str]:
-        """What is wrong, as far as there are better words than the decoder's."""
-        yield from _strangers(given, FIELDS, "The body")
-        rows = given.get("rows")
-        if isinstance(rows, list):
-            yield from _too_many(len(rows), "rows")
-            for number, row in enumerate(rows):
-                if isinstance(row, dict):
-                    yield from _strangers(row, ROW_FIELDS, f"rows[{number}]")
-                    yield from self._key_faults(row.get("entity"), f"rows[{number}].entity")
-        for name in ("entity", "entities"):
-            yield from self._key_faults(given.get(name), f"'{name}'")
-        entities = given.get("entities")
-        keys = entities.get(self.key) if isinstance(entities, dict) else None
-        if isinstance(keys, list):
-            yield from _too_many(len(keys), "keys")
-
-    def _key_faults(self, given: object, where: str) -> Iterator[str]:
-        if not isinstance(given, dict):
-            return
-        yield from _strangers(given, [self.key], where)
-        if self.key not in given:
-            yield f"{where} lacks {self.key!r}, which the features of this service are about."
+        return InputError(f"The body names nobody. Send {self.body.example()}.")
 
 
-def _body(key: str, key_type: type) -> Any:  # noqa: ANN401 - a struct made here
-    kind: Any = INT64 if key_type is int else str
-    entity: Any = msgspec.defstruct(
-        "Entity", [("key", kind)], rename={"key": key}, forbid_unknown_fields=True
-    )
-    keys: Any = Annotated[list[kind], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]
-    entities: Any = msgspec.defstruct(
-        "Entities", [("keys", keys)], rename={"keys": key}, forbid_unknown_fields=True
-    )
-    row: Any = msgspec.defstruct(
-        "Row", [("entity", entity), ("at", AT, None)], forbid_unknown_fields=True
-    )
-    rows: Any = Annotated[list[row], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]
-    fields: list[tuple[str, Any, Any]] = [
-        ("entity", entity | msgspec.UnsetType, msgspec.UNSET),
-        ("rows", rows | msgspec.UnsetType, msgspec.UNSET),
-        ("entities", entities | msgspec.UnsetType, msgspec.UNSET),
-        ("at", AT | list[TIME], None),
-    ]
-    return msgspec.defstruct("Body", fields, forbid_unknown_fields=True)
-
-
-def _strangers(given: Mapping[str, object], known: Sequence[str], where: str) -> Iterator[str]:
-    for name in given:
-        if name not in known:
-            yield f"{where} has {name!r}. {nearest(name, known)}"
-
-
-def _too_many(rows: int, what: str) -> Iterator[str]:
-    if not 0 < rows <= MOST_ROWS:
-        yield f"There are {rows:,} {what}. Send 1 to {MOST_ROWS:,} at once."
+def _columns(parts: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """The fields of structs, column by column."""
+    return list(zip(*map(msgspec.structs.astuple, parts), strict=True))
 
 
 def _whole(value: float) -> int | None:

@@ -58,8 +58,8 @@ async def _read(door: FeatureDoor, call: Call) -> Answer:
     schema, counters = door.schema, door.counters
     arrow = call.header(b"content-type").startswith(ARROW)
     wanted = (arrow_wanted if arrow else FeatureSchema.wanted)(schema, body, call.arrived_us)
-    found = await door.reads.read(wanted.keys, wanted.at_us)
-    counters.rows += len(wanted.keys)
+    found = await door.reads.read(wanted.keys, wanted.at_us, wanted.request)
+    counters.rows += wanted.rows
     counters.unknown += len(found.unknown)
     accept = call.header(b"accept")
     if ARROW not in accept and not (arrow and b"application/json" not in accept):
@@ -86,6 +86,7 @@ def _about(ports: Services, service: FeatureService) -> dict[str, object]:
         "owner": service.owner,
         "tags": service.tags,
         "entities": {entity.name: entity.dtype.value for entity in service.entities},
+        "request": {name: dtype.value for name, dtype in service.request_fields.items()},
         "features": {name: dtype.value for name, dtype in service.dtypes.items()},
         "views": [_freshness(ports, view) for view in base_views(service.views)],
     }

@@ -137,14 +137,14 @@ class Spied:
         self.error: Exception | None = None
         self._reader = reader
 
-    def read(self, keys: Sequence[str | int], at_us: object) -> Reading:
+    def read(self, keys: Sequence[str | int], at_us: object, request: object) -> Reading:
         self.asked.append(list(keys))
         self.threads.add(threading.current_thread().name)
         if self.wait:
             threading.Event().wait(self.wait)
         if self.error is not None:
             raise self.error
-        return self._reader.read(keys, at_us)  # type: ignore[arg-type]  # passed on
+        return self._reader.read(keys, at_us, request)  # type: ignore[arg-type]  # passed on
 
 
 @pytest.fixture
@@ -183,6 +183,69 @@ def test_those_who_come_together_are_read_together(
 
     run(conversation)
     assert spied.asked == [["a", "nobody", "b", "c", "nobody"]]
+
+
+def test_rows_of_several_entities_with_request_fields_are_read_together(
+    world: World, views: list[FeatureView]
+) -> None:
+    ingest(world, views, {"a": 1.0, "b": 2.0})
+    shops = ps.Source(
+        "shops",
+        entity=ps.Entity("shop", dtype=ps.Int64),
+        timestamp="ts",
+        schema={"shop": ps.Int64, "ts": ps.Timestamp, "close": ps.Float64},
+    )
+    own = ps.FeatureView("own", source=shops, features=[ps.last("close")])
+    double = ps.OnDemandView(
+        "double",
+        views=[views[0], own],
+        request={"factor": ps.Float64},
+        features={
+            "price": ps.col("recent.last_close") * ps.col("factor"),
+            "own": ps.col("own.last_close") * ps.col("factor"),
+        },
+    )
+    world.ingest(shops, [{"shop": 7, "ts": 90 * HOUR_US, "close": 5.0}])
+    world.refresh(own)
+    gathered = GatheredReads(
+        ServiceReader(world.online, ps.FeatureService("s", features=[double])), SystemClock()
+    )
+
+    async def conversation() -> None:
+        first, bad, second = await asyncio.gather(
+            gathered.read({"symbol": ["a"], "shop": [7]}, NOW_US, {"factor": [3.0]}),
+            gathered.read({"symbol": ["a"], "shop": ["7"]}, NOW_US, {"factor": [3.0]}),
+            gathered.read(
+                {"symbol": ["b", "nobody"], "shop": [8, 9]}, NOW_US, {"factor": [2.0, None]}
+            ),
+            return_exceptions=True,
+        )
+        assert isinstance(bad, InputError)
+        assert isinstance(first, Reading)
+        assert isinstance(second, Reading)
+        assert (first.values.tolist(), first.unknown) == ([[3.0, 15.0]], [])
+        np.testing.assert_array_equal(second.values, [[4.0, np.nan], [np.nan, np.nan]])
+        assert second.unknown == [1]
+
+    run(conversation)
+    gathered.close()
+
+
+def test_rows_of_nothing_but_the_request_are_counted_by_it(world: World) -> None:
+    view = ps.OnDemandView("big", request={"x": ps.Float64}, features={"is": ps.col("x") > 1})
+    service = ps.FeatureService("s", features=[view])
+    gathered = GatheredReads(ServiceReader(world.online, service), SystemClock())
+
+    async def conversation() -> None:
+        found = await asyncio.gather(
+            gathered.read({}, NOW_US, {"x": [2.0]}), gathered.read({}, NOW_US, {"x": [0.0, None]})
+        )
+        np.testing.assert_array_equal(found[0].values, [[1.0]])
+        np.testing.assert_array_equal(found[1].values, [[0.0], [np.nan]])
+        assert found[1].unknown == []
+
+    run(conversation)
+    gathered.close()
 
 
 def test_one_bad_key_does_not_fail_its_neighbours(gathered: GatheredReads) -> None:

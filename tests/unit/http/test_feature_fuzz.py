@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from penstock.http.serve_feature_schema import Wanted
 
+FIELD_TYPES = {"f": float, "n": int, "b": bool, "t": str}
 NOW_US = 1_800_000_000_000_000
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 JUNK = (b"\x00" * 8, b"\xff" * 8, (1 << 40).to_bytes(8, "little"), b"\xff\xff\xff\x7f")
@@ -39,7 +41,29 @@ def schema_of(dtype: ps.DType) -> FeatureSchema:
     return FeatureSchema(ps.FeatureService("s", features=[view]))
 
 
-SCHEMAS = {dtype: schema_of(dtype) for dtype in (ps.String, ps.Int64)}
+def composed_schema() -> FeatureSchema:
+    """Of two entities, and of a request field of each type."""
+    views: list[ps.FeatureView] = []
+    for name, dtype in (("key", ps.String), ("place", ps.Int64)):
+        source = ps.Source(
+            name,
+            entity=ps.Entity(name, dtype=dtype),
+            timestamp="ts",
+            schema={name: dtype, "ts": ps.Timestamp, "x": ps.Float64},
+        )
+        views.append(ps.FeatureView(f"v{name}", source=source, features=[ps.last("x")]))
+    fields = {"f": ps.Float64, "n": ps.Int64, "b": ps.Boolean, "t": ps.String}
+    view = ps.OnDemandView(
+        "o", views=views, request=fields, features={"all": ps.col("f") + ps.col("n")}
+    )
+    return FeatureSchema(ps.FeatureService("c", features=[view]))
+
+
+SCHEMAS: dict[str, FeatureSchema] = {
+    "text": schema_of(ps.String),
+    "whole": schema_of(ps.Int64),
+    "composed": composed_schema(),
+}
 FRAME = pl.DataFrame(
     {"key": ["a", "b" * 40, "", "ü", None], "at": [WHEN, None, WHEN, None, WHEN],
      "n": [1, None, 3, 4, 5], "f": [1.5, None, 2.0, 3.0, 4.0],
@@ -78,11 +102,19 @@ def holds_or_teaches(read: Callable[[], Wanted]) -> None:
         wanted = read()
     except InputError:
         return
-    assert 0 <= len(wanted.keys) <= MOST_ROWS
-    assert len({type(key) for key in wanted.keys} - {str, int}) == 0
+    assert 0 <= wanted.rows <= MOST_ROWS
+    by_name = wanted.keys if isinstance(wanted.keys, Mapping) else {"key": wanted.keys}
+    for keys in by_name.values():
+        assert len(keys) == wanted.rows
+        assert len({type(key) for key in keys} - {str, int}) == 0
+    for name, values in wanted.request.items():
+        assert len(values) == wanted.rows
+        assert {type(value) for value in values} <= {FIELD_TYPES[name], type(None)}
 
 
 STREAMS = [stream_of(FRAME, newest=newest) for newest in (True, False)]
+WHOLE = FRAME.select("key", "at", "n", "f", "b", place="n", t="key").drop_nulls()
+COMPOSED = [stream_of(WHOLE, newest=newest) for newest in (True, False)]
 KEYS_ONLY = [
     stream_of(FRAME.select("key", pl.lit(WHEN).alias("at"))[:4], newest=n) for n in (True, False)
 ]
@@ -93,12 +125,23 @@ BODIES = [
         {"rows": [{"entity": {"key": 1}}, {"entity": {"key": "b"}, "at": None}]},
         {"entities": {"key": ["a", "b"]}, "at": [WHEN, WHEN]},
         {"entities": {"key": [1 << 63, -(1 << 63)]}},
+        {"entity": {"key": "a", "place": 2}, "request": {"f": 1, "n": 2, "b": True, "t": None}},
+        {
+            "rows": [
+                {"entity": {"key": "a", "place": 2}, "at": WHEN,
+                 "request": {"f": 1.5, "n": None, "b": None, "t": "x"}}
+            ]
+        },
+        {
+            "entities": {"key": ["a", "b"], "place": [1, 2]},
+            "request": {"f": [1.5, None], "n": [3, 4], "b": [True, None], "t": ["x", "y"]},
+        },
     )
-]
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", SCHEMAS)
-def test_any_json_is_read_or_refused(dtype: ps.DType) -> None:
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_any_json_is_read_or_refused(kind: str) -> None:
     @given(st.one_of(st.binary(max_size=60), damaged(BODIES)))
     @example(b'{"entity":{"key":"\\ud800"}}')
     @example(b'{"entity":{"key":1e400}}')
@@ -106,16 +149,16 @@ def test_any_json_is_read_or_refused(dtype: ps.DType) -> None:
     @example(b'{"entity":{"key":"a"},"at":"0001-01-01T00:00:00+23:59"}')
     @example(b"[" * 100_000)
     def check(body: bytes) -> None:
-        holds_or_teaches(lambda: SCHEMAS[dtype].wanted(body, NOW_US))
+        holds_or_teaches(lambda: SCHEMAS[kind].wanted(body, NOW_US))
 
     check()
 
 
-@pytest.mark.parametrize("dtype", SCHEMAS)
-def test_any_stream_is_read_or_refused(dtype: ps.DType) -> None:
-    @given(st.one_of(st.binary(max_size=60), damaged([*STREAMS, *KEYS_ONLY])))
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_any_stream_is_read_or_refused(kind: str) -> None:
+    @given(st.one_of(st.binary(max_size=60), damaged([*STREAMS, *KEYS_ONLY, *COMPOSED])))
     def check(body: bytes) -> None:
-        holds_or_teaches(lambda: arrow_wanted(SCHEMAS[dtype], body, NOW_US))
+        holds_or_teaches(lambda: arrow_wanted(SCHEMAS[kind], body, NOW_US))
 
     check()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -35,9 +37,13 @@ NAMES = ["BTC", "nobody", "ETH", "BTC"]
 
 
 @pytest.fixture(scope="module")
-def project(served_template: ServedProject) -> ServedProject:
-    """Read by all of these tests, changed by none."""
-    return served_template
+def project(
+    served_template: ServedProject, tmp_path_factory: pytest.TempPathFactory
+) -> ServedProject:
+    """Read by all of these tests. Serving leaves its traces, so it is not the template itself."""
+    home = tmp_path_factory.mktemp("client") / "home"
+    shutil.copytree(served_template.home, home)
+    return msgspec.structs.replace(served_template, home=home)
 
 
 @pytest.fixture(scope="module")

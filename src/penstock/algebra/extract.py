@@ -52,15 +52,33 @@ def extract(program: Program, records: pl.DataFrame, codes: IntArray) -> Events:
     view = program.view
     stamp = pl.col(view.source.timestamp).cast(pl.Int64)
     times = records.select(stamp).to_series().to_numpy() + view.source.known_after_us
-    frame = tidy(records.select(view.source.timestamp, view.source.entity.name, *program.columns))
-    for name in program.derived:
-        frame = frame.with_columns(to_polars(view.derive[name]).alias(name))
-    names = [f"_{index}" for index in range(len(program.inputs))]
-    frame = frame.with_columns(
-        _value(each).alias(name) for each, name in zip(program.inputs, names, strict=True)
-    )
-    values = tuple(frame[name].fill_null(np.nan).to_numpy() for name in names)
+    found = {place: _stored(program, each, records) for place, each in enumerate(program.inputs)}
+    rest = [place for place, values in found.items() if values is None]
+    if rest:
+        frame = tidy(
+            records.select(view.source.timestamp, view.source.entity.name, *program.columns)
+        )
+        for name in program.derived:
+            frame = frame.with_columns(to_polars(view.derive[name]).alias(name))
+        computed = frame.with_columns(
+            _value(program.inputs[place]).alias(f"_{place}") for place in rest
+        )
+        for place in rest:
+            found[place] = computed[f"_{place}"].fill_null(np.nan).to_numpy()
+    values = tuple(each for each in found.values() if each is not None)
     return Events(codes=codes, times=times, values=values)
+
+
+def _stored(program: Program, each: Input, records: pl.DataFrame) -> FloatArray | None:
+    """An input that is a stored column as it is, without a copy; None where it is not."""
+    plain = each.kind == "number" and each.where is None and each.column
+    if not plain or each.column in program.view.derive:
+        return None
+    column = records[each.column]
+    if column.dtype != pl.Float64 or column.null_count():
+        return None
+    values = column.to_numpy()
+    return values if np.isfinite(values).all() else None
 
 
 def _value(each: Input) -> pl.Expr:

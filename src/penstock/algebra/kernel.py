@@ -7,7 +7,7 @@ bounded part per chunk of points.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from .state import NEVER_US
 from .windows import is_expired, window_start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .arrays import FloatArray, IntArray, Words
     from .extract import Events
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from .state import Reducer
     from .states import StateKey
 
-__all__ = ["Ordered", "compute_points", "search_in"]
+__all__ = ["Each", "Ordered", "compute_points", "in_turn", "search_in"]
 
+T = TypeVar("T")
 Sortable = TypeVar("Sortable", "IntArray", "FloatArray")
 
 KEY_LIMIT = 2**62
@@ -40,8 +41,22 @@ FEW_WORDS = 16
 """States of more words are merged for fewer points at once."""
 
 
+class Each(Protocol):
+    """Calls a function with each of several things, in any order or side by side."""
+
+    def __call__(self, function: Callable[[T], object], things: Sequence[T], /) -> None:
+        """Return when all calls have; what one raises is raised."""
+        ...
+
+
+def in_turn(function: Callable[[T], object], things: Sequence[T]) -> None:
+    """Call a function with each of several things, one after the other."""
+    for thing in things:
+        function(thing)
+
+
 def compute_points(
-    program: Program, events: Events, codes: IntArray, at_us: IntArray
+    program: Program, events: Events, codes: IntArray, at_us: IntArray, each: Each = in_turn
 ) -> FloatArray:
     """Compute every feature of a view at many points.
 
@@ -50,6 +65,7 @@ def compute_points(
         events: The events, those of one entity and time in the order of arrival.
         codes: The entity of each point as the events' codes say it; -1 for an unknown one.
         at_us: The time of each point, int64 microseconds.
+        each: How chunks of points are computed; numpy lets threads run side by side.
 
     Returns:
         float64 of shape (points, features), NaN for null.
@@ -59,10 +75,11 @@ def compute_points(
     ordered = Ordered(events)
     search = search_in(ordered, codes)
     widest = max(slot.state.width for group in program.groups for slot in group.slots)
-    with np.errstate(all="ignore"):
-        size = max(CHUNK // max(1, widest // FEW_WORDS), LEAST)
-        for start in range(0, len(order), size):
-            points = order[start : start + size]
+    size = max(CHUNK // max(1, widest // FEW_WORDS), LEAST)
+
+    def compute(points: IntArray) -> None:
+        # The state of numpy's warnings is a thread's own.
+        with np.errstate(all="ignore"):
             for group in program.groups:
                 for window in group.windows:
                     low, high = _bounds(window, group, search, codes[points], at_us[points])
@@ -71,6 +88,10 @@ def compute_points(
                         states = [merged[slot] for slot in reading.slots]
                         values = finish(reading.feature, states)
                         result[points, reading.columns] = null_where_not_finite(values)
+
+    with np.errstate(all="ignore"):
+        each(ordered.prepare, [slot for group in program.groups for slot in group.slots])
+        each(compute, [order[start : start + size] for start in range(0, len(order), size)])
         if program.view.ttl_us:
             newest = _newest(ordered, search, codes, at_us)
             result[is_expired(newest, at_us, program.view.ttl_us)] = np.nan
@@ -105,37 +126,65 @@ class Ordered:
         """An array of one value per event, in the order of the events."""
         return array if self._order is None else array[self._order]
 
+    def prepare(self, slot: Slot) -> None:
+        """Prepare the values of a slot for merging, unless that will hardly be needed."""
+        if slot.kind != "last":
+            with np.errstate(all="ignore"):
+                self._reducer(slot)
+
     def merge(
         self, group: Group, window: Window, low: IntArray, high: IntArray
     ) -> dict[int, Words]:
         """The states of a window's slots between the bounds."""
         merged: dict[int, Words] = {}
+        newest: _Newest | None = None
         for index in window.slots:
             slot = group.slots[index]
-            newest = self._newest(slot, low, high) if slot.kind == "last" else None
-            merged[index] = self._reducer(slot)(low, high) if newest is None else newest
+            found: Words | None = None
+            if slot.kind == "last":
+                newest = newest or _Newest(low, high, self.times, self._order)
+                found = newest.words(slot, self._values[slot.source])
+            merged[index] = self._reducer(slot)(low, high) if found is None else found
         return merged
 
     def _reducer(self, slot: Slot) -> Reducer:
         key = (slot.source, slot.key)
-        if key not in self._made:
+        made = self._made.get(key)
+        if made is None:
             values = self.sorted(self._values[slot.source])
-            self._made[key] = slot.state.events(values, self.times)
-        return self._made[key]
+            made = self._made.setdefault(key, slot.state.events(values, self.times))
+        return made
 
-    def _newest(self, slot: Slot, low: IntArray, high: IntArray) -> Words | None:
+
+class _Newest:
+    """The newest event of each window, looked up once for all that ask for its values.
+
+    Args:
+        low: First event of each window.
+        high: The first after it.
+        times: When each event is known, in order.
+        order: Place of each event before they were sorted; None where they were in order.
+    """
+
+    def __init__(
+        self, low: IntArray, high: IntArray, times: IntArray, order: IntArray | None
+    ) -> None:
+        self._windows = len(low)
+        self._filled = np.flatnonzero(high > low)
+        place = high[self._filled] - 1
+        self._times = times[place]
+        self._places = place if order is None else order[place]
+
+    def words(self, slot: Slot, values: FloatArray) -> Words | None:
         """The last states where the newest event of every window has a value, else None.
 
         That is the common case, and it looks at one event per window instead of at all of them.
         """
-        filled = np.flatnonzero(high > low)
-        place = high[filled] - 1
-        events = place if self._order is None else self._order[place]
-        values = self._values[slot.source][events]
-        if np.isnan(values).any():
+        found = values[self._places]
+        if np.isnan(found).any():
             return None
-        words = tuple(np.full(len(low), word) for word in slot.state.zero)
-        words[0].view(np.int64)[filled], words[1][filled] = self.times[place], values
+        words = tuple(np.full(self._windows, word) for word in slot.state.zero)
+        words[0].view(np.int64)[self._filled], words[1][self._filled] = self._times, found
         return words
 
 

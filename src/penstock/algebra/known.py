@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .extract import Events
-from .kernel import Ordered, compute_points, search_in
+from .kernel import Ordered, compute_points, in_turn, search_in
 from .segments import gathered
 from .state import NEVER_US
 
 if TYPE_CHECKING:
     from .arrays import FloatArray, IntArray
+    from .kernel import Each
     from .program import Program
 
 __all__ = ["compute_points_as_known"]
@@ -34,6 +35,7 @@ def compute_points_as_known(  # noqa: PLR0913, PLR0917 - what a computation depe
     codes: IntArray,
     at_us: IntArray,
     known: IntArray | None = None,
+    each: Each = in_turn,
 ) -> FloatArray:
     """Compute every feature of a view at many points, each from what had arrived.
 
@@ -45,11 +47,12 @@ def compute_points_as_known(  # noqa: PLR0913, PLR0917 - what a computation depe
         at_us: The time of each point, int64 microseconds.
         known: Until what arrival each point sees events, the same unit as ``arrived``; its time
             when left out.
+        each: How chunks of points are computed, as ``compute_points`` has it.
 
     Returns:
         float64 of shape (points, features), NaN for null.
     """
-    result = compute_points(program, events, codes, at_us)
+    result = compute_points(program, events, codes, at_us, each)
     ordered = Ordered(events)
     search = search_in(ordered, codes)
     until = at_us if known is None else known
@@ -76,7 +79,7 @@ def compute_points_as_known(  # noqa: PLR0913, PLR0917 - what a computation depe
             times=ordered.times[places[seen]],
             values=tuple(ordered.sorted(value)[places[seen]] for value in events.values),
         )
-        result[some] = compute_points(program, own, np.arange(len(some)), at_us[some])
+        result[some] = compute_points(program, own, np.arange(len(some)), at_us[some], each)
         start = end
     return result
 

@@ -21,6 +21,9 @@ __all__ = ["codes_of", "encode_keys", "key_dtype"]
 
 NUMBER = struct.Struct(">q")
 
+DENSE = 4
+"""Whole keys are looked up in a table of at most so many places for each."""
+
 
 def key_dtype(entity: Entity) -> pl.DataType:
     """The Polars type of an entity's key."""
@@ -56,6 +59,28 @@ def codes_of(keys: pl.Series, known: pl.Series) -> IntArray:
         keys: The keys.
         known: Distinct keys of the same type.
     """
+    if keys.dtype == pl.Int64 and not keys.null_count():
+        dense = _dense(known.to_numpy(), keys.to_numpy())
+        if dense is not None:
+            return dense
     places = pl.DataFrame({"key": known}).with_row_index("place")
     found = pl.DataFrame({"key": keys}).join(places, on="key", how="left", maintain_order="left")
     return found["place"].cast(pl.Int64).fill_null(-1).to_numpy().astype(np.int64, copy=False)
+
+
+def _dense(known: IntArray, keys: IntArray) -> IntArray | None:
+    """The places where the known keys lie close together, else None.
+
+    A table of every number between the least and the greatest is then short, and looking up in it
+    is several times quicker than joining.
+    """
+    if not len(known) or not len(keys):
+        return None
+    least, greatest = int(known.min()), int(known.max())
+    if greatest - least > DENSE * (len(known) + len(keys)):
+        return None
+    places = np.full(greatest - least + 2, -1, dtype=np.int64)
+    places[known - least] = np.arange(len(known))
+    inside = (keys >= least) & (keys <= greatest)
+    # Whatever is outside reads the last place, which no key has.
+    return places[np.where(inside, keys - least, -1)]

@@ -20,6 +20,7 @@ from penstock.spec import DType
 
 from .composition import REQUEST_DTYPES, Composition
 from .entities import codes_of, key_dtype
+from .threads import side_by_side
 from .unknown import UnknownEntities, unknown_in
 
 if TYPE_CHECKING:
@@ -260,11 +261,13 @@ def _values(
     codes, at_us, batches = points
     if batches is not None:
         number = records[ARRIVAL[0]].to_numpy()
-        return compute_points_as_known(program, events, number, codes, at_us, batches)
+        return compute_points_as_known(
+            program, events, number, codes, at_us, batches, each=side_by_side
+        )
     if not asked.as_known:
-        return compute_points(program, events, codes, at_us)
+        return compute_points(program, events, codes, at_us, side_by_side)
     arrived_us = records[ARRIVED].dt.epoch("us").to_numpy()
-    return compute_points_as_known(program, events, arrived_us, codes, at_us)
+    return compute_points_as_known(program, events, arrived_us, codes, at_us, each=side_by_side)
 
 
 def _parts(tables: Tables, program: Program, asked: _Asked) -> int:

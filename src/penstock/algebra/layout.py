@@ -50,7 +50,8 @@ COUNTS_AT = 3
 
 WORD_BYTES = 8
 MAGIC = b"PNSK"
-NEWEST_AT = slice(2 * WORD_BYTES, 3 * WORD_BYTES)
+NEWEST_WORD = 2
+NEWEST_AT = slice(NEWEST_WORD * WORD_BYTES, (NEWEST_WORD + 1) * WORD_BYTES)
 NEWEST = struct.Struct("<q")
 NEVER = NEWEST.pack(NEVER_US)
 
@@ -151,12 +152,37 @@ def unpack(program: Program, values: Sequence[bytes]) -> Stored:
     Raises:
         StateError: One of them is not a value of this program.
     """
+    return _of_one_shape(program, values) or _of_any_shape(program, values)
+
+
+def _of_one_shape(program: Program, values: Sequence[bytes]) -> Stored | None:
+    """Values that all have as many tiles: the rows of one matrix. None where they have not."""
+    if len(set(map(len, values))) != 1:
+        return None
+    counts = check(program, values[0], header_of(program))
+    matrix = np.frombuffer(b"".join(values), "<i8").reshape(len(values), -1)
+    heads = COUNTS_AT + len(counts)
+    alike = matrix[:, :heads] == matrix[0, :heads]
+    alike[:, NEWEST_WORD] = True
+    if not alike.all():
+        return None
+    columns = np.ascontiguousarray(matrix.T)
+    return Stored(
+        newest_us=columns[NEWEST_WORD], groups=_columns(program.groups, counts, heads, columns)
+    )
+
+
+def _of_any_shape(program: Program, values: Sequence[bytes]) -> Stored:
+    """Values that have different numbers of tiles.
+
+    Raises:
+        StateError: One of them is not a value of this program.
+    """
     sizes = np.fromiter(map(len, values), np.int64, len(values))
     heads = COUNTS_AT + len(program.groups)
     if (sizes < heads * WORD_BYTES).any() or (sizes % WORD_BYTES).any():
         _refuse_one_of(program, values)
-    joined = b"".join(values)
-    ints, floats = np.frombuffer(joined, "<i8"), np.frombuffer(joined, "<f8")
+    ints = np.frombuffer(b"".join(values), "<i8")
     ends = np.cumsum(sizes) // WORD_BYTES
     starts = ends - sizes // WORD_BYTES
     counts = ints[starts[:, None] + np.arange(COUNTS_AT, heads)]
@@ -165,9 +191,50 @@ def unpack(program: Program, values: Sequence[bytes]) -> Stored:
     alike = (ints[starts] == magic) & (ints[starts + 1] == fingerprint)
     if not (alike & (whole * WORD_BYTES == sizes)).all() or (counts < 1).any():
         _refuse_one_of(program, values)
-    place = starts + heads
-    groups: list[Tiles] = []
-    for number, group in enumerate(program.groups):
+    groups = _gathered(program.groups, counts, starts + heads, ints)
+    return Stored(newest_us=ints[starts + NEWEST_WORD], groups=groups)
+
+
+def _columns(
+    groups: Sequence[Group], counts: Sequence[int], place: int, columns: IntArray
+) -> tuple[Tiles, ...]:
+    """The tiles of values that all have as many.
+
+    Args:
+        groups: The groups.
+        counts: Tiles of each group, the same in all values.
+        place: Words before the first row.
+        columns: The values, a column each.
+    """
+    size = columns.shape[1]
+    found: list[Tiles] = []
+    for group, tiles in zip(groups, counts, strict=True):
+        past = place + tiles * (1 + group.width)
+        rows = columns[place:past]
+        if tiles > 1:
+            # From (row, tile, entity) to (row, entity, tile): the tiles of an entity side by side.
+            rows = rows.reshape(-1, tiles, size).swapaxes(1, 2).reshape(-1, size * tiles)
+        words = tuple(rows.view("<f8")[1:])
+        codes = np.repeat(np.arange(size), tiles)
+        found.append(Tiles(codes=codes, index=rows[0], words=words))
+        place = past
+    return tuple(found)
+
+
+def _gathered(
+    groups: Sequence[Group], counts: IntArray, place: IntArray, ints: IntArray
+) -> tuple[Tiles, ...]:
+    """The tiles of values that have different numbers of them.
+
+    Args:
+        groups: The groups.
+        counts: Tiles of each value (row) and group (column).
+        place: Where each value's first row begins.
+        ints: The words of all values.
+    """
+    floats = ints.view("<f8")
+    found: list[Tiles] = []
+    for number, group in enumerate(groups):
         tiles = counts[:, number]
         row = np.repeat(place, tiles) + concatenate_ranges(tiles)
         step = np.repeat(tiles, tiles)
@@ -176,10 +243,10 @@ def unpack(program: Program, values: Sequence[bytes]) -> Stored:
         for _ in range(group.width):
             row += step
             words.append(floats[row])
-        codes = np.repeat(np.arange(len(values)), tiles)
-        groups.append(Tiles(codes=codes, index=index, words=tuple(words)))
+        codes = np.repeat(np.arange(len(counts)), tiles)
+        found.append(Tiles(codes=codes, index=index, words=tuple(words)))
         place = place + tiles * (1 + group.width)
-    return Stored(newest_us=ints[starts + 2], groups=tuple(groups))
+    return tuple(found)
 
 
 def _refuse_one_of(program: Program, values: Sequence[bytes]) -> Never:

@@ -76,3 +76,46 @@ def test_the_bytes_written_by_the_first_format_stay_readable() -> None:
     )
     assert value == value_of(2)
     assert ValueReader(PROGRAM).read_one(value, 1_000_000) == [2.0, 1.0]
+
+
+TWO_HOPS = compile_view(
+    view_of(
+        Aggregate(op="max", column="x", over="1h", hop="1m"),
+        Aggregate(op="max", column="x", over="1d", hop="1h"),
+    )
+)
+
+
+def of_two_hops(*times_us: int) -> bytes:
+    size = len(times_us)
+    events = Events(
+        codes=np.zeros(size, np.int64),
+        times=np.array(times_us, dtype=np.int64),
+        values=(np.arange(size, dtype=np.float64),),
+    )
+    return fold(TWO_HOPS, [None], events)[0]
+
+
+def test_values_of_one_length_and_other_numbers_of_tiles_are_told_apart() -> None:
+    minute, hour = 60_000_000, 3_600_000_000
+    # Two tiles of each hop; then three of the shorter and one of the longer: as many words.
+    spread = of_two_hops(10 * hour + 1, 11 * hour + 1)
+    dense = of_two_hops(11 * hour + minute, 11 * hour + 2 * minute, 11 * hour + 3 * minute)
+    assert len(spread) == len(dense)
+    at = 11 * hour + 5 * minute
+    one = ValueReader(TWO_HOPS)
+    many = [spread, dense] * 10
+    expected = [one.read_one(value, at) for value in many]
+    assert expected[0] != expected[1]
+    np.testing.assert_array_equal(one.read(many, np.full(20, at)), expected)
+
+
+@pytest.mark.parametrize("byte", [0, 9])
+def test_one_foreign_value_among_many_of_its_length_is_refused(byte: int) -> None:
+    value = value_of(5)
+    foreign = bytearray(value)
+    foreign[byte] ^= 1
+    many = [value] * 20
+    many[13] = bytes(foreign)
+    with pytest.raises(StateError, match="another format or belongs to another version"):
+        ValueReader(PROGRAM).read(many, np.zeros(20, np.int64))

@@ -65,8 +65,8 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "penstock features build momentum",
             ),
             "get": Command(
-                "data:features_get",
-                "Show an entity's features: online, or as they were at a time.",
+                "looking:features_get",
+                "Show features by key, of a view or a service: online, or as they were at a time.",
                 "penstock features get momentum --keys BTCUSDT --at 2024-03-01T12:00:00Z",
             ),
             "check": Command(

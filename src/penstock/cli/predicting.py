@@ -27,9 +27,9 @@ from penstock.plan import Catalogue
 from penstock.records import Given
 from penstock.runtime import living_processes, local_token, open_services
 from penstock.scoring import Ask, Fleet, build_fleet, read_target
-from penstock.spec import DType
 
 from .failures import UsageError
+from .given import given_values
 from .humanise import moment, number
 from .screen import Screen, table
 
@@ -105,46 +105,11 @@ def _wanted(
 ) -> _Wanted:
     dataset = declared.model.dataset
     return _Wanted(
-        _typed("--key", keys, dataset.entity_dtypes),
-        _typed("--request", request, dataset.request_fields) if keys else {},
+        given_values("--key", keys, dataset.entity_dtypes, of="The model"),
+        given_values("--request", request, dataset.request_fields, of="The model") if keys else {},
         _time_us(at) if at else 0,
         dict(_pair(word) for word in features),
     )
-
-
-def _typed(option: str, words: Sequence[str], dtypes: Mapping[str, DType]) -> dict[str, Given]:
-    """The values of NAME=VALUE words by name; of a single name the value alone will do."""
-    if not words:
-        return {}
-    pairs = [(word.partition("=")[0], word.partition("=")[2]) for word in words]
-    if option == "--key" and len(dtypes) == 1 and pairs[0][0] not in dtypes:
-        pairs = [(next(iter(dtypes)), words[0])] if len(words) == 1 else pairs
-    given = dict(pairs)
-    for name in given:
-        if name not in dtypes:
-            hint = nearest(name, dtypes) or "The model takes none."
-            raise UsageError(f"{option} {name!r}: there is no such name. {hint}", name=name)
-    missing = [name for name in dtypes if name not in given]
-    if missing:
-        shown = " ".join(f"{option} {name}=..." for name in missing)
-        raise UsageError(f"{shown} is missing.", missing=missing)
-    return {name: _value(f"{option} {name}", given[name], dtypes[name]) for name in dtypes}
-
-
-def _value(what: str, text: str, dtype: DType) -> Given:
-    """A value as its type has it; null where nothing follows the sign."""
-    if dtype is DType.STRING:
-        return text
-    if what.startswith("--request") and text in {"", "null"}:
-        return None
-    try:
-        value: object = msgspec.json.decode(text.encode())
-    except msgspec.DecodeError:
-        value = text
-    kind = {DType.INT64: int, DType.BOOLEAN: bool}.get(dtype, (int, float))
-    if not isinstance(value, kind) or isinstance(value, bool) != (dtype is DType.BOOLEAN):
-        raise UsageError(f"{what}={text!r}: it is {dtype.value}, so this is no value of it.")
-    return cast("Given", value)
 
 
 def _pair(word: str) -> tuple[str, float | None]:

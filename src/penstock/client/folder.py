@@ -5,17 +5,17 @@ from __future__ import annotations
 from contextlib import ExitStack
 from math import isnan
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from penstock.errors import InputError, NotSupportedError, nearest
 from penstock.features import ServiceReader, point_in_time, spine_times
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
 from penstock.spec import DType, FeatureService
 
 from .interface import Client, time_us
+from .takes import Takes
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,31 +55,34 @@ class FolderClient(Client):
         """Close the folder's stores."""
         self._stack.close()
 
+    def _takes(self, service: str, *, again: bool = False) -> Takes:
+        del again  # what is applied is looked up each time
+        wanted = self._applied().feature_service(service)
+        keys = {entity.name: entity.dtype for entity in wanted.entities}
+        return Takes(service, keys, wanted.request_fields)
+
     def _past(self, service: str, spine: pl.DataFrame) -> pl.DataFrame:
         wanted = self._applied().feature_service(service)
         found = point_in_time(self._ports.tables, wanted.views, spine)
-        return found.select(*spine.columns, *wanted.names)
+        return found.select(wanted.names)
 
-    def _one(self, service: str, entity: Row, at: datetime | None) -> Row:
+    def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Row:
         reader = self._reader(service)
-        (key,) = (one.name for one in reader.service.entities)
-        if list(entity) != [key]:
-            raise InputError(f"The entity is {entity!r}. Give its key as {{{key!r}: ...}}.")
         at_us = self._ports.clock.now_us() if at is None else time_us(at)
-        (values,) = reader.read([entity[key]], at_us).values.tolist()
+        found = reader.read(_columns(keys), at_us, _columns(request))
         return {
             name: None if isnan(value) else int(value) if dtype is DType.INT64 else value
-            for value, (name, dtype) in zip(values, reader.service.dtypes.items(), strict=True)
+            for value, (name, dtype) in zip(
+                found.values[0].tolist(), reader.service.dtypes.items(), strict=True
+            )
         }
 
-    def _many(self, service: str, entities: pl.DataFrame) -> pl.DataFrame:
+    def _many(self, service: str, rows: pl.DataFrame) -> pl.DataFrame:
         reader = self._reader(service)
-        (entity,) = reader.service.entities
-        if entity.name not in entities.columns:
-            near = nearest(entity.name, entities.columns)
-            raise InputError(f"The key {entity.name!r} is missing. {near}", key=entity.name)
-        at_us = spine_times(entities) if AT in entities.columns else self._ports.clock.now_us()
-        values = reader.read(entities[entity.name].to_list(), at_us).values
+        at_us = spine_times(rows) if AT in rows.columns else self._ports.clock.now_us()
+        keys = {entity.name: rows[entity.name].to_list() for entity in reader.service.entities}
+        request = {name: rows[name].to_list() for name in reader.service.request_fields}
+        values = reader.read(keys, at_us, request).values
         return pl.DataFrame(
             [
                 pl.Series(name, values[:, place], nan_to_null=True).cast(
@@ -101,14 +104,13 @@ class FolderClient(Client):
     def _reader(self, name: str) -> ServiceReader:
         """The reader of a service, compiled once while the service stays as it is."""
         service = self._applied().feature_service(name)
-        if len(service.entities) != 1 or service.request_fields:
-            raise NotSupportedError(
-                f"The feature service {name!r} is about several entities or takes request fields, "
-                "which a client does not read yet. Use penstock.features.OnlineReader.",
-                service=name,
-            )
         with self._lock:
             known = self._readers.get(name)
             if known is None or known.service != service:
                 known = self._readers[name] = ServiceReader(self._ports.online, service)
         return known
+
+
+def _columns(row: Row) -> dict[str, list[Any]]:
+    """A row, column by column."""
+    return {name: [value] for name, value in row.items()}

@@ -32,7 +32,7 @@ def as_polars(frame: object) -> pl.DataFrame:
     if not _is_pandas(frame):
         raise InputError(
             f"{type(frame).__name__} is no frame. Give a Polars or pandas frame, a dictionary of "
-            "one entity's key, or a list of such."
+            "one row, or a list of such."
         )
     columns = cast("Mapping[str, Any]", frame)
     return pl.DataFrame([_column(str(name), columns[name]) for name in columns])
@@ -84,4 +84,5 @@ def _column(name: str, values: Any) -> pl.Series:  # noqa: ANN401 - a pandas ser
         return pl.Series(name, plain).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     if getattr(values.dtype, "kind", "O") in NUMPY_KINDS and not values.hasnans:
         return pl.Series(name, values.to_numpy())
-    return pl.Series(name, [None if value != value else value for value in values])  # noqa: PLR0124 - NaN is null
+    nulls = values.isna()
+    return pl.Series(name, [None if null else v for v, null in zip(values, nulls, strict=True)])

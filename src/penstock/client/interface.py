@@ -13,15 +13,17 @@ from penstock.errors import InputError
 from .frames import as_given, as_polars, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Self
 
     from .frames import Row
+    from .takes import Takes
 
 __all__ = ["Client", "time_us", "with_at"]
 
 F = TypeVar("F")
+T = TypeVar("T")
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
@@ -46,8 +48,9 @@ class Client(ABC):
 
         Args:
             service: Name of the feature service.
-            spine: A Polars or pandas frame with the key of each entity, and the time each row
-                is wanted at in the column ``at``, with its zone.
+            spine: A Polars or pandas frame with the key of each entity, the request fields of
+                on-demand views, and the time each row is wanted at in the column ``at``, with its
+                zone.
             at: One time for all rows, for a spine without ``at``.
 
         Returns:
@@ -61,8 +64,9 @@ class Client(ABC):
             NotSupportedError: It is asked over HTTP.
         """
         wanted = as_polars(spine)
-        found = self._past(service, with_at(wanted, at))
-        return as_given(spine, found.select(*wanted.columns, pl.exclude(*wanted.columns, "at")))
+        timed = with_at(wanted, at)
+        found = self._taking(service, lambda takes: self._past(service, takes.columns(timed)))
+        return as_given(spine, _beside(wanted, found))
 
     @overload
     def online(self, service: str, entities: Row, *, at: datetime | None = None) -> Row: ...
@@ -80,8 +84,10 @@ class Client(ABC):
 
         Args:
             service: Name of the feature service.
-            entities: One entity as a dictionary of its key, a list of such, or a Polars or pandas
-                frame with a column of keys; in a frame, a column ``at`` gives each row its time.
+            entities: One row as a dictionary, a list of such, or a Polars or pandas frame: the key
+                of each entity and each request field by its name, which tells them apart. A field
+                may be None. In a frame, a column ``at`` gives each row its time, and columns that
+                the service does not take are let be.
             at: The time wanted instead of now. What is older than an entity's newest record cannot
                 be told online: its values are then those at that record.
 
@@ -92,22 +98,24 @@ class Client(ABC):
         Raises:
             NotFoundError: There is no such service; names the nearest.
             NotReadyError: The features have not been built.
-            InputError: A key is missing, or of another type than the entity's.
+            InputError: A key or a request field is missing, or of another type than declared.
             AccessError: The caller may not.
             UnavailableError: It cannot be reached, or did not answer in time.
         """
         if isinstance(entities, dict):
-            return self._one(service, entities, at)
+            row = entities
+            return self._taking(
+                service, lambda takes: self._one(service, *takes.parted(row), at=at)
+            )
         if isinstance(entities, list | tuple):
             if not entities:
                 return []
-            return self._many(service, with_at(rows_of(entities), at)).to_dicts()
+            rows = with_at(rows_of(entities), at)
+            return self._taking(service, lambda t: self._many(service, t.columns(rows))).to_dicts()
         wanted = as_polars(entities)
-        found = self._many(service, with_at(wanted, at))
-        twice = sorted(set(found.columns) & set(wanted.columns))
-        if twice:
-            raise InputError(f"The frame has the column {twice[0]!r} already. Rename or drop it.")
-        return as_given(entities, pl.concat([wanted, found], how="horizontal"))
+        timed = with_at(wanted, at)
+        found = self._taking(service, lambda takes: self._many(service, takes.columns(timed)))
+        return as_given(entities, _beside(wanted, found))
 
     @abstractmethod
     def close(self) -> None:
@@ -124,17 +132,44 @@ class Client(ABC):
     ) -> None:
         self.close()
 
+    def _taking(self, service: str, ask: Callable[[Takes], T]) -> T:
+        """Ask with what the service takes; once more where it has changed meanwhile."""
+        takes = self._takes(service)
+        try:
+            return ask(takes)
+        except InputError:
+            now = self._takes(service, again=True)
+            if now == takes:
+                raise
+        return ask(now)
+
+    @abstractmethod
+    def _takes(self, service: str, *, again: bool = False) -> Takes:
+        """What a service takes; ``again`` not to rely on what was known before."""
+
     @abstractmethod
     def _past(self, service: str, spine: pl.DataFrame) -> pl.DataFrame:
-        """The spine with the service's features as of its times."""
+        """The service's features at each row of a spine, without the row."""
 
     @abstractmethod
-    def _one(self, service: str, entity: Row, at: datetime | None) -> Row:
-        """The features of one entity."""
+    def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Row:
+        """The features of one row."""
 
     @abstractmethod
-    def _many(self, service: str, entities: pl.DataFrame) -> pl.DataFrame:
+    def _many(self, service: str, rows: pl.DataFrame) -> pl.DataFrame:
         """The features of each row, without the row; at its ``at`` where it has one."""
+
+
+def _beside(frame: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:
+    """The frame with the features beside.
+
+    Raises:
+        InputError: It has a feature's column already.
+    """
+    twice = sorted(set(features.columns) & set(frame.columns))
+    if twice:
+        raise InputError(f"The frame has the column {twice[0]!r} already. Rename or drop it.")
+    return pl.concat([frame, features], how="horizontal")
 
 
 def with_at(frame: pl.DataFrame, at: datetime | None) -> pl.DataFrame:

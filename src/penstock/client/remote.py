@@ -20,8 +20,10 @@ from penstock.errors import (
     RetryableError,
     UnavailableError,
 )
+from penstock.spec import DType
 
 from .interface import Client
+from .takes import Takes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +59,7 @@ class RemoteClient(Client):
     def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 30.0) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         self._url = url.rstrip("/")
-        self._keys: dict[str, list[str]] = {}
+        self._known: dict[str, Takes] = {}
         try:
             self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout_s)
         except httpx.InvalidURL as error:
@@ -79,30 +81,35 @@ class RemoteClient(Client):
             service=service,
         )
 
-    def _one(self, service: str, entity: Row, at: datetime | None) -> Row:
-        body: dict[str, Any] = {"entity": entity} | ({} if at is None else {"at": at})
+    def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Row:
+        body: dict[str, Any] = {"entity": keys}
+        if request:
+            body["request"] = request
+        if at is not None:
+            body["at"] = at
         sent = self._send("POST", _path(service), msgspec.json.encode(body, enc_hook=_plain))
         found: Row = msgspec.json.decode(sent.content)["features"]
         return found
 
-    def _many(self, service: str, entities: pl.DataFrame) -> pl.DataFrame:
-        wanted = [name for name in entities.columns if name in {*self._keys_of(service), "at"}]
-        texts = pl.col(pl.Categorical, pl.Enum).cast(pl.String)
-        asked = entities.select(wanted or entities.columns).with_columns(texts)
-        parts = range(0, max(len(asked), 1), ROWS_AT_ONCE)
-        return pl.concat([self._part(service, asked[n : n + ROWS_AT_ONCE]) for n in parts])
+    def _many(self, service: str, rows: pl.DataFrame) -> pl.DataFrame:
+        parts = range(0, max(len(rows), 1), ROWS_AT_ONCE)
+        return pl.concat([self._part(service, rows[n : n + ROWS_AT_ONCE]) for n in parts])
 
-    def _keys_of(self, service: str) -> list[str]:
-        """Names of the service's keys: the rest of a frame is not sent. Asked once."""
-        known = self._keys.get(service)
-        if known is None:
+    def _takes(self, service: str, *, again: bool = False) -> Takes:
+        """What a service takes, as it describes itself; asked once, and where that may be old."""
+        known = self._known.get(service)
+        if known is None or again:
             told = msgspec.json.decode(self._send("GET", _path(service)).content)
-            known = self._keys[service] = list(told["entities"])
+            keys, fields = (
+                {str(name): DType(kind) for name, kind in told[part].items()}
+                for part in ("entities", "request")
+            )
+            known = self._known[service] = Takes(service, keys, fields)
         return known
 
-    def _part(self, service: str, entities: pl.DataFrame) -> pl.DataFrame:
+    def _part(self, service: str, rows: pl.DataFrame) -> pl.DataFrame:
         body = io.BytesIO()
-        entities.write_ipc_stream(body, compat_level=pl.CompatLevel.oldest())
+        rows.write_ipc_stream(body, compat_level=pl.CompatLevel.oldest())
         sent = self._send("POST", _path(service), body.getvalue(), {"content-type": ARROW})
         return pl.read_ipc_stream(sent.content).drop("as_of")
 
@@ -135,11 +142,7 @@ def _path(service: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """A number or a text of numpy as Python's."""
-    item = getattr(value, "item", None)
-    if not callable(item):
-        raise InputError(f"A key is {value!r}. Give text or a whole number.")
-    return item()
+    raise InputError(f"A key or a request field is {value!r}. Give text, a number or a boolean.")
 
 
 def _late(url: str, error: httpx.TimeoutException) -> UnavailableError:

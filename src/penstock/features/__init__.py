@@ -9,6 +9,7 @@ the same algebra, and give the same values.
 from __future__ import annotations
 
 from .backfill import BackfillResult, backfill
+from .composition import REQUEST_DTYPES
 from .consistency import check_online, compare_columns
 from .freshness import ViewAge, require_fresh, view_ages
 from .offline import point_in_time, spine_times
@@ -20,6 +21,7 @@ from .stored import stored_features
 from .unknown import UnknownEntities
 
 __all__ = [
+    "REQUEST_DTYPES",
     "BackfillResult",
     "GatheredReads",
     "OnlineReader",

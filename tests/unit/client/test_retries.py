@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Answer: TypeAlias = tuple[int, dict[str, str], str]
 GOOD: Answer = (200, {}, json.dumps({"features": {"v.x": 1.5}}))
 ASK = {"symbol": "A"}
+TAKES = json.dumps({"entities": {"symbol": "string"}, "request": {}})
 
 
 class Scripted:
@@ -41,6 +42,13 @@ class Scripted:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                """Say what the service takes, of which no retry is told here."""
+                self.send_response(200)
+                self.send_header("content-length", str(len(TAKES)))
+                self.end_headers()
+                self.wfile.write(TAKES.encode())
 
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))

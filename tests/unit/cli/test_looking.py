@@ -1,0 +1,104 @@
+"""``features get`` of views, on-demand views and services, as a user types it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+
+from penstock.features import point_in_time
+from penstock.plan import Catalogue
+from penstock.runtime import open_services
+from penstock.testing.composed import add_composed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from penstock.testing.served_project import ServedProject
+
+    from .conftest import Said
+
+    Call = Callable[..., Said]
+
+KEYS = ("--key", "symbol=BTC,nobody", "--key", "shop=1,2")
+VALUES = ("amount=80", "pieces=2", "card=debit", "member=true")
+FIELDS = tuple(word for value in VALUES for word in ("--request", value))
+AT = "2026-01-12T03:30:00Z"
+
+
+@pytest.fixture
+def home(served: ServedProject) -> Path:
+    with open_services(served.home) as services:
+        add_composed(services)
+    return served.home
+
+
+def test_a_service_is_looked_up_online_and_in_the_past(home: Path, call: Call) -> None:
+    get = ("features", "get", "composed", "--home", home, "--json", *KEYS, *FIELDS)
+    online = call(*get).value
+    assert [(row["symbol"], row["shop"]) for row in online] == [("BTC", 1), ("nobody", 2)]
+    past = call(*get, "--at", AT).value
+    with open_services(home) as services:
+        service = Catalogue.load(services.metadata).feature_service("composed")
+        spine = pl.DataFrame(
+            {"symbol": ["BTC", "nobody"], "shop": [1, 2], "amount": [80.0] * 2, "pieces": [2] * 2,
+             "card": ["debit"] * 2, "member": [True] * 2}
+        )  # fmt: skip
+        timed = spine.with_columns(at=pl.lit(AT).str.to_datetime("%+", time_unit="us"))
+        wanted = point_in_time(services.tables, service.views, timed).select(service.names)
+    assert [{name: row[name] for name in service.names} for row in past] == wanted.to_dicts()
+    # Only what does not age is the same now.
+    assert [row["ratios.debit"] for row in online] == [1.0, 1.0]
+    assert [row["momentum.count_1d"] for row in online] == [0, 0]
+
+
+def test_an_on_demand_view_and_one_without_keys(home: Path, call: Call) -> None:
+    told = call("features", "get", "ratios", "--home", home, *KEYS, *FIELDS)
+    assert told.code == 0, told.err
+    assert "ratios.local" in told.out
+    assert "BTC, 1" in told.out
+    assert "No record of 'nobody' has come to 'momentum' yet" in told.err
+    alone = call("features", "get", "asked", "--home", home, "--request", "amount=25", "--json")
+    assert alone.value[0]["alone.root"] == 4.0
+    null = call("features", "get", "alone", "--home", home, "--request", "amount=", "--json")
+    assert null.value[0]["alone.root"] is None
+    assert call("features", "get", "asked", "--home", home, "--request", "amount=25").code == 0
+    named = call("features", "get", "trade", "--home", home, "--key", "shop=1, 2", "--json")
+    assert [row["shop"] for row in named.value] == [1, 2]
+    several = ("--key", "1", "--keys", "2,3")
+    plain = call("features", "get", "trade", "--home", home, *several, "--json")
+    assert [row["shop"] for row in plain.value] == [1, 2, 3]
+
+
+WRONG = {
+    "no keys": (("composed", *FIELDS), "names no entity. Give at least one, such as --key symbol="),
+    "a key missing": (("composed", *KEYS[:2], *FIELDS), "--key shop=... is missing"),
+    "an unknown entity": (
+        ("composed", *KEYS, "--key", "shpo=1", *FIELDS), "'shpo': there is no such name"),
+    "a key without its name": (("composed", "--key", "BTC", *FIELDS), "there is no such name"),
+    "unlike numbers": (
+        ("composed", "--key", "symbol=BTC", "--key", "shop=1,2", *FIELDS),
+        "--key symbol=... has 1 keys where another has 2",
+    ),
+    "a key of another type": (("trade", "--key", "one"), "--key shop='one': it is int64"),
+    "no fields": (("composed", *KEYS), "--request amount=... --request pieces=..."),
+    "a field missing": (("composed", *KEYS, *FIELDS[:2]), "--request pieces=... --request card"),
+    "an unknown field": (
+        ("composed", *KEYS, *FIELDS, "--request", "amuont=1"), "Did you mean 'amount'"),
+    "a field of another type": (
+        ("asked", "--request", "amount=much"), "--request amount='much': it is float64"),
+    "a field where none is taken": (
+        ("momentum", "--key", "BTC", "--request", "x=1"), "'momentum' takes none"),
+}  # fmt: skip
+
+
+def test_what_is_wrong_is_said(home: Path, call: Call) -> None:
+    for case, (words, said) in WRONG.items():
+        answer = call("features", "get", *words, "--home", home)
+        assert answer.code == 2, case
+        assert said in answer.err, (case, answer.err)
+    missing = call("features", "get", "composd", "--home", home)
+    assert missing.code == 1
+    assert "Did you mean 'composed'?" in missing.err

@@ -16,7 +16,7 @@ from .drift import PSI_FLOOR, count_bins, psi, reference_bins
 from .expressions import tidy, to_polars
 from .extract import Events, extract
 from .fold import fold
-from .kernel import compute_points
+from .kernel import Each, compute_points, in_turn
 from .known import compute_points_as_known
 from .metrics import compute_metric, compute_metrics
 from .on_demand import OnDemandProgram, compile_on_demand
@@ -29,6 +29,7 @@ from .windows import first_tile, tile_of, window_start
 __all__ = [
     "PSI_FLOOR",
     "BoolArray",
+    "Each",
     "Events",
     "FloatArray",
     "IntArray",
@@ -50,6 +51,7 @@ __all__ = [
     "extract",
     "first_tile",
     "fold",
+    "in_turn",
     "psi",
     "reference_bins",
     "tidy",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import typer
 
-from penstock.features import Wanted, backfill, known_span
+from penstock.features import Wanted, backfill, known_span, parts_of
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
 from penstock.spec import duration_us
@@ -49,6 +49,7 @@ def features_backfill(
                 found,
                 wanted,
                 memory_bytes=services.features_memory_bytes,
+                parts=parts_of(services, f"backfill/{found.name}"),
                 progress=report,
             )
     columns = ["view", "table", "last batch", "computed", "recomputed", "kept"]

@@ -6,12 +6,12 @@ import hashlib
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
 from penstock.errors import NotFoundError, NotReadyError
-from penstock.features import UnknownEntities, point_in_time
+from penstock.features import UnknownEntities, parts_of, point_in_time
 from penstock.ports import Audit, Put
 from penstock.records import DatasetSnapshot
 from penstock.spec import fingerprint
@@ -22,24 +22,32 @@ from .spine import AT, table_of
 from .warnings import warnings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Literal
 
+    from penstock.features import Parts
     from penstock.ports import Metadata, Services, Tables
     from penstock.spec import Dataset, Source
 
 __all__ = ["build", "get_snapshot", "load"]
 
 
-def build(services: Services, dataset: Dataset) -> DatasetSnapshot:
+def build(
+    services: Services,
+    dataset: Dataset,
+    *,
+    progress: Callable[[str, float], None] | None = None,
+) -> DatasetSnapshot:
     """Build a dataset from the newest raw tables.
 
     The tables' versions are pinned first, so ingestion may go on meanwhile. Building again from
-    the same versions returns the same snapshot and computes nothing.
+    the same versions returns the same snapshot and computes nothing; killed and built again from
+    the same versions, only those parts of the features are computed that were not finished.
 
     Args:
         services: The project's ports.
         dataset: The declaration.
+        progress: Told of each part of the features that is done, and the share of all.
 
     Returns:
         The snapshot's record; ``load`` gives its rows.
@@ -58,8 +66,10 @@ def build(services: Services, dataset: Dataset) -> DatasetSnapshot:
         if found is not None and services.artifacts.exists(found.artifact):
             return found
         rows, unlabelled = labelled_rows(services.tables, dataset, versions)
-        frame, unknown = _with_features(services, dataset, names, rows, versions)
-        return _keep(services, dataset, dataset_id, versions, names, frame, unlabelled, unknown)
+        with parts_of(services, f"dataset/{dataset.name}") as parts:
+            how = _How(versions, parts, progress)
+            frame, unknown = _with_features(services, dataset, names, rows, how)
+            return _keep(services, dataset, dataset_id, versions, names, frame, unlabelled, unknown)
 
 
 def load(
@@ -129,12 +139,16 @@ def _id_of(dataset: Dataset, versions: Mapping[str, int]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class _How(NamedTuple):
+    """From what, and by what, features are computed; who is told how far it has come."""
+
+    versions: Mapping[str, int]
+    parts: Parts
+    progress: Callable[[str, float], None] | None
+
+
 def _with_features(
-    services: Services,
-    dataset: Dataset,
-    names: Sequence[str],
-    rows: pl.DataFrame,
-    versions: Mapping[str, int],
+    services: Services, dataset: Dataset, names: Sequence[str], rows: pl.DataFrame, how: _How
 ) -> tuple[pl.DataFrame, list[UnknownEntities]]:
     spine = rows.select(list(dict.fromkeys([dataset.spine.entity.name, AT, *dataset.joined_by])))
     views = [view for view in dataset.views if not set(view.names).isdisjoint(names)]
@@ -143,10 +157,12 @@ def _with_features(
         services.tables,
         views,
         spine,
-        versions=versions,
+        versions=how.versions,
         as_known=dataset.as_known,
         memory_bytes=services.features_memory_bytes,
+        parts=how.parts,
         notice=unknown.append,
+        progress=how.progress,
     )
     rest = rows.drop(spine.columns)
     return pl.concat([features.select(*spine.columns, *names), rest], how="horizontal"), unknown

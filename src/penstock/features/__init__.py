@@ -13,6 +13,7 @@ from .composition import REQUEST_DTYPES
 from .consistency import check_online, compare_columns
 from .freshness import ViewAge, require_fresh, view_ages
 from .offline import point_in_time, spine_times
+from .parts import Parts, parts_of
 from .points import Wanted, known_span
 from .reader import OnlineReader, Reading
 from .refreshing import RefreshResult, built_to, refresh, space_of
@@ -25,6 +26,7 @@ __all__ = [
     "BackfillResult",
     "GatheredReads",
     "OnlineReader",
+    "Parts",
     "Reading",
     "RefreshResult",
     "ServiceReader",
@@ -36,6 +38,7 @@ __all__ = [
     "check_online",
     "compare_columns",
     "known_span",
+    "parts_of",
     "point_in_time",
     "refresh",
     "require_fresh",

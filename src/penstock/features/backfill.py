@@ -15,8 +15,9 @@ it finds what is left.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from penstock.ports import Locks, Tables
     from penstock.spec import FeatureView
 
+    from .parts import Parts
     from .points import Wanted
 
 __all__ = ["BackfillResult", "backfill"]
@@ -72,6 +74,7 @@ def backfill(  # noqa: PLR0913 - two ports and what to do with them
     *,
     chunk_rows: int = CHUNK_ROWS,
     memory_bytes: int = MEMORY_BYTES,
+    parts: Parts | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> BackfillResult:
     """Bring a view's stored features up to the newest raw batch, and add what is missing.
@@ -87,6 +90,7 @@ def backfill(  # noqa: PLR0913 - two ports and what to do with them
         wanted: At which times rows are wanted.
         chunk_rows: Rows to look at and to compute at once, unless a day has more to look at.
         memory_bytes: What computing may take, as in ``point_in_time``.
+        parts: What computes the parts of the entities, where they are computed in parts.
         progress: Told what is being done and the share that is done.
 
     Raises:
@@ -102,23 +106,30 @@ def backfill(  # noqa: PLR0913 - two ports and what to do with them
             view=view.name,
         )
     table, name = table_of(view), raw_table(view)
-    with locks.hold(f"features/{table}"):
+    with locks.hold(f"features/{table}"), parts or nullcontext():
         # The number first, the version after it: so the version holds every batch up to it.
         target = tables.applied(name, name)
         points = Points(tables, view, newest_version(tables, view), target)
-        work = _Work(tables, points, table, target, memory_bytes)
+        how = _How(memory_bytes, parts, progress or _quiet)
+        work = _Work(tables, points, table, target, how)
         result = BackfillResult(view=view.name, table=table, last_batch=target)
-        for part, share in work.run(wanted, chunk_rows):
+        for part in work.run(wanted, chunk_rows):
             result = replace(
                 result,
                 computed=result.computed + part.computed,
                 recomputed=result.recomputed + part.recomputed,
                 kept=result.kept + part.kept,
             )
-            if progress is not None:
-                progress(f"features of {view.name}", share)
         work.settle()
     return result
+
+
+class _How(NamedTuple):
+    """What computing may take, by what it is done, and who is told how far it has come."""
+
+    memory_bytes: int
+    parts: Parts | None
+    progress: Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -133,36 +144,35 @@ class _Part:
 class _Work:
     """A backfill from one version of the raw table."""
 
-    def __init__(
-        self, tables: Tables, points: Points, table: str, target: int, memory_bytes: int
-    ) -> None:
+    def __init__(self, tables: Tables, points: Points, table: str, target: int, how: _How) -> None:
         self._tables = tables
         self._points = points
         self._view = points.view
         self._table = table
         self._target = target
-        self._memory_bytes = memory_bytes
+        self._how = how
         self._key = points.view.source.entity.name
         self._done = tables.applied(table, CURRENT)
 
-    def run(self, wanted: Wanted, chunk_rows: int) -> Iterator[tuple[_Part, float]]:
-        """Find and compute what is missing or stale, some days at a time.
-
-        Yields:
-            What was done now, and the share that is done.
-        """
+    def run(self, wanted: Wanted, chunk_rows: int) -> Iterator[_Part]:
+        """Find and compute what is missing or stale, some days at a time; yields what was done."""
         there = self._stored_days()
         days = dict(self._points.days(wanted))
         for day, count in there.items():
             days[day] = days.get(day, 0) + count
         changes = self._points.changes(self._right_up_to()) if there else None
         total, behind = max(sum(days.values()), 1), 0
+        tell = self._how.progress
         for low_us, high_us, count in _chunks(days, chunk_rows):
-            behind += count
             points, part = self._look(wanted, changes, low_us, high_us)
             for start in range(0, len(points), chunk_rows):
-                self._write(points[start : start + chunk_rows])
-            yield part, behind / total
+                rows = points[start : start + chunk_rows]
+                first, span = start / len(points), len(rows) / len(points)
+                begin = (behind + count * first) / total
+                self._write(rows, _between(tell, begin, count * span / total))
+            behind += count
+            tell(f"features of {self._view.name}", behind / total)
+            yield part
 
     def settle(self) -> None:
         """Say that every row is right up to the target; only after all of them are."""
@@ -200,7 +210,7 @@ class _Work:
         part = _Part(len(missing), len(stale), len(stored) - len(stale))
         return points, part
 
-    def _write(self, points: pl.DataFrame) -> None:
+    def _write(self, points: pl.DataFrame, progress: Callable[[str, float], None]) -> None:
         """Compute rows and append them, in one commit."""
         frame = point_in_time(
             self._tables,
@@ -208,7 +218,9 @@ class _Work:
             points,
             versions={raw_table(self._view): self._points.version},
             batches={self._view.name: self._target},
-            memory_bytes=self._memory_bytes,
+            memory_bytes=self._how.memory_bytes,
+            parts=self._how.parts,
+            progress=progress,
         ).with_columns(pl.lit(self._target, dtype=pl.Int64).alias(COMPUTED))
         number = self._tables.applied(self._table, self._table) + 1
         if not self._tables.append(self._table, frame, app=self._table, number=number):
@@ -228,3 +240,14 @@ def _chunks(days: dict[int, int], chunk_rows: int) -> Iterator[tuple[int, int, i
         if rows >= chunk_rows or place == len(ordered) - 1:
             yield first * DAY_US, (day + 1) * DAY_US, rows
             first, rows = None, 0
+
+
+def _between(
+    progress: Callable[[str, float], None], start: float, span: float
+) -> Callable[[str, float], None]:
+    """Tells the share of a stretch as that of the whole."""
+    return lambda what, share: progress(what, start + share * span)
+
+
+def _quiet(what: str, share: float) -> None:
+    """Nobody wants to know."""

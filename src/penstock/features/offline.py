@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -20,13 +21,14 @@ from penstock.spec import DType
 
 from .composition import REQUEST_DTYPES, Composition
 from .entities import codes_of, key_dtype
+from .parts import Part, PartJob, Parts, PartValues
 from .threads import side_by_side
 from .unknown import UnknownEntities, unknown_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from penstock.algebra import BoolArray, FloatArray, Program
+    from penstock.algebra import Each, Events, FloatArray, Program
     from penstock.ports import Tables
     from penstock.spec import FeatureView, View
 
@@ -34,6 +36,7 @@ __all__ = [
     "ARRIVAL",
     "MEMORY_BYTES",
     "check_spine",
+    "compute_part",
     "newest_version",
     "point_in_time",
     "raw_table",
@@ -59,7 +62,9 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
     batches: Mapping[str, int | IntArray] | None = None,
     as_known: bool = False,
     memory_bytes: int = MEMORY_BYTES,
+    parts: Parts | None = None,
     notice: Callable[[UnknownEntities], None] | None = None,
+    progress: Callable[[str, float], None] | None = None,
 ) -> pl.DataFrame:
     """Compute features at the rows of a spine, from records known until then.
 
@@ -76,8 +81,12 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
         as_known: Only from records that had arrived by then, and not only were known: what a
             prediction at that time could have seen. Files count as arrived when they were ingested.
         memory_bytes: About what computing may take beside spine and result; where the records are
-            too many for that, the entities are computed one part after the other.
+            too many for that, the entities are computed in parts.
+        parts: What computes the parts: side by side, each with its share of the memory. This
+            process, one after the other, when left out. The same parts give the same bits
+            wherever they are computed.
         notice: Told of each view whose source has no records of entities that the spine names.
+        progress: Told of each part that is done, where there are several, and the share of all.
 
     Returns:
         The spine's rows, all of them in their order, and a column ``view.feature`` for each
@@ -90,6 +99,7 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
         NotReadyError: A source has no records yet.
         NotFoundError: There is no such table version.
         UserCodeError: A function of the user failed.
+        UnavailableError: A process that computed a part died; finished parts are kept.
     """
     composition = Composition(views)
     at_us = spine_times(spine)
@@ -99,14 +109,19 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
     for name, wanted in composition.request.items():
         _check_column(spine, name, REQUEST_DTYPES[wanted], f"the request field {name!r}")
     columns: list[pl.Series] = []
-    for view in composition.base:
+    for place, view in enumerate(composition.base):
         pinned = (versions or {}).get(raw_table(view))
         version = newest_version(tables, view) if pinned is None else pinned
         last_batch = (batches or {}).get(view.name)
         if as_known and isinstance(last_batch, np.ndarray):
             raise InputError("Ask for as_known=True or for a last batch of each row, not for both.")
         asked = _Asked(
-            version=version, last_batch=last_batch, as_known=as_known, memory_bytes=memory_bytes
+            version=version,
+            last_batch=last_batch,
+            as_known=as_known,
+            memory_bytes=memory_bytes,
+            parts=parts,
+            tell=_scaled(progress, place, len(composition.base)),
         )
         values, unknown = _compute(tables, view, spine, at_us, asked)
         if unknown is not None and notice is not None:
@@ -116,6 +131,18 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
         return spine.with_columns(columns)
     stored = pl.DataFrame([*columns, *(spine[name] for name in composition.request)])
     return spine.hstack(composition.frame(stored))
+
+
+def _scaled(
+    progress: Callable[[str, float], None] | None, place: int, places: int
+) -> Callable[[str, float], None]:
+    """Tells the share of one of several views as that of all."""
+
+    def tell(what: str, share: float) -> None:
+        if progress is not None:
+            progress(what, (place + share) / places)
+
+    return tell
 
 
 def raw_table(view: FeatureView) -> str:
@@ -158,10 +185,16 @@ def read_records(
     Raises:
         NotFoundError: There is no such version.
     """
+    return _by_arrival(scan_records(tables, program, version, wanted, also=also).collect())
+
+
+def scan_records(
+    tables: Tables, program: Program, version: int, wanted: pl.Expr, *, also: Sequence[str] = ()
+) -> pl.LazyFrame:
+    """As ``read_records``, in no particular order and not read yet."""
     source = program.view.source
     columns = [source.entity.name, source.timestamp, *program.columns, *ARRIVAL, *also]
-    records = tables.scan(raw_table(program.view), version=version, columns=columns)
-    return _by_arrival(records.filter(wanted).collect())
+    return tables.scan(raw_table(program.view), version=version, columns=columns).filter(wanted)
 
 
 def _by_arrival(records: pl.DataFrame) -> pl.DataFrame:
@@ -182,18 +215,22 @@ class _Asked:
         last_batch: Last raw batch to use, for all points or for each; all when None.
         as_known: Only what had arrived.
         memory_bytes: What computing may take.
+        parts: What computes the parts; this process, one after the other, when None.
+        tell: Told what is done, and the share of the view that is.
     """
 
     version: int
     last_batch: int | IntArray | None
     as_known: bool
     memory_bytes: int
+    parts: Parts | None
+    tell: Callable[[str, float], None]
 
 
 def _compute(
     tables: Tables, view: FeatureView, spine: pl.DataFrame, at_us: IntArray, asked: _Asked
 ) -> tuple[FloatArray, UnknownEntities | None]:
-    """Compute a view at a spine, a part of the entities after the other where all are too many."""
+    """Compute a view at a spine, in parts of the entities where all are too many."""
     program = compile_view(view)
     keys = spine[view.source.entity.name]
     known = keys.unique().drop_nulls().sort()
@@ -203,80 +240,94 @@ def _compute(
         wanted &= _in_reach(program, int(at_us.min()), int(at_us.max()))
     if asked.last_batch is not None:
         wanted &= pl.col(ARRIVAL[0]) <= int(np.max(asked.last_batch, initial=0))
-    parts = _parts(tables, program, asked)
+    also = (ARRIVED,) if asked.as_known else ()
+    batches = asked.last_batch if isinstance(asked.last_batch, np.ndarray) else None
+    job = PartJob(
+        view=view,
+        table=raw_table(view),
+        version=asked.version,
+        wanted=wanted,
+        records=scan_records(tables, program, asked.version, wanted, also=also),
+        as_known=asked.as_known,
+        whole=Part(known, codes, at_us, batches),
+        count=_count_parts(tables, program, asked),
+    )
     result = np.empty((len(at_us), program.width))
     met = np.zeros(len(known), dtype=np.bool_)
-    part_of = np.maximum(codes, 0) % parts
-    for part in range(parts):
-        rows = np.flatnonzero(part_of == part)
-        own = known.gather_every(parts, part)
-        # The places of a part's entities among its own are their places among all, without gaps.
-        places = np.where(codes[rows] < 0, -1, codes[rows] // parts)
-        points = _Points(places, at_us[rows], _each(asked.last_batch, rows))
-        result[rows], met[part::parts] = _compute_part(tables, program, own, wanted, points, asked)
+    apart = asked.parts.run(job) if asked.parts and job.count > 1 else _in_turn(program, job)
+    for done, (place, found) in enumerate(apart, 1):
+        result[job.rows(place)], met[place :: job.count] = found
+        if job.count > 1:
+            asked.tell(f"features of {view.name}: part {done} of {job.count}", done / job.count)
     return result, unknown_in(view, known, codes, met)
 
 
-class _Points(NamedTuple):
-    """The points of a part.
-
-    Attributes:
-        codes: Place of each one's entity among the part's, -1 for none.
-        at_us: Their times.
-        batches: Last raw batch of each, where they differ.
-    """
-
-    codes: IntArray
-    at_us: IntArray
-    batches: IntArray | None
+def _in_turn(program: Program, job: PartJob) -> Iterator[tuple[int, PartValues]]:
+    """Compute the parts in this process, one after the other."""
+    for place in range(job.count):
+        found = compute_part(program, job.records, job.part(place), as_known=job.as_known)
+        yield place, found
 
 
-def _each(last_batch: int | IntArray | None, rows: IntArray) -> IntArray | None:
-    return last_batch[rows] if isinstance(last_batch, np.ndarray) else None
-
-
-def _compute_part(  # noqa: PLR0913, PLR0917 - what a computation depends on
-    tables: Tables,
+def compute_part(
     program: Program,
-    known: pl.Series,
-    wanted: pl.Expr,
-    points: _Points,
-    asked: _Asked,
-) -> tuple[FloatArray, BoolArray]:
-    """The values at a part's points, and which of its entities have records."""
-    key = program.view.source.entity.name
-    wanted = wanted & pl.col(key).is_in(known.implode())
-    also = (ARRIVED,) if asked.as_known else ()
-    records = read_records(tables, program, asked.version, wanted, also=also)
-    owners = codes_of(records[key], known)
-    met = np.zeros(len(known), dtype=np.bool_)
+    records: pl.LazyFrame,
+    part: Part,
+    *,
+    as_known: bool,
+    each: Each = side_by_side,
+) -> PartValues:
+    """The values at a part's points, and which of its entities have records.
+
+    Args:
+        program: The compiled view.
+        records: The records that are wanted, of this part's entities and others.
+        part: The part.
+        as_known: Whether only what had arrived by a point's time counts.
+        each: How chunks of points are computed.
+
+    Raises:
+        UserCodeError: A function of the user failed.
+    """
+    key = pl.col(program.view.source.entity.name)
+    read = _by_arrival(records.filter(key.is_in(part.known.implode())).collect())
+    owners = codes_of(read[program.view.source.entity.name], part.known)
+    met = np.zeros(len(part.known), dtype=np.bool_)
     met[owners] = True
-    return _values(program, records, owners, points, asked), met
+    events = extract(program, read, owners)
+    return PartValues(_values(program, read, events, part, as_known=as_known, each=each), met)
 
 
-def _values(
-    program: Program, records: pl.DataFrame, owners: IntArray, points: _Points, asked: _Asked
+def _values(  # noqa: PLR0913 - what a computation depends on
+    program: Program,
+    records: pl.DataFrame,
+    events: Events,
+    part: Part,
+    *,
+    as_known: bool,
+    each: Each,
 ) -> FloatArray:
-    events = extract(program, records, owners)
-    codes, at_us, batches = points
+    _, codes, at_us, batches = part
     if batches is not None:
         number = records[ARRIVAL[0]].to_numpy()
-        return compute_points_as_known(
-            program, events, number, codes, at_us, batches, each=side_by_side
-        )
-    if not asked.as_known:
-        return compute_points(program, events, codes, at_us, side_by_side)
+        return compute_points_as_known(program, events, number, codes, at_us, batches, each=each)
+    if not as_known:
+        return compute_points(program, events, codes, at_us, each)
     arrived_us = records[ARRIVED].dt.epoch("us").to_numpy()
-    return compute_points_as_known(program, events, arrived_us, codes, at_us, each=side_by_side)
+    return compute_points_as_known(program, events, arrived_us, codes, at_us, each=each)
 
 
-def _parts(tables: Tables, program: Program, asked: _Asked) -> int:
-    """In how many parts the entities are to be computed, by the size of the whole table."""
+def _count_parts(tables: Tables, program: Program, asked: _Asked) -> int:
+    """In how many parts the entities are to be computed, by the size of the whole table.
+
+    As many are computed at once as have a share of the memory.
+    """
     records = tables.scan(raw_table(program.view), version=asked.version, columns=[ARRIVAL[0]])
     size: int = records.select(pl.len()).collect().item()
     # Read, as arrays, sorted, and prepared: each column is there about four times at the peak.
     columns = len(program.columns) + len(program.inputs) + len(ARRIVAL) + 2
-    return max(1, -(-size * columns * COLUMN_BYTES // asked.memory_bytes))
+    share_bytes = asked.memory_bytes // (asked.parts.at_once if asked.parts else 1)
+    return max(1, -(-size * columns * COLUMN_BYTES // max(share_bytes, 1)))
 
 
 def _in_reach(program: Program, first_us: int, last_us: int) -> pl.Expr:

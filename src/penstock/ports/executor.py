@@ -35,11 +35,14 @@ class Executor(ABC):
     """
 
     @abstractmethod
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, object]]:
+    def run(
+        self, tasks: Sequence[Task], *, at_once: int | None = None
+    ) -> Iterator[tuple[int, object]]:
         """Run the tasks; yields (index of the task, its result) as each ends.
 
-        When one fails its error is raised after those already running have ended; the results of
-        all that succeeded are yielded before.
+        No more than ``at_once`` of them run at a time, where that is fewer than the workers. When
+        one fails its error is raised after those already running have ended; the results of all
+        that succeeded were yielded before.
         """
 
     @abstractmethod

@@ -53,6 +53,11 @@ class Services(Protocol):
         ...
 
     @property
+    def features_at_once(self) -> int:
+        """How many parts of a computation of features run side by side."""
+        ...
+
+    @property
     def actor(self) -> str:
         """Who acts through this object, for the audit table."""
         ...

@@ -106,6 +106,11 @@ class LocalServices:
         return self.settings.features_memory_mb << 20
 
     @property
+    def features_at_once(self) -> int:
+        """How many parts of a computation of features run side by side."""
+        return self.settings.features_at_once
+
+    @property
     def actor(self) -> str:
         """Who acts through this object, for the audit table."""
         return self._actor

@@ -38,6 +38,8 @@ BUILT: Mapping[str, tuple[str, ...]] = {
     "workflows_url": ("sqlite",),
 }
 """What each setting takes: a word, or the beginning of an address."""
+LEAST_SHARE_MB = 128
+"""What a part of a computation has at least, where it is not said how many run side by side."""
 NEAR = 0.8  # an environment variable this close to a setting is a slip of the hand
 
 
@@ -60,7 +62,10 @@ class Settings(BaseSettings):
         stream_wait_ms: Longest wait for a micro-batch to fill, in milliseconds.
         score_file_mb: Size at which a file of scores is closed and a new one begun.
         features_memory_mb: About what computing features from the raw tables may take at once, in
-            megabytes; where the records need more, entities are computed one part after the other.
+            megabytes; where the records need more, entities are computed in parts.
+        features_workers: How many of these parts are computed side by side, each with its share of
+            the memory; never more than ``workers``. 0: one for each worker and core, as long as
+            each has 128 megabytes.
         features_check_minutes: How often the worker compares features, online and as scores saw
             them, with the raw tables; 0 for never.
         features_check_max: Share of a feature's values that may differ before it is told.
@@ -89,6 +94,7 @@ class Settings(BaseSettings):
     stream_wait_ms: int = Field(default=200, ge=1, le=60_000)
     score_file_mb: int = Field(default=16, ge=1, le=4_096)
     features_memory_mb: int = Field(default=1_024, ge=16, le=1_048_576)
+    features_workers: int = Field(default=0, ge=0, le=256)
     features_check_minutes: int = Field(default=60, ge=0, le=10_080)
     features_check_max: float = Field(default=0.0, ge=0, lt=1)
     metadata_url: str = "sqlite"
@@ -108,6 +114,14 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment first, then what the file said."""
         return env_settings, init_settings
+
+    @property
+    def features_at_once(self) -> int:
+        """How many parts of a computation of features run side by side."""
+        wanted = self.features_workers
+        if not wanted:
+            wanted = min(_cores(), self.features_memory_mb // LEAST_SHARE_MB)
+        return max(1, min(wanted, self.workers))
 
     def layout(self, home: Path) -> Layout:
         """Where the state of the project folder lies."""
@@ -158,6 +172,13 @@ def check_bind(settings: Settings, host: str, *, origin: str) -> None:
         host=host,
         origin=origin,
     )
+
+
+def _cores() -> int:
+    """How many cores this process may use; where the system does not say, those there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _is_loopback(host: str) -> bool:

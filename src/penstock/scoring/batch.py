@@ -11,7 +11,7 @@ import polars as pl
 
 from penstock.deployment import load_engine
 from penstock.errors import NotReadyError
-from penstock.features import point_in_time
+from penstock.features import parts_of, point_in_time
 from penstock.plan import Catalogue
 from penstock.ports import announce
 from penstock.records import Event
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock.deployment import Engine
-    from penstock.features import UnknownEntities
+    from penstock.features import Parts, UnknownEntities
     from penstock.ports import Services, Tables
     from penstock.records import Manifest
     from penstock.spec import Deployment, FeatureView, Source
@@ -68,7 +68,8 @@ def score_batch(
 
     Every table is pinned first. The rows are appended to ``scores/<deployment>`` in one commit
     whose number is the last raw batch of the spine: killed anywhere and run again, each row is
-    scored exactly once. The first run scores every row there is.
+    scored exactly once, and parts of the features that were computed already are not computed
+    again, unless more was ingested meanwhile. The first run scores every row there is.
 
     Args:
         services: The project's ports.
@@ -91,8 +92,8 @@ def score_batch(
     folder = services.artifacts.path(record.package)
     manifest = read_manifest(folder)
     app = f"batch/{deployment}"
-    with services.locks.hold(f"batch/{deployment}"):
-        job = _Job(services, declared, manifest, load_engine(folder, manifest))
+    with services.locks.hold(app), parts_of(services, f"score/{deployment}") as parts:
+        job = _Job(services, declared, manifest, load_engine(folder, manifest), parts)
         done = services.tables.applied(table_of(deployment), app)
         scored = job.run(done, app, progress or _quiet)
     if scored.number:
@@ -104,9 +105,15 @@ class _Job:
     """One run of one deployment."""
 
     def __init__(
-        self, services: Services, declared: Deployment, manifest: Manifest, engine: Engine
+        self,
+        services: Services,
+        declared: Deployment,
+        manifest: Manifest,
+        engine: Engine,
+        parts: Parts,
     ) -> None:
         self._services = services
+        self._parts = parts
         self._declared = declared
         self._manifest = manifest
         self._engine = engine
@@ -125,11 +132,16 @@ class _Job:
             return BatchScored(deployment=name, version="", number=done, rows=0)
         columns = [self._manifest.entity, *self._given]
         spine = _new_rows(self._services.tables, self._spine, columns, pinned, done)
-        parts = [
-            self._score(spine[start : start + CHUNK_ROWS], pinned, start_us, progress, len(spine))
+        scored = [
+            self._score(
+                spine[start : start + CHUNK_ROWS],
+                pinned,
+                start_us,
+                _between(progress, start / len(spine), min(1.0, (start + CHUNK_ROWS) / len(spine))),
+            )
             for start in range(0, len(spine), CHUNK_ROWS)
         ]
-        frame = pl.concat(parts) if parts else pl.DataFrame(schema=SCORE_SCHEMA)
+        frame = pl.concat(scored) if scored else pl.DataFrame(schema=SCORE_SCHEMA)
         progress("storing", 1.0)
         table = table_of(name)
         self._services.tables.widen(table, SCORE_SCHEMA)
@@ -144,12 +156,7 @@ class _Job:
         self._unknown[unknown.view] = self._unknown.get(unknown.view, 0) + unknown.rows
 
     def _score(
-        self,
-        spine: pl.DataFrame,
-        pinned: _Pinned,
-        start_us: int,
-        progress: Progress,
-        total: int,
+        self, spine: pl.DataFrame, pinned: _Pinned, start_us: int, progress: Progress
     ) -> pl.DataFrame:
         views = {view.name: pinned.batches[view.source.name] for view in self._base}
         features = point_in_time(
@@ -159,11 +166,13 @@ class _Job:
             versions=pinned.versions,
             batches=views,
             memory_bytes=self._services.features_memory_bytes,
+            parts=self._parts,
             notice=self._note,
+            progress=progress,
         ).select(pl.col(name).cast(pl.Float64) for name in self._manifest.features)
         x = features.fill_null(float("nan")).to_numpy()
         predictions = self._engine.predict(np.ascontiguousarray(x))
-        progress("scoring", min(1.0, len(spine) / max(total, 1)))
+        progress("scoring", 1.0)
         ids = self._services.ids
         now_us = self._services.clock.now_us()
         constants = {
@@ -192,6 +201,11 @@ class _Job:
             *(pl.lit(value).alias(name) for name, value in constants.items()),
         )
         return frame.select(pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items())
+
+
+def _between(progress: Progress, start: float, end: float) -> Progress:
+    """Tells the share of a stretch as that of the whole."""
+    return lambda what, share: progress(what, start + share * (end - start))
 
 
 def _pin(tables: Tables, views: tuple[FeatureView, ...], spine: Source) -> _Pinned:

@@ -73,7 +73,7 @@ def child(target: Callable[..., None], *arguments: object) -> Generator[Child]:
     """
     context = multiprocessing.get_context("spawn")
     ear, say = context.Pipe(duplex=False)
-    process = context.Process(target=target, args=(say, *arguments), daemon=True)
+    process = context.Process(target=target, args=(say, *arguments), daemon=False)
     process.start()
     # Only the child holds this end now, so that its death ends the listening.
     say.close()

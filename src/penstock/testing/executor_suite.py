@@ -55,6 +55,14 @@ class ExecutorSuite:
         assert [index for index, _ in executor.run(tasks)] == [1, 0]
 
     @pytest.mark.slow
+    def test_fewer_at_once(self, executor: Executor, tmp_path: Path) -> None:
+        """As many run at a time as are asked for, if there are so many workers."""
+        alone = [_task("be_alone", path=str(tmp_path / "busy"), for_s=0.1)] * 4
+        assert [index for index, _ in executor.run(alone, at_once=1)] == [0, 1, 2, 3]
+        many = [_task("echo", value=place) for place in range(5)]
+        assert dict(executor.run(many, at_once=9)) == dict(enumerate(range(5)))
+
+    @pytest.mark.slow
     def test_errors(self, executor: Executor, tmp_path: Path) -> None:
         """An error is raised as it is, once what ran has been yielded; nothing starts later."""
         flag, late = str(tmp_path / "flag"), str(tmp_path / "late")
@@ -125,6 +133,13 @@ def wait_for(*, path: str, then_s: float = 0.0) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     time.sleep(then_s)
+
+
+def be_alone(*, path: str, for_s: float) -> None:
+    """Hold a file for a while that nobody else may hold."""
+    with Path(path).open("x"):
+        time.sleep(for_s)
+    Path(path).unlink()
 
 
 def meet(*, mine: str, other: str) -> None:

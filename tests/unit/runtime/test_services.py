@@ -43,6 +43,35 @@ def test_the_memory_for_features_is_a_setting(
         assert small.features_memory_bytes == 16 << 20
 
 
+@pytest.mark.parametrize(
+    ("workers", "memory_mb", "wanted", "cores", "at_once"),
+    [
+        (2, 1024, 0, 8, 2),
+        (8, 1024, 0, 8, 8),
+        (8, 1024, 0, 3, 3),
+        (8, 300, 0, 8, 2),
+        (8, 16, 0, 8, 1),
+        (8, 16, 5, 1, 5),
+        (2, 1024, 5, 8, 2),
+    ],
+)
+def test_parts_run_side_by_side_as_workers_cores_and_memory_allow(  # noqa: PLR0917 - a table
+    services: LocalServices,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    memory_mb: int,
+    wanted: int,
+    cores: int,
+    at_once: int,
+) -> None:
+    monkeypatch.setenv("PENSTOCK_WORKERS", str(workers))
+    monkeypatch.setenv("PENSTOCK_FEATURES_MEMORY_MB", str(memory_mb))
+    monkeypatch.setenv("PENSTOCK_FEATURES_WORKERS", str(wanted))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    with open_services(services.home) as opened:
+        assert opened.features_at_once == at_once
+
+
 def test_threads_get_the_same_port(services: LocalServices) -> None:
     found: list[object] = []
     ready = threading.Barrier(8)

@@ -48,22 +48,26 @@ class ProcessExecutor(Executor):
         self._workers: list[LoneWorker] = []  # the last one used is the last one
         self._waiting: deque[tuple[Task, Future[object]]] = deque()
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, object]]:
+    def run(
+        self, tasks: Sequence[Task], *, at_once: int | None = None
+    ) -> Iterator[tuple[int, object]]:
         """Run the tasks; yields (index of the task, its result) as each ends.
 
-        When one fails its error is raised after those already running have ended; the results of
-        all that succeeded were yielded before.
+        No more than ``at_once`` of them run at a time, where that is fewer than the workers. When
+        one fails its error is raised after those already running have ended; the results of all
+        that succeeded were yielded before.
 
         Raises:
             UnavailableError: A worker died.
             NotFoundError: There is no such function.
         """
+        most = self._most if at_once is None else min(self._most, max(at_once, 1))
         waiting = iter(enumerate(tasks))
         running: dict[Future[object], int] = {}
         failed: BaseException | None = None
         while True:
             # No more than can run at once, so that nothing starts any more after a failure.
-            while failed is None and len(running) < self._most:
+            while failed is None and len(running) < most:
                 following = next(waiting, None)
                 if following is None:
                     break

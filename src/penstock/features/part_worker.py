@@ -1,0 +1,37 @@
+"""What a worker process does for features: one part of a computation.
+
+Plain JSON values and paths in, files out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from penstock.algebra import compile_view, in_turn
+from penstock.spec import FeatureView
+
+from .offline import compute_part
+from .parts import load_part, save_values
+
+__all__ = ["compute"]
+
+
+def compute(*, view: object, as_known: bool, folder: str, place: int) -> None:
+    """Compute a part and keep its values; see ``Parts``.
+
+    Args:
+        view: The feature view, as plain values.
+        as_known: Whether only what had arrived by a point's time counts.
+        folder: Where the computation's files are.
+        place: Which part.
+
+    Raises:
+        UserCodeError: A function of the user failed.
+    """
+    program = compile_view(msgspec.convert(view, FeatureView))
+    records, part = load_part(Path(folder), place)
+    # One thread: there are as many workers as cores are to be used.
+    found = compute_part(program, records, part, as_known=as_known, each=in_turn)
+    save_values(Path(folder), place, found)

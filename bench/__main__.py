@@ -22,6 +22,7 @@ from .figure import Figure, show
 BENCHMARKS = {
     "startup": "import, the command line, and each process until it is ready",
     "join": "point-in-time features: values as of a time, and windows at arbitrary points",
+    "parts": "point-in-time features in parts: two worker processes against one",
     "online": "features of 1 and 100 entities from the embedded store",
     "events": "events into online features, and reads from Redis (needs redis-server)",
     "candles": "sixty features of hourly candles, streamed, against the batch engine",
@@ -32,7 +33,7 @@ BENCHMARKS = {
     "demo": "penstock demo psystock, from nothing to the last screen",
 }
 
-GROUPS = {"features": ("join", "online", "events", "candles", "scale", "feast")}
+GROUPS = {"features": ("join", "parts", "online", "events", "candles", "scale", "feast")}
 """Benchmarks that answer one question together."""
 
 

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 
 from penstock.deployment import deploy, load_engine
 from penstock.errors import NotFoundError, NotReadyError
+from penstock.features import point_in_time
 from penstock.ingest import ingest_files
 from penstock.plan import Catalogue
 from penstock.ports import EVENTS_TOPIC, Put
@@ -24,13 +26,13 @@ from penstock.scoring import (
     score_batch,
     scores_in,
 )
+from penstock.testing.children import child
+from penstock.testing.parts_child import CountingExecutor, finished_parts, score_until
 from penstock.testing.served_project import HOURS, START, SYMBOLS, candles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import polars as pl
 
     from penstock.ports import Services
     from penstock.runtime import LocalServices
@@ -113,6 +115,39 @@ def test_a_batch_that_dies_before_it_is_stored_is_done_once(
     told = services.log.read(EVENTS_TOPIC, after=0, limit=1_000)
     (ready,) = [entry.payload for entry in told if b'"scores.ready"' in entry.payload]
     assert msgspec.json.decode(ready)["ids"]["version"] == "direction@1"
+
+
+@pytest.mark.slow
+def test_a_batch_killed_between_parts_computes_the_others_only(
+    services: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PENSTOCK_FEATURES_MEMORY_MB", "16")
+    monkeypatch.setenv("PENSTOCK_FEATURES_WORKERS", "2")
+    deploy(services, "btc", version=1)
+    _ingest_more(services, tmp_path, 20_000)
+    with child(score_until, services.home, "btc", 1) as worker:
+        (said,) = worker.listen(1)
+        assert "done" not in worker.kill()
+    assert isinstance(said, str)
+    with open_services(services.home, actor="tester") as small:
+        kept = finished_parts(small)
+        counting = CountingExecutor(small.executor)
+        monkeypatch.setattr(type(small), "executor", counting)
+        scored = score_batch(small, "btc")
+        assert 0 < kept < int(said.rpartition(" ")[2])
+        assert counting.tasks == int(said.rpartition(" ")[2]) - kept
+        assert finished_parts(small) == 0
+        frame = small.tables.scan("scores/btc").collect().sort("at_us", "entity")
+        spine = frame.select(
+            pl.col("entity").alias("symbol"),
+            pl.col("at_us").cast(pl.Datetime("us", "UTC")).alias("at"),
+        )
+        views = Catalogue.load(small.metadata).deployment("btc").model.dataset.views
+        undisturbed = point_in_time(
+            small.tables, views, spine, memory_bytes=small.features_memory_bytes // 2
+        ).select(pl.concat_list(pl.exclude("symbol", "at").cast(pl.Float64)))
+    assert scored.rows == len(frame) == 3 * (HOURS + 20_000)
+    assert frame["features"].to_list() == undisturbed.to_series().to_list()
 
 
 def test_batches_need_a_deployment_and_a_champion(services: LocalServices) -> None:

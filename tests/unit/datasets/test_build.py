@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import polars as pl
@@ -230,19 +230,13 @@ def test_features_are_computed_within_the_memory_that_is_set(
 ) -> None:
     ingest([(f"s{row % 500}", row // 500, float(row * 7 % 11)) for row in range(60_000)])
     whole = build(services, direction)
-    read: list[str] = []
-    scan = services.tables.scan
-
-    def counted(_: object, name: str, **options: Any) -> pl.LazyFrame:  # noqa: ANN401 - scan's
-        read.append(name)
-        return scan(name, **options)
-
-    monkeypatch.setattr(type(services.tables), "scan", counted)
+    told: list[str] = []
     monkeypatch.setattr(
         services, "settings", services.settings.model_copy(update={"features_memory_mb": 4})
     )
     services.artifacts.path(whole.artifact).unlink()
-    again = build(services, direction)
+    again = build(services, direction, progress=lambda what, _: told.append(what))
 
-    assert len(read) > 6  # the rows, their size, and each part of the entities
+    assert len(told) > 2
+    assert told[0] == f"features of recent: part 1 of {len(told)}"
     assert load(services, again).equals(load(services, whole))

@@ -57,8 +57,23 @@ COMMANDS: Mapping[str, Command | Group] = {
         "penstock ingest candles",
     ),
     "features": Group(
-        "Build features for online use, and look them up.",
+        "The feature catalogue, and features themselves: built, looked up, checked.",
         {
+            "list": Command(
+                "catalogue:features_list",
+                "List every feature and feature service: type, unit, owner, tags, users.",
+                "penstock features list --tag market --unused",
+            ),
+            "search": Command(
+                "catalogue:features_search",
+                "Find features by words of all that is said of them, the best first.",
+                "penstock features search volatility of returns",
+            ),
+            "show": Command(
+                "overviews:features_show",
+                "Show what is known of a view or feature: meaning, versions, users, origins.",
+                "penstock features show momentum.last_close",
+            ),
             "build": Command(
                 "data:features_build",
                 "Fold new raw batches into the online store.",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .screen import Screen
 
-__all__ = ["lineage", "replay"]
+__all__ = ["grow", "lineage", "replay"]
 
 SHOWN_LINKS = 12
 DIGITS = 9
@@ -32,7 +32,7 @@ DIGITS = 9
 def lineage(
     screen: Screen,
     identifier: str = typer.Argument(
-        help="A prediction id, MODEL@VERSION, dataset id, batch id, run id or source file."
+        help="A prediction id, MODEL@VERSION, dataset id, batch id, run id, view or source file."
     ),
 ) -> None:
     """Show where something comes from and what was made of it."""
@@ -41,7 +41,7 @@ def lineage(
     tree = Tree(_label(found.kind, found.id, pairs(found.detail)))
     for heading, links in (("comes from", found.comes_from), ("leads to", found.leads_to)):
         if links:
-            _grow(tree.add(f"[dim]{heading}[/]"), links)
+            grow(tree.add(f"[dim]{heading}[/]"), links)
     screen.show(found, tree)
 
 
@@ -63,9 +63,10 @@ def replay(
         raise typer.Exit(FAILED)
 
 
-def _grow(tree: Tree, links: Sequence[Link]) -> None:
+def grow(tree: Tree, links: Sequence[Link]) -> None:
+    """Add links with what is below them to a tree, the first of many alone."""
     for link in links[:SHOWN_LINKS]:
-        _grow(tree.add(_label(link.kind, link.id, pairs(link.detail))), link.links)
+        grow(tree.add(_label(link.kind, link.id, pairs(link.detail))), link.links)
     if len(links) > SHOWN_LINKS:
         tree.add(f"[dim]and {len(links) - SHOWN_LINKS:,} more; --json shows all[/]")
 

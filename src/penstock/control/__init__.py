@@ -7,6 +7,8 @@ from .causes import Cause
 from .checking import check_features, check_scores, check_view, report_inconsistent
 from .lineage import lineage
 from .links import Lineage, Link
+from .listing import Freshness, Listing, ViewState, list_features, view_states
+from .overview import AppliedVersion, Overview, OverviewKind, overview
 from .pipelines import (
     Submission,
     check_pipeline,
@@ -27,17 +29,25 @@ from .replay import FeatureReplay, Replay, replay
 from .served import check_served
 from .steps import step_functions
 from .triggers import CheckSchedule, due
+from .usage import Usage
 
 __all__ = [
     "NOTIFICATIONS_TOPIC",
+    "AppliedVersion",
     "Cause",
     "CheckSchedule",
     "FeatureReplay",
+    "Freshness",
     "Lineage",
     "Link",
+    "Listing",
     "Notification",
+    "Overview",
+    "OverviewKind",
     "Replay",
     "Submission",
+    "Usage",
+    "ViewState",
     "check_features",
     "check_pipeline",
     "check_run",
@@ -49,8 +59,10 @@ __all__ = [
     "ingest_pipeline",
     "ingest_run",
     "lineage",
+    "list_features",
     "monitor_pipeline",
     "monitor_run",
+    "overview",
     "react",
     "refresh_features",
     "replay",
@@ -62,4 +74,5 @@ __all__ = [
     "step_functions",
     "train_pipeline",
     "train_run",
+    "view_states",
 ]

@@ -9,36 +9,62 @@ import polars as pl
 from penstock.plan import Catalogue
 from penstock.records import ALIASES, Aliases, DatasetSnapshot, ModelVersion
 from penstock.scoring import SCORE_SCHEMA
-from penstock.spec import FeatureView
+from penstock.spec import FeatureView, OnDemandView, names_below
 
 from .links import Link
 from .upstream import version_detail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from penstock.ports import Services
     from penstock.records import Batch
 
-__all__ = ["batch_products", "dataset_products", "version_link", "version_products"]
+__all__ = [
+    "batch_products",
+    "column_products",
+    "dataset_products",
+    "version_link",
+    "version_products",
+]
 
 SCORES = "scores/"
 
 
 def batch_products(services: Services, batch: Batch) -> tuple[Link, ...]:
     """The online features, datasets, versions and scores derived from a batch."""
-    snapshots = services.metadata.find(DatasetSnapshot)
     datasets = [
-        Link(
-            kind="dataset",
-            id=snapshot.dataset_id,
-            detail={"dataset": snapshot.dataset, "rows": snapshot.rows},
-            links=dataset_products(services, snapshot),
-        )
-        for snapshot in snapshots
+        _dataset_link(services, snapshot)
+        for snapshot in services.metadata.find(DatasetSnapshot)
         if snapshot.batches.get(batch.source, 0) >= batch.number
     ]
     return (*_feature_links(services, batch), *datasets)
+
+
+def column_products(
+    services: Services, catalogue: Catalogue, columns: Sequence[str]
+) -> tuple[Link, ...]:
+    """The datasets with some columns, or with features on demand of them, and their versions."""
+    wanted = set(columns) | {
+        name
+        for view in catalogue.all(OnDemandView)
+        for name in view.names
+        if not names_below([view], [name]).isdisjoint(columns)
+    }
+    return tuple(
+        _dataset_link(services, snapshot)
+        for snapshot in services.metadata.find(DatasetSnapshot)
+        if not wanted.isdisjoint(snapshot.feature_names)
+    )
+
+
+def _dataset_link(services: Services, snapshot: DatasetSnapshot) -> Link:
+    return Link(
+        kind="dataset",
+        id=snapshot.dataset_id,
+        detail={"dataset": snapshot.dataset, "rows": snapshot.rows},
+        links=dataset_products(services, snapshot),
+    )
 
 
 def dataset_products(services: Services, snapshot: DatasetSnapshot) -> tuple[Link, ...]:

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock.errors import NotFoundError
+from penstock.plan import Catalogue, feature_entries
 from penstock.records import Batch, DatasetSnapshot, ModelVersion
 from penstock.registry import get_version
 from penstock.scoring import find_score
 
-from .downstream import batch_products, dataset_products, version_link, version_products
+from .downstream import (
+    batch_products,
+    column_products,
+    dataset_products,
+    version_link,
+    version_products,
+)
 from .links import Lineage, Link
 from .upstream import (
     batch_detail,
@@ -22,6 +29,7 @@ from .upstream import (
     score_origins,
     version_detail,
     version_origins,
+    view_origins,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +50,7 @@ def lineage(services: Services, identifier: str) -> Lineage:
     Args:
         services: The ports.
         identifier: A prediction id, ``model@version``, a dataset's id, a batch's id, the id of a
-            training run, or the path of a source file.
+            training run, the name of a view or ``view.feature``, or the path of a source file.
 
     Raises:
         NotFoundError: Nothing has that id.
@@ -50,13 +58,14 @@ def lineage(services: Services, identifier: str) -> Lineage:
     version = VERSION.fullmatch(identifier)
     if version is not None:
         return _of_version(services, version[1], int(version[2]))
-    for look in (_of_batch, _of_dataset, _of_run, _of_score, _of_file):
+    for look in (_of_batch, _of_dataset, _of_run, _of_view, _of_score, _of_file):
         found = look(services, identifier)
         if found is not None:
             return found
     raise NotFoundError(
         f"Nothing is called {identifier!r}. Lineage takes a prediction id, MODEL@VERSION, the id "
-        "of a dataset, a batch or a training run, or the path of a source file.",
+        "of a dataset, a batch or a training run, a view or VIEW.FEATURE, or the path of a source "
+        "file.",
         name=identifier,
     )
 
@@ -110,6 +119,23 @@ def _of_run(services: Services, identifier: str) -> Lineage | None:
         comes_from=version_origins(services, versions[0]),
         leads_to=tuple(version_link(services, version) for version in versions),
     )
+
+
+def _of_view(services: Services, identifier: str) -> Lineage | None:
+    """A view, or ``view.feature``: its sources, and the datasets with any of its columns."""
+    catalogue = Catalogue.load(services.metadata)
+    names = {one.name: one.columns for one in feature_entries(catalogue, {})}
+    for view in catalogue.views:
+        columns = view.names if view.name == identifier else names.get(identifier, ())
+        if set(columns) & set(view.names):
+            return Lineage(
+                kind="features",
+                id=identifier,
+                detail={"definition": catalogue.fingerprint(view)[:12]},
+                comes_from=view_origins(services, view),
+                leads_to=column_products(services, catalogue, columns),
+            )
+    return None
 
 
 def _of_score(services: Services, identifier: str) -> Lineage | None:

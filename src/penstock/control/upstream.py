@@ -9,7 +9,7 @@ import polars as pl
 from penstock.errors import NotFoundError, StateError
 from penstock.records import Batch, DatasetSnapshot
 from penstock.registry import get_version, read_manifest, views_of
-from penstock.spec import OnDemandView, fingerprint
+from penstock.spec import FeatureView, OnDemandView, fingerprint
 
 from .links import Link
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from penstock.ports import Metadata, Services, Tables
     from penstock.records import Manifest, ModelVersion, Score
-    from penstock.spec import FeatureView, View
+    from penstock.spec import FeatureService, View
 
 __all__ = ["batch_detail", "batch_origins", "batches_of", "dataset_link", "score_origins",
-           "version_detail", "version_origins"]  # fmt: skip
+           "version_detail", "version_origins", "view_origins"]  # fmt: skip
+
+NEWEST = 20
 
 
 def score_origins(services: Services, score: Score) -> tuple[Link, ...]:
@@ -66,6 +68,58 @@ def dataset_link(metadata: Metadata, snapshot: DatasetSnapshot) -> Link:
     return Link(kind="dataset", id=snapshot.dataset_id, detail=detail, links=tuple(tables))
 
 
+def view_origins(
+    services: Services, shown: View | FeatureService, *, newest: int = NEWEST
+) -> tuple[Link, ...]:
+    """The sources of a view or a service, through the views below it, down to files.
+
+    Args:
+        services: The ports; uses metadata and tables.
+        shown: The view or service.
+        newest: So many batches of each source are told; the table's detail says how many there are.
+    """
+    if not isinstance(shown, FeatureView):
+        return tuple(
+            Link(
+                kind="features",
+                id=view.name,
+                detail={"definition": fingerprint(view)[:12]},
+                links=view_origins(services, view, newest=newest),
+            )
+            for view in shown.views
+        )
+    source = shown.source
+    detail: dict[str, object] = {"entity": source.entity.name, "timestamp": source.timestamp}
+    if source.batch is not None:
+        detail["files"] = source.batch.pattern
+    if source.stream is not None:
+        detail["topic"] = source.stream.name
+    tables = _raw_table(services, source.name, newest)
+    return (Link(kind="source", id=source.name, detail=detail, links=tables),)
+
+
+def _raw_table(services: Services, source: str, newest: int) -> tuple[Link, ...]:
+    """The raw table of a source with its newest batches; nothing before there is one."""
+    name = f"raw/{source}"
+    version = services.tables.version(name)
+    if version is None:
+        return ()
+    where = {"source": source, "state": "stored"}
+    found = services.metadata.find(Batch, where=where, newest_first=True, limit=newest)
+    detail = {"batches": found[0].number if found else 0}
+    links = tuple(map(_batch_link, found))
+    return (Link(kind="table", id=f"{name}@{version}", detail=detail, links=links),)
+
+
+def _batch_link(batch: Batch) -> Link:
+    return Link(
+        kind="batch",
+        id=batch.batch_id,
+        detail=batch_detail(batch),
+        links=batch_origins(batch),
+    )
+
+
 def batch_origins(batch: Batch) -> tuple[Link, ...]:
     """The file or messages that a batch was read from."""
     kind, _, origin = batch.origin.partition(":")
@@ -100,16 +154,7 @@ def batches_of(metadata: Metadata, source: str, numbers: Iterable[int]) -> tuple
     """The batches of a source with those numbers, with their origins."""
     wanted = set(numbers)
     found = metadata.find(Batch, where={"source": source})
-    return tuple(
-        Link(
-            kind="batch",
-            id=batch.batch_id,
-            detail=batch_detail(batch),
-            links=batch_origins(batch),
-        )
-        for batch in found
-        if batch.number in wanted
-    )
+    return tuple(_batch_link(batch) for batch in found if batch.number in wanted)
 
 
 def _tables_batches(metadata: Metadata, table: str, last: Mapping[str, int]) -> tuple[Link, ...]:

@@ -6,6 +6,18 @@ from .applying import apply, preview
 from .catalogue import DECLARED_CLASSES, Catalogue
 from .deprecations import Deprecated, deprecated_in, deprecation_of
 from .difference import difference
+from .entries import (
+    FeatureEntry,
+    ServiceEntry,
+    ViewKind,
+    derived_columns,
+    feature_entries,
+    service_entries,
+)
+from .fields import field_changes
+from .readable import readable
+from .readers import Readers, readers_of
+from .searching import Found, search
 from .steps import Change, Create, FieldChange, Plan, Remove, Stale, Step
 from .versions import VersionDifference, compare_versions, versions_of
 
@@ -15,17 +27,29 @@ __all__ = [
     "Change",
     "Create",
     "Deprecated",
+    "FeatureEntry",
     "FieldChange",
+    "Found",
     "Plan",
+    "Readers",
     "Remove",
+    "ServiceEntry",
     "Stale",
     "Step",
     "VersionDifference",
+    "ViewKind",
     "apply",
     "compare_versions",
     "deprecated_in",
     "deprecation_of",
+    "derived_columns",
     "difference",
+    "feature_entries",
+    "field_changes",
     "preview",
+    "readable",
+    "readers_of",
+    "search",
+    "service_entries",
     "versions_of",
 ]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from penstock.ports import Metadata
+    from penstock.spec import View
 
 __all__ = ["DECLARED_CLASSES", "Catalogue"]
 
@@ -88,6 +89,11 @@ class Catalogue(msgspec.Struct, frozen=True):
     def all(self, cls: type[D]) -> tuple[D, ...]:
         """Every declaration of a class, in order."""
         return tuple(value for value in self.declarations.values() if isinstance(value, cls))
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Every feature view and every on-demand view, in order."""
+        return (*self.all(FeatureView), *self.all(OnDemandView))
 
     def fingerprint(self, value: Declared) -> str:
         """Hash of what the declaration means, as applied."""

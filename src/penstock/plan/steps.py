@@ -32,6 +32,11 @@ class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
     before: object
     after: object
 
+    @property
+    def text(self) -> str:
+        """The field with its value before and after, shortened: ``"ttl: 7d -> 1d"``."""
+        return f"{self.path}: {_short(self.before)} -> {_short(self.after)}"
+
 
 class Create(msgspec.Struct, frozen=True, kw_only=True, tag="create", tag_field="step"):
     """A declaration that is new.
@@ -64,10 +69,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, tag="change", tag_field=
     @property
     def detail(self) -> str:
         """The fields, each with its value before and after."""
-        return "; ".join(
-            f"{field.path}: {_short(field.before)} -> {_short(field.after)}"
-            for field in self.fields
-        )
+        return "; ".join(field.text for field in self.fields)
 
 
 class Remove(msgspec.Struct, frozen=True, kw_only=True, tag="remove", tag_field="step"):
@@ -153,7 +155,7 @@ def _row(step: Step) -> dict[str, str]:
 
 
 def _short(value: object) -> str:
-    if value is None:
+    if value is None or value == "":
         return "nothing"
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     return text if len(text) <= VALUE_WIDTH else text[: VALUE_WIDTH - 1] + "…"

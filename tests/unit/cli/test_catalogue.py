@@ -106,3 +106,63 @@ def test_versions_that_are_not_there_are_told(home: Path, call: Call) -> None:
     assert "Did you mean 'momentum'?" in said.err
     assert "Kept: 1." in call("features", "diff", "momentum", "--to", 9, "--home", home).err
     assert call("features", "diff", "momentum", "--to", "-1", "--home", home).code == 2
+
+
+MORE = """
+edge = ps.OnDemandView(
+    "edge", views=[momentum], request={"bid": ps.Float64},
+    features={"gap": ps.col("bid") - ps.col("momentum.last_close")},
+)
+quotes = ps.FeatureService("quotes", features=[edge], owner="carl")
+"""
+
+
+def rows_of(said: Said) -> list[list[str]]:
+    return [line.split() for line in said.out.splitlines()]
+
+
+def test_the_catalogue_is_listed_and_filtered(home: Path, call: Call) -> None:
+    write(home, PROJECT + MORE)
+    assert call("apply", "--home", home).code == 0
+    rows = rows_of(call("features", "list", "--home", home))
+    last = ["momentum.last_close", "float64", "USD", "ann", "market", "no", "records", "3"]
+    assert last in rows
+    assert ["quotes", "1", "carl", "0"] in rows
+    told = call("features", "list", "--tag", "volume", "--home", home, "--json").value
+    assert [one["name"] for one in told["features"]] == ["momentum.count"]
+    assert told["services"] == []
+    old = call("features", "list", "--deprecated", "--home", home)
+    assert "2099-01-01, use momentum.m" in old.out
+    assert "1 of 4 features" in old.out
+    none = call("features", "list", "--unused", "--view", "momentum", "--home", home)
+    assert "There is none." in none.out
+    wrong = call("features", "list", "--owner", "bobb", "--home", home)
+    assert (wrong.code, "Did you mean 'bob'?" in wrong.err) == (1, True)
+
+
+def test_the_catalogue_is_searched(home: Path, call: Call) -> None:
+    write(home, PROJECT + MORE)
+    assert call("apply", "--home", home).code == 0
+    assert "momentum.last_close" in call("features", "search", "pirce", "--home", home).out
+    told = call("features", "search", "carl", "quotes", "--home", home, "--json").value
+    assert [one["entry"]["name"] for one in told] == ["quotes"]
+    assert told[0]["places"] == {"carl": "owner", "quotes": "name"}
+    nothing = call("features", "search", "zebra", "--home", home)
+    assert (nothing.code, "Nothing is said of 'zebra'" in nothing.out) == (0, True)
+    assert call("features", "search", "?", "--home", home).code == 2
+
+
+def test_a_feature_is_shown_with_its_history_and_users(home: Path, call: Call) -> None:
+    changed(home, call)
+    said = call("features", "show", "momentum.m", "--home", home)
+    assert said.err == ""
+    rows = rows_of(said)
+    assert ["where", "twice", "=", "close", "*", "2"] in rows
+    assert ["dataset", "hourly", "1", "column"] in rows
+    assert "features.m.where: close > 1 -> close > 2" in said.out
+    assert "source candles" in said.out
+    told = call("features", "show", "momentum", "--home", home, "--json").value
+    assert [one["version"] for one in told["versions"]] == [2, 1]
+    assert [one["name"] for one in told["used_by"]] == ["hourly"]
+    said = call("features", "show", "momentum.n", "--home", home)
+    assert (said.code, "There is no feature 'momentum.n'" in said.err) == (1, True)

@@ -1,0 +1,232 @@
+"""The entries of the feature catalogue: what is said of every feature, and of every service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+
+from penstock.spec import (
+    Dataset,
+    Deployment,
+    FeatureService,
+    FeatureView,
+    Model,
+    Monitor,
+    OnDemandView,
+    columns_of,
+    entities_of,
+    expression_words,
+    feature_words,
+)
+
+from .deprecations import deprecation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from penstock.spec import Aggregate, Declaration
+
+    from .catalogue import Catalogue
+    from .readers import Readers
+
+__all__ = [
+    "FeatureEntry",
+    "ServiceEntry",
+    "ViewKind",
+    "derived_columns",
+    "feature_entries",
+    "service_entries",
+]
+
+ViewKind: TypeAlias = Literal["feature_view", "on_demand_view"]
+
+
+class FeatureEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of a feature.
+
+    Attributes:
+        name: ``view.feature``.
+        view: Its view.
+        kind: What kind of view that is.
+        entities: What it is about.
+        columns: Full names of its columns: its own, or one for each of its k values.
+        dtype: Type of its values, ``int64`` or ``float64``.
+        meaning: How it is computed, in words.
+        derived: The expressions of the derived columns among what it is computed from.
+        description: What it says about its entity.
+        view_description: What its view is for.
+        unit: Of its values.
+        tags: Its own, and those of its view.
+        owner: Who answers for it, or else for its view.
+        deprecated: The day from which on nothing new may use it; empty while it is there to stay.
+        instead: What to use in its place, by its full name.
+        used_by: Keys of those that read it, such as ``dataset/hourly``.
+    """
+
+    name: str
+    view: str
+    kind: ViewKind
+    entities: tuple[str, ...]
+    columns: tuple[str, ...]
+    dtype: str
+    meaning: str
+    derived: Mapping[str, str] = {}
+    description: str = ""
+    view_description: str = ""
+    unit: str = ""
+    tags: tuple[str, ...] = ()
+    owner: str = ""
+    deprecated: str = ""
+    instead: str = ""
+    used_by: tuple[str, ...] = ()
+
+
+class ServiceEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What is said of a feature service.
+
+    Attributes:
+        name: Its name.
+        service_id: Its id as it is applied.
+        entities: What its features are about.
+        features: Full names of its features, in order.
+        description: What it is for.
+        tags: Its tags.
+        owner: Who answers for it.
+        used_by: Keys of the datasets and models that learn from it, and of what stands on those.
+    """
+
+    name: str
+    service_id: str
+    entities: tuple[str, ...]
+    features: tuple[str, ...]
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    owner: str = ""
+    used_by: tuple[str, ...] = ()
+
+
+def feature_entries(catalogue: Catalogue, readers: Readers) -> tuple[FeatureEntry, ...]:
+    """An entry for each feature of every view that is applied, in the order of declaration.
+
+    Args:
+        catalogue: What is applied.
+        readers: Who reads what.
+    """
+    by_column: dict[str, list[str]] = {}
+    for reader, columns in readers.items():
+        for column in columns:
+            by_column.setdefault(column, []).append(reader)
+    return tuple(entry for view in catalogue.views for entry in _entries(view, by_column))
+
+
+def service_entries(catalogue: Catalogue, learned: Mapping[str, str]) -> tuple[ServiceEntry, ...]:
+    """An entry for each feature service that is applied.
+
+    Args:
+        catalogue: What is applied.
+        learned: The service that each model version learned from, by the version's key.
+    """
+    users = {
+        key: service.name
+        for key, value in catalogue.declarations.items()
+        if (service := _service_of(value)) is not None
+    } | dict(learned)
+    return tuple(
+        ServiceEntry(
+            name=service.name,
+            service_id=service.service_id,
+            entities=tuple(entity.name for entity in service.entities),
+            features=service.names,
+            description=service.description,
+            tags=tuple(service.tags),
+            owner=service.owner,
+            used_by=tuple(key for key, name in users.items() if name == service.name),
+        )
+        for service in catalogue.all(FeatureService)
+    )
+
+
+def _service_of(value: Declaration) -> FeatureService | None:
+    """The feature service that a declaration gets its features from; None for none."""
+    if isinstance(value, Monitor):
+        value = value.deployment
+    if isinstance(value, Deployment):
+        value = value.model
+    if isinstance(value, Model):
+        value = value.dataset
+    return value.service if isinstance(value, Dataset) else None
+
+
+def _entries(
+    view: FeatureView | OnDemandView, by_column: Mapping[str, Sequence[str]]
+) -> Iterator[FeatureEntry]:
+    entities = tuple(entity.name for entity in entities_of([view]))
+    if isinstance(view, FeatureView):
+        for feature in view.features:
+            yield _aggregate(view, feature, entities, by_column)
+        return
+    for name, expression in view.features.items():
+        full = f"{view.name}.{name}"
+        yield FeatureEntry(
+            name=full,
+            view=view.name,
+            kind="on_demand_view",
+            entities=entities,
+            columns=(full,),
+            dtype=view.dtypes[full].value,
+            meaning=expression_words(expression),
+            view_description=view.description,
+            tags=tuple(view.tags),
+            owner=view.owner,
+            used_by=_used_by((full,), by_column),
+        )
+
+
+def _aggregate(
+    view: FeatureView,
+    feature: Aggregate,
+    entities: tuple[str, ...],
+    by_column: Mapping[str, Sequence[str]],
+) -> FeatureEntry:
+    columns = tuple(f"{view.name}.{name}" for name in feature.names)
+    deprecation = deprecation_of(view, feature.name)
+    return FeatureEntry(
+        name=f"{view.name}.{feature.name}",
+        view=view.name,
+        kind="feature_view",
+        entities=entities,
+        columns=columns,
+        dtype=view.dtypes[columns[0]].value,
+        meaning=feature_words(feature),
+        derived={
+            name: expression_words(view.derive[name]) for name in derived_columns(view, feature)
+        },
+        description=feature.description,
+        view_description=view.description,
+        unit=feature.unit,
+        tags=tuple(dict.fromkeys([*feature.tags, *view.tags])),
+        owner=feature.owner or view.owner,
+        deprecated=str(deprecation.since) if deprecation else "",
+        instead=deprecation.instead if deprecation else "",
+        used_by=_used_by(columns, by_column),
+    )
+
+
+def derived_columns(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:
+    """The view's derived columns that a feature is computed from, through each other, in order."""
+    wanted = {feature.column}
+    if feature.where is not None:
+        wanted |= columns_of(feature.where)
+    for name, expression in reversed(list(view.derive.items())):
+        # A derived column reads only those above it, so from the last to the first is enough.
+        if name in wanted:
+            wanted |= columns_of(expression)
+    return tuple(name for name in view.derive if name in wanted)
+
+
+def _used_by(columns: Sequence[str], by_column: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    return tuple(
+        dict.fromkeys(reader for column in columns for reader in by_column.get(column, ()))
+    )

@@ -18,6 +18,7 @@ from .extract import Events, extract
 from .fold import fold
 from .kernel import Each, compute_points, in_turn
 from .known import compute_points_as_known
+from .layout import newest_one
 from .metrics import compute_metric, compute_metrics
 from .on_demand import OnDemandProgram, compile_on_demand
 from .operators import dtype_of
@@ -52,6 +53,7 @@ __all__ = [
     "first_tile",
     "fold",
     "in_turn",
+    "newest_one",
     "psi",
     "reference_bins",
     "tidy",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from penstock.algebra import ValueReader, as_of, compile_view
+from penstock.algebra import ValueReader, as_of, compile_view, newest_one
 from penstock.errors import InputError, NotReadyError, nearest
 from penstock.spec import DType
 
@@ -146,7 +146,39 @@ class OnlineReader:
         """The values, the times they are of, and the places of the keys that nobody knows."""
         encoded = self._encoded(keys)
         rows = len(encoded[0]) if encoded else row_count(keys, request or {})
+        if rows == 1:
+            at = at_us.item() if isinstance(at_us, np.ndarray) else at_us
+            return self._look_one(encoded, int(at), request)
         times = np.full(rows, at_us, dtype=np.int64)
+        stored = self._stored(encoded)
+        for values in stored:
+            times = as_of(values, times)
+        parts = [
+            reader.read(values, times) for reader, values in zip(self._readers, stored, strict=True)
+        ]
+        if len(parts) != 1:
+            parts = [np.concatenate([np.empty((rows, 0)), *parts], axis=1)]
+        return self._composition.values(parts[0], request or {}), times, _unknown(stored)
+
+    def _look_one(
+        self, encoded: Sequence[Sequence[bytes]], at_us: int, request: Request | None
+    ) -> tuple[FloatArray, IntArray, list[int]]:
+        """The same for one row, where arrays cost more than they save."""
+        stored = [value for (value,) in self._stored(encoded)]
+        known = [value for value in stored if value is not None]
+        at_us = max([at_us, *map(newest_one, known)])
+        row: list[float] = []
+        for reader, value in zip(self._readers, stored, strict=True):
+            row += reader.read_one(value, at_us)
+        values = self._composition.values(np.array([row]), request or {})
+        return values, np.array([at_us]), [] if known or not stored else [0]
+
+    def _stored(self, encoded: Sequence[Sequence[bytes]]) -> list[list[bytes | None]]:
+        """What the store has of each view, by row.
+
+        Raises:
+            NotReadyError: The features of a view have not been built as it is declared now.
+        """
         stored: list[list[bytes | None]] = []
         for view, space, own in zip(self._views, self._spaces, self._entity_of, strict=True):
             values = self._online.get(space, encoded[own])
@@ -155,14 +187,8 @@ class OnlineReader:
                 if built_to(self._online, space) is None:
                     raise self._not_built(view)
                 values = self._online.get(space, encoded[own])
-            times = as_of(values, times)
             stored.append(values)
-        parts = [
-            reader.read(values, times) for reader, values in zip(self._readers, stored, strict=True)
-        ]
-        if len(parts) != 1:
-            parts = [np.concatenate([np.empty((rows, 0)), *parts], axis=1)]
-        return self._composition.values(parts[0], request or {}), times, _unknown(stored)
+        return stored
 
     def knows(self, keys: Keys) -> list[bool]:
         """Whether any record of each row's entities has been folded into a view.

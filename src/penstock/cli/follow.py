@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock.control import start
 from penstock.errors import PenstockError, UnavailableError
+from penstock.records import RunProgress
 from penstock.runtime import executing, leave
 
 from .failures import INTERRUPTED
@@ -105,7 +106,10 @@ def _watch(screen: Screen, services: LocalServices, run_id: str, steps: int) -> 
                 return run
             done = sum(step.state == "succeeded" for step in run.steps)
             now = next((step.name for step in run.steps if step.state == "running"), run.state)
-            report(now, done / max(steps, done + 1))
+            inner = services.metadata.read(RunProgress, run_id)
+            within = inner.share if inner else 0.0
+            what = f"{now}: {inner.what}" if inner else now
+            report(what, (done + within) / max(steps, done + 1))
             time.sleep(POLL_S)
 
 

@@ -25,6 +25,7 @@ from penstock.scoring import drain_scores, score_batch
 from .actions import react
 from .checking import check_features, report_inconsistent
 from .refreshing import drop_unread_spaces, refresh_features
+from .telling import telling
 from .training import TRAIN_STEPS
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ def _refresh(services: Services, given: Values, _: Values) -> Mapping[str, objec
 
 
 def _score(services: Services, given: Values, _: Values) -> Mapping[str, object]:
-    scored: dict[str, object] = to_builtins(score_batch(services, given["deployment"]))
+    with telling(services, given["run_id"], "score") as tell:
+        found = score_batch(services, given["deployment"], progress=tell)
+    scored: dict[str, object] = to_builtins(found)
     return scored
 
 

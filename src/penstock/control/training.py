@@ -23,6 +23,8 @@ from penstock.registry import aliases, get_version
 from penstock.spec import Deployment, key_of
 from penstock.training import TrainedCandidate, train_candidates
 
+from .telling import telling
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -37,7 +39,8 @@ __all__ = ["TRAIN_STEPS"]
 
 def _snapshot(services: Services, given: Values, _: Values) -> Mapping[str, object]:
     model = Catalogue.load(services.metadata).model(given["model"])
-    snapshot = build(services, model.dataset)
+    with telling(services, given["run_id"], "snapshot") as tell:
+        snapshot = build(services, model.dataset, progress=tell)
     today = services.clock.now().date()
     deprecated = deprecated_in(model.dataset.views, snapshot.feature_names)
     told = [one.warning([key_of(model)], today) for one in deprecated]
@@ -50,8 +53,9 @@ def _snapshot(services: Services, given: Values, _: Values) -> Mapping[str, obje
 
 def _candidates(services: Services, given: Values, outputs: Values) -> Mapping[str, object]:
     model = Catalogue.load(services.metadata).model(given["model"])
-    with preparing_tracking(services):
-        trained = train_candidates(services, model, _dataset(services, outputs), given["run_id"])
+    snapshot, run_id = _dataset(services, outputs), given["run_id"]
+    with preparing_tracking(services), telling(services, run_id, "candidates") as tell:
+        trained = train_candidates(services, model, snapshot, run_id, progress=tell)
     return {"trained": to_builtins(trained)}
 
 

@@ -9,7 +9,7 @@ from .declarations import AppliedDeclaration, AppliedProject, DeclarationVersion
 from .manifest import MANIFEST_SCHEMA, ColumnBins, EngineChoice, Manifest
 from .models import ALIASES, Aliases, GateVerdict, ModelVersion
 from .monitoring import Check, Incident, MonitorReport
-from .platform import AuditEntry, Event, EventKind, Identity, Process, Role
+from .platform import AuditEntry, Event, EventKind, Identity, Process, Role, RunProgress
 from .selection import FeatureRank, FeatureSelection, RankVerdict
 from .serving import Given, Observation, Score, ServingStatus
 
@@ -45,6 +45,7 @@ __all__ = [
     "RankVerdict",
     "Record",
     "Role",
+    "RunProgress",
     "Score",
     "ServingStatus",
     "to_plain",

@@ -10,7 +10,7 @@ import msgspec
 
 from .base import Record
 
-__all__ = ["AuditEntry", "Event", "EventKind", "Identity", "Process", "Role"]
+__all__ = ["AuditEntry", "Event", "EventKind", "Identity", "Process", "Role", "RunProgress"]
 
 EventKind = Literal[
     "raw.ingested", "features.generated", "model.trained", "model.ready", "deployment.changed",
@@ -111,3 +111,26 @@ class Process(Record, frozen=True):
     def key(self) -> str:
         """The process's id."""
         return str(self.process_id)
+
+
+class RunProgress(Record, frozen=True):
+    """What a step at work in a run is doing; gone when the step has ended.
+
+    Attributes:
+        run_id: The run.
+        step: Its step.
+        what: What is being done.
+        share: Share of the step that is done, from 0 to 1.
+    """
+
+    KIND: ClassVar[str] = "run_progress"
+
+    run_id: str
+    step: str
+    what: str
+    share: float
+
+    @property
+    def key(self) -> str:
+        """The run's id."""
+        return self.run_id

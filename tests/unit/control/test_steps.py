@@ -162,11 +162,11 @@ def test_training_tells_of_deprecated_features(services: LocalServices) -> None:
     candles(services, "first.csv")
     run(services, ingest_run("i", "candles"))
     snapshot = step_functions(services)["train.snapshot"]
-    said = cast("list[str]", snapshot({"model": "direction"}, {})["warnings"])
+    said = cast("list[str]", snapshot({"model": "direction", "run_id": "train-1"}, {})["warnings"])
     assert said[-1].startswith("momentum.mean_close_6h has been deprecated since 2020-01-01")
     assert said[-1].endswith("Still read by model direction.")
     declare(services)
-    assert snapshot({"model": "direction"}, {})["warnings"] == said[:-1]
+    assert snapshot({"model": "direction", "run_id": "train-1"}, {})["warnings"] == said[:-1]
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from penstock.records import (
     MonitorReport,
     Process,
     Record,
+    RunProgress,
     ServingStatus,
     to_plain,
 )
@@ -147,6 +148,7 @@ RECORDS: dict[str, Record] = {
         opened_at=NOW,
     ),
     "ana": Identity(name="ana", role="admin", token_sha256="0", created_at=NOW),  # noqa: S106 - a hash
+    "train-1": RunProgress(run_id="train-1", step="snapshot", what="part 1 of 4", share=0.25),
     "7": Process(process_id=7, kind="worker", started_at=NOW, seen_at=NOW),
 }
 

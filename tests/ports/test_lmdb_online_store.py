@@ -4,6 +4,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
+import lmdb
 import pytest
 
 from penstock.adapters.lmdb import LmdbOnlineStore
@@ -84,3 +85,20 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot be used"):
         LmdbOnlineStore(tmp_path / "file" / "online")
+
+
+def test_what_was_written_before_there_were_claims_is_read_and_claimed(tmp_path: Path) -> None:
+    with closing(LmdbOnlineStore(tmp_path / "online")) as store:
+        store.write("a", {b"k": b"1"}, progress=4)
+    with closing(lmdb.open(str(tmp_path / "online"), map_size=1 << 30)) as bare, bare.begin(
+        write=True
+    ) as transaction:  # fmt: skip
+        name = b"\0\0\0\0a"
+        entry = transaction.get(name) or b""
+        transaction.put(name, entry[:12])  # number and progress, no token
+    with closing(LmdbOnlineStore(tmp_path / "online")) as store:
+        assert store.progress("a") == 4
+        assert store.look([("a", [b"k"])]) == [(4, [b"1"])]
+        assert store.claim("a", 1) == 4
+        store.write("a", {b"k": b"2"}, progress=5, token=1)
+        assert list(store.items("a")) == [(b"k", b"2")]

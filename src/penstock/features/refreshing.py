@@ -100,19 +100,21 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
     Raises:
         NotReadyError: The source has no records yet.
         UnavailableError: Another process is refreshing the view.
+        ConflictError: Another process has taken it over; it goes on from there.
         StateError: The online store is damaged.
         UserCodeError: A function of the user failed.
     """
     program = compile_view(view)
     space, name = _space(program), raw_table(view)
-    with locks.hold(f"online/{space}"):
-        before = None if again else built_to(online, space)
+    with locks.hold(f"online/{space}") as token:
+        reached = online.claim(space, token)
+        before = None if again or reached is None or reached < 0 else reached
         if before is None:
-            online.drop(space)
+            online.claim(space, token, anew=True)
         done = before or 0
         # The number first, the version after it: so the version holds every batch up to it.
         target = tables.applied(name, name)
-        work = _Work(tables, online, program, newest_version(tables, view))
+        work = _Work(tables, online, program, newest_version(tables, view), token)
         records = 0
         turns = work.build if before is None else work.go_on
         for folded, share in turns(done, target, chunk_rows):
@@ -136,11 +138,14 @@ def _space(program: Program) -> str:
 class _Work:
     """A refresh from one version of the raw table."""
 
-    def __init__(self, tables: Tables, online: OnlineStore, program: Program, version: int) -> None:
+    def __init__(
+        self, tables: Tables, online: OnlineStore, program: Program, version: int, token: int
+    ) -> None:
         self._tables = tables
         self._online = online
         self._program = program
         self._version = version
+        self._token = token
         self._batch = pl.col(ARRIVAL[0])
 
     def build(self, _done: int, target: int, chunk_rows: int) -> Iterator[tuple[int, float]]:
@@ -203,5 +208,6 @@ class _Work:
         events = extract(self._program, records, codes_of(records[entity.name], known))
         space = _space(self._program)
         values = fold(self._program, self._online.get(space, keys), events)
-        self._online.write(space, dict(zip(keys, values, strict=True)), progress=progress)
+        folded = dict(zip(keys, values, strict=True))
+        self._online.write(space, folded, progress=progress, token=self._token)
         return records.height

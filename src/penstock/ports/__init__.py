@@ -8,7 +8,7 @@ from .event_log import EVENTS_TOPIC, EventLog, LogEntry, announce
 from .executor import Executor, Task
 from .locks import Locks
 from .metadata import Audit, Delete, Metadata, Put
-from .online_store import OnlineStore
+from .online_store import Found, OnlineStore, claimed, passed
 from .services import Services
 from .tables import Tables
 from .workflows import (
@@ -29,6 +29,7 @@ __all__ = [
     "Delete",
     "EventLog",
     "Executor",
+    "Found",
     "Ids",
     "Locks",
     "LogEntry",
@@ -46,4 +47,6 @@ __all__ = [
     "Task",
     "Workflows",
     "announce",
+    "claimed",
+    "passed",
 ]

@@ -15,12 +15,14 @@ class Locks(ABC):
     """Gives a named lock to one holder at a time.
 
     Exclusive across threads and processes. A holder that dies, even by kill -9, loses its locks at
-    once. Not reentrant.
+    once. Not reentrant. With the lock comes a token, greater than all that the name has had: a
+    store that remembers the greatest it has seen can refuse a holder that is one no longer and has
+    not noticed.
     """
 
     @abstractmethod
-    def hold(self, name: str, *, wait_s: float = 30.0) -> AbstractContextManager[None]:
-        """Hold the lock while the context is open.
+    def hold(self, name: str, *, wait_s: float = 30.0) -> AbstractContextManager[int]:
+        """Hold the lock while the context is open, and give its token, a positive int64.
 
         Args:
             name: What is locked, such as ``"ingest/candles"``.

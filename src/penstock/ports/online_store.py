@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from penstock.errors import ConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["OnlineStore"]
+__all__ = ["Found", "OnlineStore", "claimed", "passed"]
+
+
+class Found(NamedTuple):
+    """What is in one space.
+
+    Attributes:
+        progress: Number of the last raw batch folded in; None when the space was never written.
+        values: The values of the keys asked for, in their order; None for a missing one.
+    """
+
+    progress: int | None
+    values: list[bytes | None]
 
 
 class OnlineStore(ABC):
-    """Keeps one packed value per (space, entity key). A space is one version of one view.
+    """Keeps one packed value per (space, entity key). A space is one partition of one view.
 
     Atomic: ``write`` stores all values and the space's progress together, or nothing; a reader sees
         one or the other. Durable against kill -9 of any process (a power cut may lose the newest
         writes, never their order; the progress tells where to go on). One process writes a space at
-        a time (its lock is the caller's matter); any number reads, in any thread. A missing key
-        reads as None. A full or damaged store raises ``StateError``.
+        a time (its lock is the caller's matter), and ``claim`` fences off whoever was late to
+        notice that it is another's turn; any number reads, in any thread. A missing key reads as
+        None. A full or damaged store raises ``StateError``.
     """
 
     @abstractmethod
@@ -26,13 +41,46 @@ class OnlineStore(ABC):
         """The values of the keys, in their order, as of one moment."""
 
     @abstractmethod
-    def write(self, space: str, values: Mapping[bytes, bytes], *, progress: int) -> None:
-        """Store values and how far the space has come: the last raw batch they contain.
+    def look(self, asks: Sequence[tuple[str, Sequence[bytes]]]) -> list[Found]:
+        """The values of keys in several spaces and each space's progress, all as of one moment.
 
-        While a space is built from nothing the number is negative and rises; it may be any int64.
+        Args:
+            asks: Spaces, and the keys wanted of each.
+        """
+
+    @abstractmethod
+    def claim(self, space: str, token: int, *, anew: bool = False) -> int | None:
+        """Become the one who writes a space: whoever claimed it before can write nothing more.
+
+        Args:
+            space: The space.
+            token: A positive int64, greater than those of all who had the right to write before.
+            anew: Also remove the space's values and progress, in the same transaction.
+
+        Returns:
+            The space's progress.
 
         Raises:
-            ConflictError: The space's progress is at or past that number; nothing was stored.
+            ConflictError: Somebody with a greater token has claimed it; nothing was done.
+        """
+
+    @abstractmethod
+    def write(
+        self, space: str, values: Mapping[bytes, bytes], *, progress: int, token: int | None = None
+    ) -> None:
+        """Store values and how far the space has come: the last raw batch they contain.
+
+        While a space is built from nothing the number is negative and rises.
+
+        Args:
+            space: The space.
+            values: Values by key; those of other keys stay.
+            progress: An int64 greater than the space's progress and than the least int64.
+            token: What the space was claimed with; where it is left out, nobody is fenced off.
+
+        Raises:
+            ConflictError: The space's progress is at or past that number, or its last claim is not
+                that token: another has claimed it, or it was dropped. Nothing was stored.
         """
 
     @abstractmethod
@@ -49,8 +97,27 @@ class OnlineStore(ABC):
 
     @abstractmethod
     def drop(self, space: str) -> None:
-        """Remove a space; nothing happens when it is not there."""
+        """Remove a space and its claim; nothing happens when it is not there."""
 
     @abstractmethod
     def close(self) -> None:
         """Let go of the store; the object is not used afterwards."""
+
+
+def claimed(space: str, token: int, ours: int) -> ConflictError:
+    """The error of a write or a claim that comes too late: another may write the space now."""
+    message = (
+        f"The online space {space!r} is another's to write now: its last claim is {token}, ours "
+        f"is {ours}. Nothing was stored; take the right to write it again and go on from its "
+        "progress."
+    )
+    return ConflictError(message, space=space, token=token, ours=ours)
+
+
+def passed(space: str, reached: int, number: int) -> ConflictError:
+    """The error of a write of a batch that is in already."""
+    message = (
+        f"The online space {space!r} holds batch {reached} already; batch {number} comes too late. "
+        "Read its progress and go on from there."
+    )
+    return ConflictError(message, space=space, progress=reached, number=number)

@@ -63,7 +63,7 @@ class Lane(ABC):
     def turn(self) -> None:
         """Do what there is to do now."""
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self) -> AbstractContextManager[object]:
         """The lock that is held while turns are taken; none where several processes may."""
         return nullcontext()
 
@@ -113,7 +113,7 @@ class SourceLane(Lane):
         self._refreshed = (0, 0)  # newest batch and aliases that the views have been refreshed for
         self._next_refresh_s = 0.0
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self) -> AbstractContextManager[object]:
         """The source's lock among stream processes."""
         return self._services.locks.hold(f"stream/{self._source.name}", wait_s=0)
 

@@ -53,6 +53,21 @@ class LocksSuite:
         with locks.hold("a", wait_s=0):
             pass
 
+    def test_each_holder_has_a_greater_token(
+        self, locks: Locks, opener: Callable[[], Locks]
+    ) -> None:
+        """However often it is taken, by whomever, and whatever became of the last holder."""
+        tokens: list[int] = []
+        for each in (locks, opener(), locks, opener()):
+            with each.hold("a") as token:
+                tokens.append(token)
+        with child(_hold, opener) as holder:
+            tokens += [int(str(one)) for one in holder.listen(1)]
+        with locks.hold("a") as token:
+            tokens.append(token)
+        assert tokens == sorted(set(tokens))
+        assert 0 < tokens[0] <= tokens[-1] < 2**63
+
     def test_waits_for_its_turn(self, locks: Locks) -> None:
         """It waits as long as it is told, and takes the lock when it is let go."""
         with locks.hold("a"):
@@ -90,6 +105,6 @@ class LocksSuite:
 
 
 def _hold(say: Connection, opener: Callable[[], Locks]) -> None:
-    with opener().hold("a"):
-        say.send("held")
+    with opener().hold("a") as token:
+        say.send(token)
         time.sleep(60)

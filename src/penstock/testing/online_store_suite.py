@@ -90,6 +90,69 @@ class OnlineStoreSuite:
             assert store.get(space, list(values)) == list(values.values())
             assert space in store.spaces()
 
+    def test_looking_at_several_spaces(self, store: OnlineStore) -> None:
+        """Each answer has the space's progress and the keys' values, in the order asked."""
+        store.write("a", {b"k": b"1", b"l": b"2"}, progress=7)
+        store.write("b", {b"k": b"3"}, progress=-2)
+        asks = [("b", [b"k"]), ("none", [b"k", b"l"]), ("a", [b"l", b"x", b"k"]), ("a", [])]
+        assert store.look(asks) == [
+            (-2, [b"3"]), (None, [None, None]), (7, [b"2", None, b"1"]), (7, []),
+        ]  # fmt: skip
+        assert store.look(asks[2:3]) == [(7, [b"2", None, b"1"])]
+        assert store.look([]) == []
+
+    def test_the_last_claim_fences_off_the_others(self, store: OnlineStore) -> None:
+        """Who claimed a space before another did can write nothing, and cannot claim it again."""
+        assert store.claim("a", 5) is None
+        assert (store.spaces(), store.progress("a"), list(store.items("a"))) == (["a"], None, [])
+        assert store.look([("a", [b"k"])]) == [(None, [None])]
+        store.write("a", {b"k": b"5"}, progress=-1, token=5)
+        assert store.claim("a", 5) == -1
+        assert store.claim("a", 8) == -1
+        with pytest.raises(ConflictError, match="is another's to write"):
+            store.write("a", {b"k": b"late"}, progress=9, token=5)
+        for anew in (True, False):
+            with pytest.raises(ConflictError, match="is another's to write"):
+                store.claim("a", 7, anew=anew)
+        with pytest.raises(ConflictError, match="holds batch -1"):
+            store.write("a", {}, progress=-1, token=8)
+        store.write("a", {b"l": b"8"}, progress=3, token=8)
+        assert dict(store.items("a")) == {b"k": b"5", b"l": b"8"}
+
+    def test_a_claim_may_begin_anew(self, store: OnlineStore) -> None:
+        """Then the space is empty and claimed at once, and the others have what they had."""
+        for space in "ab":
+            store.claim(space, 1)
+            store.write(space, {b"%d" % n: b"v" * 300 for n in range(300)}, progress=7, token=1)
+        assert store.claim("a", 1, anew=True) is None
+        assert (list(store.items("a")), store.progress("a")) == ([], None)
+        store.write("a", {b"k": b"1"}, progress=-3, token=1)
+        assert store.claim("a", 2, anew=True) is None
+        assert (list(store.items("a")), store.progress("a")) == ([], None)
+        with pytest.raises(ConflictError):
+            store.write("a", {b"k": b"1"}, progress=-2, token=1)
+        assert len(list(store.items("b"))) == 300
+
+    def test_a_dropped_space_is_nobody_s(self, store: OnlineStore) -> None:
+        """Who had claimed it has to claim it again: it is not where it was left."""
+        store.claim("a", 9)
+        store.write("a", {b"k": b"1"}, progress=4, token=9)
+        store.drop("a")
+        with pytest.raises(ConflictError, match="is another's to write"):
+            store.write("a", {b"l": b"1"}, progress=5, token=9)
+        assert store.spaces() == []
+        assert store.claim("a", 9) is None
+        store.write("a", {b"l": b"1"}, progress=1, token=9)
+        assert list(store.items("a")) == [(b"l", b"1")]
+
+    def test_what_is_written_without_a_claim_is_not_fenced(self, store: OnlineStore) -> None:
+        """A writer that nobody else can be beside needs no token, before or after a claim."""
+        store.write("a", {b"k": b"1"}, progress=1)
+        assert store.claim("a", 3) == 1
+        store.write("a", {b"k": b"2"}, progress=2)
+        store.write("a", {b"k": b"3"}, progress=3, token=3)
+        assert store.get("a", [b"k"]) == [b"3"]
+
     def test_progress_goes_forward(self, store: OnlineStore) -> None:
         """A batch that is in already is refused, and nothing of it is stored."""
         store.write("a", {b"k": b"3"}, progress=3)

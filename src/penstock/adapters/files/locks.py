@@ -27,9 +27,9 @@ _HOLDER_BYTES = 4096
 class FileLocks(Locks):
     """One file per lock under a folder of a local disk, locked with ``flock``.
 
-    The file names its holder while it is held and stays when it is let go: removing it would let
-    two processes lock two files of the same name. A program started by the holder does not inherit
-    the lock; a bare ``os.fork`` would.
+    The file has the newest token in its first line and names its holder while it is held. It stays
+    when it is let go: removing it would let two processes lock two files of the same name. A
+    program started by the holder does not inherit the lock; a bare ``os.fork`` would.
 
     Args:
         root: The folder; made when a lock is first held.
@@ -39,8 +39,8 @@ class FileLocks(Locks):
         self._root = Path(root)
 
     @contextmanager
-    def hold(self, name: str, *, wait_s: float = 30.0) -> Generator[None]:
-        """Hold the lock while the context is open.
+    def hold(self, name: str, *, wait_s: float = 30.0) -> Generator[int]:
+        """Hold the lock while the context is open, and give its token, a positive int64.
 
         Args:
             name: What is locked, such as ``"ingest/candles"``.
@@ -55,11 +55,12 @@ class FileLocks(Locks):
         try:
             if not _lock(handle, wait_s):
                 raise _busy(name, handle, wait_s)
-            _name_holder(handle)
+            token = _next_token(handle)
+            _write(handle, token, f"process {os.getpid()} ({' '.join(sys.argv)})")
             try:
-                yield
+                yield token
             finally:
-                os.ftruncate(handle, 0)
+                _write(handle, token, "")
         finally:
             os.close(handle)
 
@@ -93,16 +94,22 @@ def _lock(handle: int, wait_s: float) -> bool:
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-def _name_holder(handle: int) -> None:
-    """Write who holds the lock; a full disk costs the name in a message, not the lock."""
+def _next_token(handle: int) -> int:
+    """One greater than the last; from the clock, so that the loss of the file does no harm."""
+    last = os.pread(handle, _HOLDER_BYTES, 0).split(b"\n")[0]
+    return max(int(last) + 1 if last.isdigit() else 1, time.time_ns() // 1000)
+
+
+def _write(handle: int, token: int, holder: str) -> None:
+    """Write the token and who holds the lock; a full disk costs the message, not the lock."""
     with suppress(OSError):
-        text = f"process {os.getpid()} ({' '.join(sys.argv)})".encode(errors="replace")
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, text[:_HOLDER_BYTES], 0)
+        text = f"{token}\n{holder}".encode(errors="replace")[:_HOLDER_BYTES]
+        os.ftruncate(handle, os.pwrite(handle, text, 0))
 
 
 def _busy(name: str, handle: int, wait_s: float) -> UnavailableError:
-    holder = os.pread(handle, _HOLDER_BYTES, 0).decode(errors="replace") or "another process"
+    text = os.pread(handle, _HOLDER_BYTES, 0).decode(errors="replace")
+    holder = text.partition("\n")[2] or "another process"
     message = (
         f"The lock {name!r} is held by {holder} and was not let go within {wait_s:g} s. "
         "Wait until that has ended, or stop it, then try again."

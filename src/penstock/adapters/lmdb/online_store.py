@@ -5,12 +5,12 @@ from __future__ import annotations
 import struct
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
 
-from penstock.errors import ConflictError, InputError, StateError, UnavailableError
-from penstock.ports import OnlineStore
+from penstock.errors import InputError, StateError, UnavailableError
+from penstock.ports import Found, OnlineStore, claimed, passed
 
 from .layout import cut_short
 
@@ -28,11 +28,15 @@ _SPARE_TRANSACTIONS = 32
 _LONGEST_KEY_BYTES = 511
 
 # Keys begin with the number of their space. Space 0 is the directory: the name of each space leads
-# to its number and progress, and the empty name to the greatest number given so far. A number is
-# never given twice, so that a reader cannot take a new space's values for those of a dropped one.
+# to its entry, and the empty name to the greatest number given so far. A number is never given
+# twice, so that a reader cannot take a new space's values for those of a dropped one.
 _NUMBER = struct.Struct(">I")
-_ENTRY = struct.Struct(">Iq")
 _DIRECTORY = _NUMBER.pack(0)
+# Number, progress, token of the last claim. A space that was only claimed has no progress; one that
+# was written before there were claims has a shorter entry, without a token.
+_ENTRY = struct.Struct(">Iqq")
+_PROGRESS = struct.Struct(">q")
+_NO_PROGRESS = -(1 << 63)
 
 
 class LmdbOnlineStore(OnlineStore):
@@ -84,11 +88,59 @@ class LmdbOnlineStore(OnlineStore):
         except lmdb.Error as error:
             raise self._in_our_words(error) from error
 
-    def write(self, space: str, values: Mapping[bytes, bytes], *, progress: int) -> None:
+    def look(self, asks: Sequence[tuple[str, Sequence[bytes]]]) -> list[Found]:
+        """The values of keys in several spaces and each space's progress, all as of one moment.
+
+        Raises:
+            StateError: The store is damaged.
+        """
+        found: list[Found] = []
+        try:
+            with self._environment.begin() as transaction:
+                for space, keys in asks:
+                    entry = transaction.get(_name(space))
+                    if entry is None:
+                        found.append(Found(None, [None] * len(keys)))
+                        continue
+                    number = entry[: _NUMBER.size]
+                    (progress,) = _PROGRESS.unpack_from(entry, _NUMBER.size)
+                    values = [transaction.get(number + key) for key in keys]
+                    found.append(Found(None if progress == _NO_PROGRESS else progress, values))
+        except lmdb.Error as error:
+            raise self._in_our_words(error) from error
+        return found
+
+    def claim(self, space: str, token: int, *, anew: bool = False) -> int | None:
+        """Become the one who writes a space: whoever claimed it before can write nothing more.
+
+        Raises:
+            ConflictError: Somebody with a greater token has claimed it; nothing was done.
+            StateError: The store is full or damaged.
+        """
+        if not anew:
+            with self._translated(), self._environment.begin() as transaction:
+                entry = _Entry.read(transaction.get(_name(space)))
+            if entry.token == token:
+                return entry.reached
+        with self._writing() as transaction:
+            entry = _Entry.read(transaction.get(_name(space)))
+            if entry.token > token:
+                raise claimed(space, entry.token, token)
+            if anew:
+                _remove(transaction, space)
+                entry = _Entry.read(None)
+            number = entry.number or _new_number(transaction)
+            transaction.put(_name(space), _ENTRY.pack(number, entry.progress, token))
+        return entry.reached
+
+    def write(
+        self, space: str, values: Mapping[bytes, bytes], *, progress: int, token: int | None = None
+    ) -> None:
         """Store values and the number of the last raw batch they contain.
 
         Raises:
-            ConflictError: The space's progress is at or past that number; nothing was stored.
+            ConflictError: The space's progress is at or past that number, or its last claim is not
+                that token; nothing was stored.
             InputError: A key is too long.
             StateError: The store is full or damaged.
         """
@@ -96,25 +148,22 @@ class LmdbOnlineStore(OnlineStore):
             if len(key) + _NUMBER.size > _LONGEST_KEY_BYTES:
                 raise _too_long("key", key)
         with self._writing() as transaction:
-            entry = transaction.get(_name(space))
-            number, reached = _ENTRY.unpack(entry) if entry else (_new_number(transaction), None)
-            if reached is not None and progress <= reached:
-                message = (
-                    f"The online space {space!r} holds batch {reached} already; batch {progress} "
-                    "comes too late. Read its progress and go on from there."
-                )
-                raise ConflictError(message, space=space, progress=reached, number=progress)
+            entry = _Entry.read(transaction.get(_name(space)))
+            if token not in {None, entry.token}:
+                raise claimed(space, entry.token, token or 0)
+            if progress <= entry.progress:
+                raise passed(space, entry.progress, progress)
+            number = entry.number or _new_number(transaction)
             prefix = _NUMBER.pack(number)
             with transaction.cursor() as cursor:
                 # Sorted, so that neighbours are written to the same page one after the other.
                 cursor.putmulti([(prefix + key, values[key]) for key in sorted(values)])
-            transaction.put(_name(space), _ENTRY.pack(number, progress))
+            transaction.put(_name(space), _ENTRY.pack(number, progress, entry.token))
 
     def progress(self, space: str) -> int | None:
         """Number of the last raw batch folded in; None when the space was never written."""
         with self._translated(), self._environment.begin() as transaction:
-            entry = transaction.get(_name(space))
-        return _ENTRY.unpack(entry)[1] if entry else None
+            return _Entry.read(transaction.get(_name(space))).reached
 
     def items(self, space: str) -> Iterator[tuple[bytes, bytes]]:
         """Every key and value of a space, as of one moment, by key."""
@@ -129,16 +178,9 @@ class LmdbOnlineStore(OnlineStore):
             return sorted(name.decode() for name, _ in _range(transaction, _DIRECTORY) if name)
 
     def drop(self, space: str) -> None:
-        """Remove a space; nothing happens when it is not there."""
+        """Remove a space and its claim; nothing happens when it is not there."""
         with self._writing() as transaction:
-            entry = transaction.pop(_name(space))
-            if entry is None:
-                return
-            prefix = entry[: _NUMBER.size]
-            with transaction.cursor() as cursor:
-                found = cursor.set_range(prefix)
-                while found and cursor.key().startswith(prefix):
-                    found = cursor.delete()
+            _remove(transaction, space)
 
     def close(self) -> None:
         """Let go of the store; the object is not used afterwards."""
@@ -180,6 +222,24 @@ class LmdbOnlineStore(OnlineStore):
         return _damaged(self._path, str(error))
 
 
+class _Entry(NamedTuple):
+    """What the directory says of a space; zeros where there is none."""
+
+    number: int
+    progress: int
+    token: int
+
+    @classmethod
+    def read(cls, packed: bytes | None) -> _Entry:
+        if packed is None:
+            return cls(0, _NO_PROGRESS, 0)
+        return cls._make(_ENTRY.unpack(packed.ljust(_ENTRY.size, b"\0")))
+
+    @property
+    def reached(self) -> int | None:
+        return None if self.progress == _NO_PROGRESS else self.progress
+
+
 def _damaged(path: Path, what: str) -> StateError:
     message = (
         f"The online store '{path}' is damaged or cannot be used: {what}. See that its folder can "
@@ -207,6 +267,17 @@ def _new_number(transaction: lmdb.Transaction[bytes]) -> int:
     number: int = _NUMBER.unpack(given)[0] + 1 if given else 1
     transaction.put(_DIRECTORY, _NUMBER.pack(number))
     return number
+
+
+def _remove(transaction: lmdb.Transaction[bytes], space: str) -> None:
+    entry = transaction.pop(_name(space))
+    if entry is None:
+        return
+    prefix = entry[: _NUMBER.size]
+    with transaction.cursor() as cursor:
+        found = cursor.set_range(prefix)
+        while found and cursor.key().startswith(prefix):
+            found = cursor.delete()
 
 
 def _range(transaction: lmdb.Transaction[bytes], prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

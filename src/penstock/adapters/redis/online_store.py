@@ -1,8 +1,9 @@
 """The online store in Redis: one hash per space, a field per entity.
 
 A space is one key, so that a read, a write, its progress and a drop are each a single atomic thing
-without scripts. The fields are ``b"v" + key``; ``b"p"`` is the progress. Values are the same bytes
-as in every other adapter: features are packed, never a field each.
+without scripts. The fields are ``b"v" + key``; ``b"p"`` is the progress, ``b"t"`` the token of the
+last claim. Values are the same bytes as in every other adapter: features are packed, never a field
+each.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from penstock.errors import ConflictError, InputError, StateError, UnavailableError
-from penstock.ports import OnlineStore
+from penstock.ports import Found, OnlineStore, claimed, passed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from redis.client import Pipeline
 
     from penstock.errors import PenstockError
 
 __all__ = ["RedisOnlineStore"]
 
-_PROGRESS = b"p"
+_PROGRESS, _TOKEN = b"p", b"t"
 _PREFIX = b"v"
 _TIMEOUT_S = 2.0
 _AT_ONCE = 1_000
@@ -83,38 +86,73 @@ class RedisOnlineStore(OnlineStore):
             raise self._in_our_words(error) from error
         return cast("list[bytes | None]", found)
 
-    def write(self, space: str, values: Mapping[bytes, bytes], *, progress: int) -> None:
+    def look(self, asks: Sequence[tuple[str, Sequence[bytes]]]) -> list[Found]:
+        """The values of keys in several spaces and each space's progress, all as of one moment.
+
+        Raises:
+            StateError: The store is damaged.
+            UnavailableError: It cannot be reached.
+        """
+        wanted = [(self._name(s), [_PROGRESS, *[_PREFIX + k for k in keys]]) for s, keys in asks]
+        try:
+            if len(wanted) == 1:
+                answers = [self._redis.hmget(*wanted[0])]
+            else:
+                with self._redis.pipeline() as pipe:
+                    for name, fields in wanted:
+                        pipe.hmget(name, fields)
+                    answers = pipe.execute()
+        except redis.RedisError as error:
+            raise self._in_our_words(error) from error
+        found = cast("list[list[bytes | None]]", answers)
+        return [Found(None if one[0] is None else int(one[0]), one[1:]) for one in found]
+
+    def claim(self, space: str, token: int, *, anew: bool = False) -> int | None:
+        """Become the one who writes a space: whoever claimed it before can write nothing more.
+
+        Raises:
+            ConflictError: Somebody with a greater token has claimed it; nothing was done.
+            StateError: The store is full or damaged.
+            UnavailableError: It cannot be reached.
+        """
+        name = self._name(space)
+        with self._translated(), self._redis.pipeline() as pipe:
+            progress, last = self._watched(pipe, name)
+            if last > token:
+                raise claimed(space, last, token)
+            if last == token and not anew:
+                return progress
+            pipe.multi()
+            if anew:
+                pipe.unlink(name)
+            pipe.hset(name, mapping={_TOKEN: token})
+            self._execute(pipe, space)
+        return None if anew else progress
+
+    def write(
+        self, space: str, values: Mapping[bytes, bytes], *, progress: int, token: int | None = None
+    ) -> None:
         """Store values and how far the space has come: the last raw batch they contain.
 
         Raises:
-            ConflictError: The space's progress is at or past that number; nothing was stored.
+            ConflictError: The space's progress is at or past that number, or its last claim is not
+                that token; nothing was stored.
             StateError: The store is full or damaged.
             UnavailableError: It cannot be reached.
         """
         name = self._name(space)
         fields = [(_PREFIX + key, value) for key, value in values.items()]
         with self._translated(), self._redis.pipeline() as pipe:
-            # What is watched from here makes the transaction fail if somebody else writes it.
-            pipe.watch(name)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-            reached = cast("bytes | None", pipe.hget(name, "p"))
-            if reached is not None and progress <= int(reached):
-                message = (
-                    f"The online space {space!r} holds batch {int(reached)} already; batch "
-                    f"{progress} comes too late. Read its progress and go on from there."
-                )
-                raise ConflictError(message, space=space, progress=int(reached), number=progress)
+            reached, last = self._watched(pipe, name)
+            if token not in {None, last}:
+                raise claimed(space, last, token or 0)
+            if reached is not None and progress <= reached:
+                raise passed(space, reached, progress)
             pipe.multi()
             for start in range(0, len(fields), _AT_ONCE):
                 pipe.hset(name, mapping=dict(fields[start : start + _AT_ONCE]))
             pipe.hset(name, mapping={_PROGRESS: progress})
-            try:
-                pipe.execute()
-            except redis.WatchError:
-                message = (
-                    f"Somebody else wrote the online space {space!r}. Nothing was stored: read its "
-                    "progress and go on from there."
-                )
-                raise ConflictError(message, space=space, number=progress) from None
+            self._execute(pipe, space)
 
     def progress(self, space: str) -> int | None:
         """Number of the last raw batch folded in; None when the space was never written."""
@@ -126,7 +164,8 @@ class RedisOnlineStore(OnlineStore):
         """Every key and value of a space, as of one moment, by key."""
         with self._translated():
             found = cast("dict[bytes, bytes]", self._redis.hgetall(self._name(space)))
-        found.pop(_PROGRESS, None)
+        for field in (_PROGRESS, _TOKEN):
+            found.pop(field, None)
         for field in sorted(found):
             yield field[len(_PREFIX) :], found[field]
 
@@ -139,7 +178,7 @@ class RedisOnlineStore(OnlineStore):
         return sorted(name.removeprefix(self._namespace) for name in names)
 
     def drop(self, space: str) -> None:
-        """Remove a space; nothing happens when it is not there."""
+        """Remove a space and its claim; nothing happens when it is not there."""
         with self._translated():
             self._redis.unlink(self._name(space))
 
@@ -149,6 +188,27 @@ class RedisOnlineStore(OnlineStore):
 
     def _name(self, space: str) -> bytes:
         return f"{self._namespace}{space}".encode()
+
+    @staticmethod
+    def _watched(pipe: Pipeline, name: bytes) -> tuple[int | None, int]:
+        """A space's progress and the token of its last claim, 0 for none.
+
+        What is watched from here makes the transaction fail if somebody else writes it.
+        """
+        pipe.watch(name)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        found = cast("list[bytes | None]", pipe.hmget(name, [_PROGRESS, _TOKEN]))
+        return None if found[0] is None else int(found[0]), int(found[1] or 0)
+
+    @staticmethod
+    def _execute(pipe: Pipeline, space: str) -> None:
+        try:
+            pipe.execute()
+        except redis.WatchError:
+            message = (
+                f"Somebody else wrote the online space {space!r}. Nothing was stored: read its "
+                "progress and go on from there."
+            )
+            raise ConflictError(message, space=space) from None
 
     def _check_policy(self) -> None:
         """Refuse a server that drops keys of its own choice when its memory is full."""

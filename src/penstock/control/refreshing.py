@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from penstock.errors import PenstockError, UnavailableError
-from penstock.features import RefreshResult, refresh, space_of
+from penstock.errors import ConflictError, PenstockError, UnavailableError
+from penstock.features import RefreshResult, lock_of, part_of, refresh, space_of
 from penstock.plan import Catalogue
 from penstock.ports import announce
 from penstock.records import ALIASES, Aliases, AppliedProject, Event, ServingStatus
@@ -46,6 +46,10 @@ class _Read(msgspec.Struct, frozen=True):
     declared: Mapping[str, FeatureView]
     served: Mapping[str, FeatureView]
     is_whole: bool
+
+    def reads(self, space: str) -> bool:
+        """Whether anything reads the view of that space."""
+        return space in self.declared or space in self.served
 
 
 def refresh_features(services: Services, source: str) -> dict[str, int]:
@@ -94,16 +98,20 @@ def drop_unread_spaces(services: Services) -> list[str]:
     """
     # The spaces first: one that appears while the rest is read is not looked at.
     spaces = services.online.spaces()
+    read = _read(services)
+    unread = [name for name in spaces if not read.reads(part_of(name).space)]
     dropped: list[str] = []
-    for space in spaces if _is_settled(services) else ():
+    for name in unread if _is_settled(services) else ():
+        part = part_of(name)
         try:
-            with services.locks.hold(f"online/{space}", wait_s=0):
+            with services.locks.hold(lock_of(part.space, part.slot or 0), wait_s=0) as token:
                 # Asked again for each: what is read may have changed meanwhile.
                 read = _read(services)
-                if read.is_whole and space not in read.declared and space not in read.served:
-                    services.online.drop(space)
-                    dropped.append(space)
-        except UnavailableError:
+                if read.is_whole and not read.reads(part.space):
+                    services.online.claim(name, token)
+                    services.online.drop(name, token=token)
+                    dropped.append(name)
+        except (UnavailableError, ConflictError):
             continue  # somebody fills it
     if dropped:
         _log().info("dropped spaces that nothing reads", spaces=dropped)

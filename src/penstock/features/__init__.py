@@ -13,19 +13,33 @@ from .composition import REQUEST_DTYPES
 from .consistency import check_online, compare_columns
 from .freshness import ViewAge, require_fresh, view_ages
 from .offline import point_in_time, spine_times
+from .partitions import (
+    MOST_PARTITIONS,
+    Layout,
+    PartOf,
+    layout_of,
+    marks_of,
+    part_of,
+    partition_of,
+    partition_spaces,
+    slot_count,
+)
 from .parts import Parts, parts_of
 from .points import Wanted, known_span
 from .reader import OnlineReader, Reading
-from .refreshing import RefreshResult, built_to, refresh, space_of
+from .refreshing import RefreshResult, built_to, lock_of, refresh, space_of
 from .service import GatheredReads, ServiceReader
 from .stored import stored_features
 from .unknown import UnknownEntities
 
 __all__ = [
+    "MOST_PARTITIONS",
     "REQUEST_DTYPES",
     "BackfillResult",
     "GatheredReads",
+    "Layout",
     "OnlineReader",
+    "PartOf",
     "Parts",
     "Reading",
     "RefreshResult",
@@ -38,10 +52,17 @@ __all__ = [
     "check_online",
     "compare_columns",
     "known_span",
+    "layout_of",
+    "lock_of",
+    "marks_of",
+    "part_of",
+    "partition_of",
+    "partition_spaces",
     "parts_of",
     "point_in_time",
     "refresh",
     "require_fresh",
+    "slot_count",
     "space_of",
     "spine_times",
     "stored_features",

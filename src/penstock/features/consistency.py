@@ -68,14 +68,17 @@ def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of
         raise NotReadyError(f"The source {source!r} has no records yet.", source=source)
     # Every second one as of its newest event, when no window has run empty.
     asked_us = np.where(np.arange(len(keys)) % 2, NEVER_US, at_us)
-    values, as_of_us, batches = _read(reader, keys, asked_us)
-    times = pl.Series("at", as_of_us).cast(pl.Datetime("us", "UTC"))
+    found = reader.read_settled(keys, asked_us)
+    batches: Mapping[str, int | IntArray] = found.progress
+    if found.by_row:
+        batches = {view.name: np.array([row[view.name] for row in found.by_row])}
+    times = pl.Series("at", found.as_of_us).cast(pl.Datetime("us", "UTC"))
     spine = pl.DataFrame({key: pl.Series(keys, dtype=every.dtype), "at": times})
     again = point_in_time(tables, [view], spine, batches=batches, memory_bytes=memory_bytes)
     expected = again.select(
         pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in reader.names
     ).to_numpy()
-    return compare_columns([view], reader.names, values, expected, keys)
+    return compare_columns([view], reader.names, found.values, expected, keys)
 
 
 def compare_columns(  # noqa: PLR0913 - two sides and what names their rows and columns
@@ -112,19 +115,6 @@ def compare_columns(  # noqa: PLR0913 - two sides and what names their rows and 
         _compared(name, keys, ids, (seen[:, place], expected[:, place]), exact=name in exact)
         for place, name in enumerate(names)
     ]
-
-
-def _read(
-    reader: OnlineReader, keys: Sequence[str | int], at_us: IntArray
-) -> tuple[FloatArray, IntArray, Mapping[str, int]]:
-    """Values, their times, and the last raw batch they contain."""
-    batches = reader.progress()
-    values, as_of_us = reader.read(keys, at_us)
-    # When a batch was folded in between, the values may be of either side of it: read again.
-    while (after := reader.progress()) != batches:
-        batches = after
-        values, as_of_us = reader.read(keys, at_us)
-    return values, as_of_us, batches
 
 
 def _compared(

@@ -13,6 +13,8 @@ from penstock.spec import DType
 
 from .composition import Composition
 from .entities import encode_keys
+from .partitioned_reads import Mark, PartitionedReads, Stored
+from .partitions import part_of
 from .refreshing import built_to, space_of
 
 if TYPE_CHECKING:
@@ -36,13 +38,21 @@ class Reading(NamedTuple):
         values: float64 of shape (keys, features), NaN for null.
         as_of_us: int64 of shape (keys,): the time each is exact at, in microseconds since 1970 UTC.
         unknown: Places of the keys of which no view knows anything, in order.
-        progress: Number of the last raw batch that the values contain, by view name.
+        progress: Number of the last raw batch that the values of all keys contain, by view name.
+        by_row: The same for each key, where keys are of partitions that contain different batches;
+            empty where ``progress`` holds for all.
     """
 
     values: FloatArray
     as_of_us: IntArray
     unknown: list[int]
     progress: Mapping[str, int]
+    by_row: Sequence[Mapping[str, int]] = ()
+
+    @property
+    def seen(self) -> Sequence[Mapping[str, int]]:
+        """Number of the last raw batch that each key's values contain, by view name."""
+        return self.by_row or [self.progress] * len(self.as_of_us)
 
 
 class OnlineReader:
@@ -73,6 +83,7 @@ class OnlineReader:
         self.dtypes = self._composition.dtypes
         self.entities = self._composition.entities
         self.request = self._composition.request
+        self._partitioned = PartitionedReads(online, self._spaces)
         names = [entity.name for entity in self.entities]
         self._entity_of = [names.index(view.source.entity.name) for view in self._views]
 
@@ -112,15 +123,15 @@ class OnlineReader:
             StateError: The online store is damaged.
             UserCodeError: A function of the user failed.
         """
-        return self._look(keys, at_us, request)[:2]
+        found = self.read_settled(keys, at_us, request)
+        return found.values, found.as_of_us
 
     def read_settled(
         self, keys: Keys, at_us: int | IntArray, request: Request | None = None
     ) -> Reading:
         """Read the features of entities, all from one state of the store, and say which.
 
-        A batch that is folded in meanwhile would leave the values of some views before it and of
-        others after it; where the progress shows that, they are read again.
+        The values of all views, and how far each has come, are as of one moment.
 
         Args:
             keys: The entities' keys, as in ``read``.
@@ -133,24 +144,15 @@ class OnlineReader:
             StateError: The online store is damaged.
             UserCodeError: A function of the user failed.
         """
-        progress = self.progress()
-        found = self._look(keys, at_us, request)
-        while (after := self.progress()) != progress:
-            progress = after
-            found = self._look(keys, at_us, request)
-        return Reading(*found, progress)
-
-    def _look(
-        self, keys: Keys, at_us: int | IntArray, request: Request | None
-    ) -> tuple[FloatArray, IntArray, list[int]]:
-        """The values, the times they are of, and the places of the keys that nobody knows."""
         encoded = self._encoded(keys)
         rows = len(encoded[0]) if encoded else row_count(keys, request or {})
+        found = self._stored(encoded)
+        marks = {view.name: one.mark for view, one in zip(self._views, found, strict=True)}
+        stored = [one.values for one in found]
         if rows == 1:
             at = at_us.item() if isinstance(at_us, np.ndarray) else at_us
-            return self._look_one(encoded, int(at), request)
+            return self._one_row(stored, int(at), request, marks)
         times = np.full(rows, at_us, dtype=np.int64)
-        stored = self._stored(encoded)
         for values in stored:
             times = as_of(values, times)
         parts = [
@@ -158,37 +160,38 @@ class OnlineReader:
         ]
         if len(parts) != 1:
             parts = [np.concatenate([np.empty((rows, 0)), *parts], axis=1)]
-        return self._composition.values(parts[0], request or {}), times, _unknown(stored)
+        composed = self._composition.values(parts[0], request or {})
+        return Reading(composed, times, _unknown(stored), *_progress(marks))
 
-    def _look_one(
-        self, encoded: Sequence[Sequence[bytes]], at_us: int, request: Request | None
-    ) -> tuple[FloatArray, IntArray, list[int]]:
+    def _one_row(
+        self,
+        found: Sequence[Sequence[bytes | None]],
+        at_us: int,
+        request: Request | None,
+        marks: Mapping[str, Mark],
+    ) -> Reading:
         """The same for one row, where arrays cost more than they save."""
-        stored = [value for (value,) in self._stored(encoded)]
+        stored = [value for (value,) in found]
         known = [value for value in stored if value is not None]
         at_us = max([at_us, *map(newest_one, known)])
         row: list[float] = []
         for reader, value in zip(self._readers, stored, strict=True):
             row += reader.read_one(value, at_us)
         values = self._composition.values(np.array([row]), request or {})
-        return values, np.array([at_us]), [] if known or not stored else [0]
+        unknown = [] if known or not stored else [0]
+        return Reading(values, np.array([at_us]), unknown, _progress(marks)[0])
 
-    def _stored(self, encoded: Sequence[Sequence[bytes]]) -> list[list[bytes | None]]:
-        """What the store has of each view, by row.
+    def _stored(self, encoded: Sequence[Sequence[bytes]]) -> list[Stored]:
+        """What the store has of each view.
 
         Raises:
             NotReadyError: The features of a view have not been built as it is declared now.
         """
-        stored: list[list[bytes | None]] = []
-        for view, space, own in zip(self._views, self._spaces, self._entity_of, strict=True):
-            values = self._online.get(space, encoded[own])
-            if None in values:
-                # Nobody knows the entity, or the view is only being built: so look again after.
-                if built_to(self._online, space) is None:
-                    raise self._not_built(view)
-                values = self._online.get(space, encoded[own])
-            stored.append(values)
-        return stored
+        found = self._partitioned.read([encoded[own] for own in self._entity_of])
+        for view, one in zip(self._views, found, strict=True):
+            if one.mark is None:
+                raise self._not_built(view)
+        return found
 
     def knows(self, keys: Keys) -> list[bool]:
         """Whether any record of each row's entities has been folded into a view.
@@ -201,13 +204,11 @@ class OnlineReader:
             StateError: The online store is damaged.
         """
         encoded = self._encoded(keys)
-        found = [
-            self._online.get(space, encoded[own])
-            for space, own in zip(self._spaces, self._entity_of, strict=True)
-        ]
+        found = self._partitioned.read([encoded[own] for own in self._entity_of])
         if not found:
             return [False] * row_count(keys)
-        return [any(value is not None for value in values) for values in zip(*found, strict=True)]
+        stored = zip(*(values for values, _ in found), strict=True)
+        return [any(value is not None for value in values) for values in stored]
 
     def read_one(
         self,
@@ -277,7 +278,8 @@ class OnlineReader:
         return encoded
 
     def _not_built(self, view: FeatureView) -> NotReadyError:
-        others = [space for space in self._online.spaces() if space.startswith(f"{view.name}@")]
+        found = {part_of(name).space for name in self._online.spaces()} - {space_of(view)}
+        others = [space for space in found if space.startswith(f"{view.name}@")]
         why = "were built for another version of its declaration" if others else "are not built yet"
         return NotReadyError(
             f"The online features of view {view.name!r} {why}. "
@@ -291,6 +293,25 @@ def _plain(value: float, *, is_whole: bool) -> float | int | None:
     if np.isnan(value):
         return None
     return int(value) if is_whole else value
+
+
+def _progress(
+    marks: Mapping[str, Mark],
+) -> tuple[dict[str, int], Sequence[Mapping[str, int]]]:
+    """The batches that all rows contain, and those of each row where they differ."""
+    whole: dict[str, int] = {}
+    differing: dict[str, list[int]] = {}
+    for name, mark in marks.items():
+        if isinstance(mark, np.ndarray):
+            whole[name] = int(mark.min())
+            if (mark != mark[0]).any():
+                differing[name] = mark.tolist()
+        else:
+            whole[name] = mark or 0
+    if not differing:
+        return whole, ()
+    rows = zip(*differing.values(), strict=True)
+    return whole, [whole | dict(zip(differing, row, strict=True)) for row in rows]
 
 
 def _unknown(stored: Sequence[Sequence[bytes | None]]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,15 +12,24 @@ from penstock.algebra import compile_view, extract, fold
 
 from .entities import codes_of, encode_keys
 from .offline import ARRIVAL, newest_version, raw_table, read_records
+from .partitions import (
+    Layout,
+    Slots,
+    built_marks,
+    layout_of,
+    partition_spaces,
+    slot_count,
+    switch_layout,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from penstock.algebra import Program
     from penstock.ports import Locks, OnlineStore, Tables
     from penstock.spec import FeatureView
 
-__all__ = ["CHUNK_ROWS", "RefreshResult", "built_to", "refresh", "space_of"]
+__all__ = ["CHUNK_ROWS", "RefreshResult", "built_to", "lock_of", "refresh", "space_of"]
 
 CHUNK_ROWS = 1_000_000
 """Records folded at once, unless a single batch, or in a first build a single entity, has more."""
@@ -31,12 +41,12 @@ class RefreshResult:
 
     Attributes:
         view: Name of the view.
-        space: The space of the online store that holds it.
+        space: The space of the online store that holds it, or that its partitions are named after.
         first_batch: First raw batch that was folded in now.
         last_batch: Last raw batch in the store; below ``first_batch`` when nothing was new.
         records: Records folded in now.
-        from_zero: Whether the space was empty before: a first build, or one after a change of the
-            view or the loss of the store.
+        from_zero: Whether a partition was empty before: a first build, or one after a change of the
+            view, of the number of partitions, or the loss of the store.
     """
 
     view: str
@@ -56,14 +66,32 @@ def space_of(view: FeatureView) -> str:
 
 
 def built_to(online: OnlineStore, space: str) -> int | None:
-    """Number of the last raw batch a space contains; None while it has not been built to the end.
+    """Number of the last raw batch that all of a view's partitions contain.
 
     Args:
         online: The online store.
         space: What ``space_of`` gives for the view.
+
+    Returns:
+        The number; None while a partition has not been built to the end.
     """
-    number = online.progress(space)
-    return None if number is None or number < 0 else number
+    layout = layout_of(online, space)
+    while (marks := built_marks(online, space, layout.partitions)) is None:
+        # What was left may have been dropped between the two looks.
+        before, layout = layout, layout_of(online, space)
+        if layout.partitions == before.partitions:
+            return None
+    return min(marks)
+
+
+def lock_of(space: str, slot: int) -> str:
+    """The lock that whoever writes a partition holds.
+
+    Args:
+        space: What ``space_of`` gives for the view.
+        slot: Number of the partition, from 0, however many there are.
+    """
+    return f"online/{space}/{slot}"
 
 
 def refresh(  # noqa: PLR0913 - three ports and what to do with them
@@ -72,26 +100,35 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
     locks: Locks,
     view: FeatureView,
     *,
+    partitions: int | None = None,
+    slots: Callable[[str, int], Iterable[int]] | None = None,
     again: bool = False,
     chunk_rows: int = CHUNK_ROWS,
     progress: Callable[[str, float], None] | None = None,
 ) -> RefreshResult:
     """Bring every new raw batch of a view's source to the online store.
 
-    The values and the number of the last batch they contain are stored in one transaction, one
-    chunk of batches after the other: a refresh that is killed goes on from the last chunk when it
-    is run again, and no record is counted twice.
+    The values and the number of the last batch they contain are stored in one transaction for each
+    partition, one chunk of batches after the other: a refresh that is killed goes on from the last
+    chunk when it is run again, and no record is counted twice. Whoever refreshes a partition
+    claims it first: one who did before and comes back late can write nothing.
 
     From an empty space this builds the view from the whole table, one part of the entities after
     the other, so that every value is written once, and the cost of an entity does not grow with
     their number. Until the last part is in, the space's progress is negative: nobody reads it,
     and a build that was killed is begun again.
 
+    Another number of partitions than there are is built in this way beside them, while they are
+    kept up to date; then readers turn to the new ones.
+
     Args:
         tables: Where the raw table is.
         online: The online store.
-        locks: One refresh at a time holds ``online/<space>``.
+        locks: One refresh at a time holds ``lock_of`` a partition.
         view: The view.
+        partitions: How many partitions the view is to have; as many as it has when left out.
+        slots: Which partitions to refresh, given the view's space and how many there are; all when
+            left out. Where another refreshes one, it is waited for.
         again: Drop what is there first and build it from nothing; nobody reads it meanwhile.
         chunk_rows: Records to fold at once, unless a single batch has more, or in a first build a
             single entity.
@@ -100,34 +137,42 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
     Raises:
         NotReadyError: The source has no records yet.
         UnavailableError: Another process is refreshing the view.
-        ConflictError: Another process has taken it over; it goes on from there.
+        ConflictError: Another process has taken a partition over; it goes on from there.
         StateError: The online store is damaged.
         UserCodeError: A function of the user failed.
     """
     program = compile_view(view)
     space, name = _space(program), raw_table(view)
-    with locks.hold(f"online/{space}") as token:
-        reached = online.claim(space, token)
-        before = None if again or reached is None or reached < 0 else reached
-        if before is None:
-            online.claim(space, token, anew=True)
-        done = before or 0
+    newest_version(tables, view)  # nothing is claimed for a source without records
+    count = slot_count(layout_of(online, space), partitions)
+    own = range(count) if slots is None else slots(space, count)
+    records, begun = 0, []
+    with ExitStack() as held:
+        tokens = {slot: held.enter_context(locks.hold(lock_of(space, slot))) for slot in own}
+        # The layout may have changed while the locks were waited for.
+        layout = layout_of(online, space)
+        wanted = partitions or layout.partitions
         # The number first, the version after it: so the version holds every batch up to it.
         target = tables.applied(name, name)
-        work = _Work(tables, online, program, newest_version(tables, view), token)
-        records = 0
-        turns = work.build if before is None else work.go_on
-        for folded, share in turns(done, target, chunk_rows):
-            records += folded
-            if progress is not None:
-                progress(f"features of {view.name}", share)
+        version = newest_version(tables, view)
+        for done, part in _parts(online, space, layout, wanted, tokens, again=again):
+            work = _Work(tables, part, program, version)
+            turns = work.build(target, chunk_rows)
+            if done is not None:
+                turns = work.go_on(done, target, chunk_rows)
+            for folded, share in turns:
+                records += folded
+                if progress is not None:
+                    progress(f"features of {view.name}", share)
+            begun.append(done)
+        switch_layout(online, space, layout, wanted, tokens)
     return RefreshResult(
         view=view.name,
         space=space,
-        first_batch=(before or 0) + 1,
-        last_batch=max(done, target),
+        first_batch=min((done or 0 for done in begun), default=target) + 1,
+        last_batch=built_to(online, space) or 0,
         records=records,
-        from_zero=before is None,
+        from_zero=None in begun,
     )
 
 
@@ -135,20 +180,52 @@ def _space(program: Program) -> str:
     return f"{program.view.name}@{program.fingerprint.hex()}"
 
 
-class _Work:
-    """A refresh from one version of the raw table."""
+def _parts(  # noqa: PLR0913 - where a view is, and what becomes of it
+    online: OnlineStore,
+    space: str,
+    layout: Layout,
+    wanted: int,
+    tokens: Mapping[int, int],
+    *,
+    again: bool,
+) -> Iterator[tuple[int | None, Slots]]:
+    """The partitions to bring up to date, claimed: those together that have come equally far.
 
-    def __init__(
-        self, tables: Tables, online: OnlineStore, program: Program, version: int, token: int
-    ) -> None:
+    Yields:
+        The last batch that they contain, None where they have to be built; and the partitions.
+    """
+    for count in dict.fromkeys((layout.partitions, wanted)):
+        is_left = count != wanted
+        # Once the others are built, they have only to catch up with those that are left.
+        if is_left and built_marks(online, space, wanted) is not None:
+            continue
+        spaces = partition_spaces(space, count)
+        groups: dict[int | None, dict[int, int]] = {}
+        for slot, token in tokens.items():
+            if slot < count:
+                mark = online.claim(spaces[slot], token)
+                done = None if mark is None or mark < 0 or (again and not is_left) else mark
+                groups.setdefault(done, {})[slot] = token
+        for done, own in groups.items():
+            if done is None and is_left:
+                continue
+            if done is None:
+                for slot, token in own.items():
+                    online.claim(spaces[slot], token, anew=True)
+            yield done, Slots(online, space, count, own)
+
+
+class _Work:
+    """A refresh of some partitions from one version of the raw table."""
+
+    def __init__(self, tables: Tables, part: Slots, program: Program, version: int) -> None:
         self._tables = tables
-        self._online = online
+        self._part = part
         self._program = program
         self._version = version
-        self._token = token
         self._batch = pl.col(ARRIVAL[0])
 
-    def build(self, _done: int, target: int, chunk_rows: int) -> Iterator[tuple[int, float]]:
+    def build(self, target: int, chunk_rows: int) -> Iterator[tuple[int, float]]:
         """Fold the batches up to ``target`` into an empty space, part by part of the entities.
 
         Yields:
@@ -203,11 +280,10 @@ class _Work:
         """Fold the records that are wanted; returns their number."""
         entity = self._program.view.source.entity
         records = read_records(self._tables, self._program, self._version, wanted)
+        records = self._part.kept(records, entity)
         known = records[entity.name].unique()
         keys = encode_keys(entity, known.to_list())
         events = extract(self._program, records, codes_of(records[entity.name], known))
-        space = _space(self._program)
-        values = fold(self._program, self._online.get(space, keys), events)
-        folded = dict(zip(keys, values, strict=True))
-        self._online.write(space, folded, progress=progress, token=self._token)
+        values = fold(self._program, self._part.get(keys), events)
+        self._part.write(dict(zip(keys, values, strict=True)), progress=progress)
         return records.height

@@ -249,7 +249,10 @@ def _share(batch: list[_Ask], found: Reading) -> None:
         high = low + ask.rows
         unknown = [place - low for place in found.unknown if low <= place < high]
         part = found._replace(
-            values=found.values[low:high], as_of_us=found.as_of_us[low:high], unknown=unknown
+            values=found.values[low:high],
+            as_of_us=found.as_of_us[low:high],
+            unknown=unknown,
+            by_row=found.by_row[low:high],
         )
         _settle(ask, part)
         low = high

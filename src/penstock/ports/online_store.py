@@ -96,8 +96,16 @@ class OnlineStore(ABC):
         """Names of the spaces, sorted."""
 
     @abstractmethod
-    def drop(self, space: str) -> None:
-        """Remove a space and its claim; nothing happens when it is not there."""
+    def drop(self, space: str, *, token: int | None = None) -> None:
+        """Remove a space and its claim; nothing happens when it is not there.
+
+        Args:
+            space: The space.
+            token: As for ``write``.
+
+        Raises:
+            ConflictError: The space's last claim is not that token; nothing was done.
+        """
 
     @abstractmethod
     def close(self) -> None:

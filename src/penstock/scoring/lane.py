@@ -41,10 +41,10 @@ QUICK_IN_A_ROW = 256
 class _Rows:
     """The features of a batch, and what was predicted from them."""
 
-    __slots__ = ("at_us", "predictions", "progress", "took_us", "x")
+    __slots__ = ("at_us", "predictions", "seen", "took_us", "x")
 
     def __init__(self, asks: Sequence[Ask], version: ServedVersion, now_us: int) -> None:
-        self.progress: Mapping[str, int] = {}
+        self.seen: list[Mapping[str, int]] = [{}] * len(asks)
         self.took_us = 0
         self.at_us: list[int] = [ask.at_us or now_us for ask in asks]
         if all(ask.values is not None for ask in asks):
@@ -68,10 +68,11 @@ class _Rows:
                 places.append(place)
         times = np.array([self.at_us[place] for place in places], dtype=np.int64)
         given = [asks[place].given for place in places]
-        values, as_of_us, self.progress = version.read(keys, times, given)
+        values, as_of_us, seen = version.read(keys, times, given)
         self.x[places] = values
-        for place, as_of in zip(places, as_of_us.tolist(), strict=True):
+        for place, as_of, progress in zip(places, as_of_us.tolist(), seen, strict=True):
             self.at_us[place] = as_of
+            self.seen[place] = progress
 
 
 class Lane:
@@ -247,7 +248,7 @@ class Lane:
             prediction=prediction,
             scored_at_us=now_us,
             duration_us=now_us - ask.arrived_us,
-            progress=rows.progress if looked_up else {},
+            progress=rows.seen[place],
             origin="online" if looked_up else "request",
             reason=ask.reason,
             request_id=ask.request_id,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Keys = Sequence[str | int] | Mapping[str, Sequence[str | int]]
-    Features = tuple[Floats, NDArray[np.int64], Mapping[str, int]]
+    Features = tuple[Floats, NDArray[np.int64], Sequence[Mapping[str, int]]]
 
 __all__ = ["ServedVersion", "load_served"]
 
@@ -89,8 +89,8 @@ class ServedVersion:
                 nothing else.
 
         Returns:
-            ``float64[n, features]`` with NaN for null, the time each row is of, and the number of
-            the last raw batch each view contains.
+            ``float64[n, features]`` with NaN for null, the time each row is of, and for each row
+            the number of the last raw batch that its values contain, by view.
 
         Raises:
             NotReadyError: The features have not been built.
@@ -98,8 +98,9 @@ class ServedVersion:
         if self._reader is None:
             raise NotReadyError(f"{self.label} was loaded without its features.")
         asked, request = self._asked(keys, given)
-        values, as_of_us, _, progress = self._reader.read_settled(asked, at_us, request)
-        return (values if self._order is None else values[:, self._order]), as_of_us, progress
+        found = self._reader.read_settled(asked, at_us, request)
+        values = found.values if self._order is None else found.values[:, self._order]
+        return values, found.as_of_us, found.seen
 
     def look_at_ages(self, services: Services, declared: Mapping[str, FeatureView]) -> None:
         """See how old what it reads is, so that no request has to.

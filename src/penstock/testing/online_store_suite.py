@@ -101,6 +101,24 @@ class OnlineStoreSuite:
         assert store.look(asks[2:3]) == [(7, [b"2", None, b"1"])]
         assert store.look([]) == []
 
+    def test_several_spaces_are_looked_at_in_one_moment(self, store: OnlineStore) -> None:
+        """Of two spaces written one after the other, the second is never seen ahead."""
+        keys = [*_KEYS, b"last"]
+
+        def look(_: int) -> tuple[int, int]:
+            seen: list[int] = []
+            for progress, values in store.look([("a", keys), ("b", keys)]):
+                assert {int(value or 0) for value in values} == {progress or 0}
+                seen.append(progress or 0)
+            return seen[0], seen[1]
+
+        with ThreadPoolExecutor(4) as pool:
+            seen = pool.map(look, range(400))
+            for number in range(1, 40):
+                for space in "ab":
+                    store.write(space, dict.fromkeys(keys, b"%d" % number), progress=number)
+            assert all(second <= first <= second + 1 for first, second in seen)
+
     def test_the_last_claim_fences_off_the_others(self, store: OnlineStore) -> None:
         """Who claimed a space before another did can write nothing, and cannot claim it again."""
         assert store.claim("a", 5) is None
@@ -137,7 +155,11 @@ class OnlineStoreSuite:
         """Who had claimed it has to claim it again: it is not where it was left."""
         store.claim("a", 9)
         store.write("a", {b"k": b"1"}, progress=4, token=9)
-        store.drop("a")
+        with pytest.raises(ConflictError, match="is another's to write"):
+            store.drop("a", token=8)
+        store.drop("none", token=8)
+        assert store.get("a", [b"k"]) == [b"1"]
+        store.drop("a", token=9)
         with pytest.raises(ConflictError, match="is another's to write"):
             store.write("a", {b"l": b"1"}, progress=5, token=9)
         assert store.spaces() == []

@@ -406,5 +406,5 @@ def looked_up(services: Services, version: ServedVersion, key: str, off: float) 
         prediction=0.5,
         scored_at_us=now_us,
         duration_us=1,
-        progress=progress,
+        progress=progress[0],
     )

@@ -13,7 +13,7 @@ import pytest
 import penstock as ps
 from penstock.control import drop_unread_spaces, refresh_features, replay
 from penstock.errors import UnavailableError
-from penstock.features import space_of
+from penstock.features import lock_of, space_of
 from penstock.ingest import accept_events, ingest_log
 from penstock.plan import Catalogue, apply
 from penstock.ports import Put
@@ -93,7 +93,7 @@ def test_a_version_in_service_keeps_seeing_new_data(scored: LocalServices) -> No
     now_us = np.array([scored.clock.now_us()])
     values, _, progress = served.read(["BTC"], now_us)
     assert values[0][served.features.index("momentum.last_close")] == 777.0
-    assert progress == {"momentum": number}
+    assert progress == [{"momentum": number}]
 
 
 def test_its_scores_are_replayed_by_the_view_it_learned_from(scored: LocalServices) -> None:
@@ -107,7 +107,7 @@ def test_its_scores_are_replayed_by_the_view_it_learned_from(scored: LocalServic
         route="champion", engine=served.engine.name, entity="BTC", at_us=int(as_of_us[0]),
         features=tuple(None if np.isnan(one) else float(one) for one in values[0]),
         prediction=float(served.predict(values)[0]), scored_at_us=scored.clock.now_us(),
-        duration_us=1, progress=progress,
+        duration_us=1, progress=progress[0],
     )  # fmt: skip
     log = ScoreLog(scored.score_log / "btc", scored.ids)
     log.append([score])
@@ -176,7 +176,7 @@ def test_a_space_that_is_being_filled_is_left(scored: LocalServices) -> None:
     old = declare_anew(scored)
     forget_versions(scored)
     long_ago(scored)
-    with scored.locks.hold(f"online/{space_of(old)}"):
+    with scored.locks.hold(lock_of(space_of(old), 0)):
         assert drop_unread_spaces(scored) == []
 
 
@@ -199,7 +199,7 @@ def test_a_view_in_service_that_fails_does_not_hold_up_the_others(scored: LocalS
         """The locks, of which the old space's is taken."""
 
         def hold(self, name: str, *, wait_s: float = 30.0) -> object:
-            if name == f"online/{space_of(old)}":
+            if name == lock_of(space_of(old), 0):
                 raise UnavailableError("Taken by somebody. Try again.")
             return scored.locks.hold(name, wait_s=wait_s)
 

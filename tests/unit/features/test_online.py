@@ -14,7 +14,14 @@ import polars as pl
 import pytest
 
 from penstock.errors import InputError, NotReadyError
-from penstock.features import OnlineReader, built_to, point_in_time, refresh, space_of
+from penstock.features import (
+    OnlineReader,
+    built_to,
+    lock_of,
+    point_in_time,
+    refresh,
+    space_of,
+)
 from penstock.spec import Aggregate, DType, Entity, FeatureView, col
 from penstock.testing.strategies import source
 
@@ -299,7 +306,7 @@ def test_whole_number_keys(world: World) -> None:
 def test_one_refresh_of_a_view_at_a_time(world: World) -> None:
     world.ingest(VIEW.source, make_records(5, 1))
     other = threading.Thread(target=world.refresh, args=(VIEW,))
-    with world.locks.hold(f"online/{space_of(VIEW)}"):
+    with world.locks.hold(lock_of(space_of(VIEW), 0)):
         other.start()
         other.join(0.2)
         assert other.is_alive()

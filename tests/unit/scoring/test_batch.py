@@ -235,7 +235,7 @@ def test_online_and_batch_see_the_same_features(services: LocalServices) -> None
     expected = np.array([score.features for score in scores], dtype=np.float64)
     np.testing.assert_allclose(values, expected, rtol=1e-9)
     assert as_of_us.tolist() == [score.at_us for score in scores]
-    assert progress == {"momentum": 1}
+    assert progress == [{"momentum": 1}] * len(scores)
     np.testing.assert_allclose(served.predict(values), [score.prediction for score in scores])
 
 

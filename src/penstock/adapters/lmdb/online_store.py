@@ -177,9 +177,17 @@ class LmdbOnlineStore(OnlineStore):
         with self._translated(), self._environment.begin() as transaction:
             return sorted(name.decode() for name, _ in _range(transaction, _DIRECTORY) if name)
 
-    def drop(self, space: str) -> None:
-        """Remove a space and its claim; nothing happens when it is not there."""
+    def drop(self, space: str, *, token: int | None = None) -> None:
+        """Remove a space and its claim; nothing happens when it is not there.
+
+        Raises:
+            ConflictError: The space's last claim is not that token; nothing was done.
+        """
         with self._writing() as transaction:
+            packed = transaction.get(_name(space))
+            entry = _Entry.read(packed)
+            if packed is not None and token not in {None, entry.token}:
+                raise claimed(space, entry.token, token or 0)
             _remove(transaction, space)
 
     def close(self) -> None:

@@ -177,10 +177,20 @@ class RedisOnlineStore(OnlineStore):
             names = {cast("bytes", name).decode() for name in found}
         return sorted(name.removeprefix(self._namespace) for name in names)
 
-    def drop(self, space: str) -> None:
-        """Remove a space and its claim; nothing happens when it is not there."""
-        with self._translated():
-            self._redis.unlink(self._name(space))
+    def drop(self, space: str, *, token: int | None = None) -> None:
+        """Remove a space and its claim; nothing happens when it is not there.
+
+        Raises:
+            ConflictError: The space's last claim is not that token; nothing was done.
+        """
+        name = self._name(space)
+        with self._translated(), self._redis.pipeline() as pipe:
+            _, last = self._watched(pipe, name)
+            if last and token not in {None, last}:
+                raise claimed(space, last, token or 0)
+            pipe.multi()
+            pipe.unlink(name)
+            self._execute(pipe, space)
 
     def close(self) -> None:
         """Let go of the store; the object is not used afterwards."""

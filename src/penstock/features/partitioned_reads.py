@@ -1,0 +1,130 @@
+"""Values by key, of several views at once, wherever their partitions are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+
+from .partitions import layouts_of, partition_of, partition_spaces, partitions_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.algebra import IntArray
+    from penstock.ports import Found, OnlineStore
+
+    Ask: TypeAlias = tuple[str, Sequence[bytes]]
+
+__all__ = ["Mark", "PartitionedReads", "Stored"]
+
+Mark: TypeAlias = "int | IntArray | None"
+"""Number of the last raw batch that values contain: one for all, or int64, one for each of them;
+None where a partition that was asked has not been built."""
+
+
+class Stored(NamedTuple):
+    """What is stored of one view.
+
+    Attributes:
+        values: The values of the keys, in their order; None for an unknown one.
+        mark: Number of the last raw batch they contain.
+    """
+
+    values: list[bytes | None]
+    mark: Mark
+
+
+class PartitionedReads:
+    """Reads views, asking only the partitions that the keys are in; safe across threads.
+
+    It knows how many partitions each view has from its last look. When that has changed, a
+    partition is missing where it looks: then it looks again how many there are.
+
+    Args:
+        online: The online store.
+        spaces: The space of each view, as ``space_of`` gives it.
+    """
+
+    def __init__(self, online: OnlineStore, spaces: Sequence[str]) -> None:
+        self._online = online
+        self._views = spaces
+        self._parts: tuple[tuple[str, ...], ...] | None = None
+
+    def read(self, keys: Sequence[Sequence[bytes]]) -> list[Stored]:
+        """The values of keys of each view, all as of one moment.
+
+        Args:
+            keys: The encoded keys wanted of each view.
+
+        Raises:
+            StateError: The online store is damaged.
+            UnavailableError: It cannot be reached.
+        """
+        parts = self._parts or self._look_at_layouts()
+        while True:
+            stored = self._try(parts, keys)
+            if all(one.mark is not None for one in stored):
+                return stored
+            before, parts = parts, self._look_at_layouts()
+            if parts == before:
+                return stored
+
+    def _try(
+        self, parts: Sequence[tuple[str, ...]], keys: Sequence[Sequence[bytes]]
+    ) -> list[Stored]:
+        """What is stored, if the views lie as it was seen last."""
+        if max(map(len, parts), default=1) == 1:
+            asks = [(space, own) for (space,), own in zip(parts, keys, strict=True)]
+            return [Stored(values, _mark(progress)) for progress, values in self._online.look(asks)]
+        plans = [_Plan(spaces, own) for spaces, own in zip(parts, keys, strict=True)]
+        found = iter(self._online.look([ask for plan in plans for ask in plan.asks]))
+        return [plan.gather([next(found) for _ in plan.asks]) for plan in plans]
+
+    def _look_at_layouts(self) -> tuple[tuple[str, ...], ...]:
+        layouts = layouts_of(self._online, self._views)
+        counts = [layout.partitions for layout in layouts]
+        self._parts = tuple(map(partition_spaces, self._views, counts))
+        return self._parts
+
+
+class _Plan:
+    """What to ask the store for the keys of one view, and what to make of its answers."""
+
+    __slots__ = ("_places", "_rows", "asks")
+
+    def __init__(self, spaces: tuple[str, ...], keys: Sequence[bytes]) -> None:
+        self._rows = len(keys)
+        self._places: list[IntArray] = []
+        if len(spaces) == 1:
+            self.asks: list[Ask] = [(spaces[0], keys)]
+        elif len(keys) == 1:
+            self.asks = [(spaces[partition_of(keys[0], len(spaces))], keys)]
+        else:
+            slots = partitions_of(keys, len(spaces))
+            # Where nothing is asked, it is still told whether the view is built.
+            wanted = np.unique(slots).tolist() or range(len(spaces))
+            self._places = [np.flatnonzero(slots == slot) for slot in wanted]
+            self.asks = [
+                (spaces[slot], [keys[place] for place in places.tolist()])
+                for slot, places in zip(wanted, self._places, strict=True)
+            ]
+
+    def gather(self, found: Sequence[Found]) -> Stored:
+        marks = [_mark(one.progress) for one in found]
+        if not self._places:
+            return Stored(found[0].values, marks[0])
+        values: list[bytes | None] = [None] * self._rows
+        each = np.zeros(self._rows, dtype=np.int64)
+        for one, places in zip(found, self._places, strict=True):
+            each[places] = one.progress or 0  # one that is not built is told of below
+            for place, value in zip(places.tolist(), one.values, strict=True):
+                values[place] = value
+        built = [mark for mark in marks if mark is not None]
+        if len(built) < len(marks):
+            return Stored(values, None)
+        return Stored(values, each if self._rows else min(built))
+
+
+def _mark(progress: int | None) -> int | None:
+    return None if progress is None or progress < 0 else progress

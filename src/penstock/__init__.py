@@ -24,6 +24,7 @@ from .spec import (
     Monitor,
     OnDemandView,
     Project,
+    Protection,
     RandomSplit,
     Search,
     ShuffledSplit,
@@ -98,13 +99,14 @@ def connect(where: str | Path, *, token: str | None = None, timeout_s: float = 3
     Args:
         where: A project folder, or the address of a serving process, such as
             ``"http://host:8001"``.
-        token: The caller's token, for an address.
+        token: The caller's token. For a folder it may be left out: the caller is then whom the
+            environment's ``PENSTOCK_TOKEN`` names, else whoever works on this machine.
         timeout_s: How long to wait for each answer, for an address.
 
     Raises:
         NotReadyError: The folder has not been initialised.
         UnavailableError: This process has the folder's stores open already.
-        InputError: A token is given for a folder.
+        AccessError: Nobody has that token.
     """
     # Whoever declares loads none of the libraries that a client needs.
     from .client import connect as opened  # noqa: PLC0415
@@ -131,6 +133,7 @@ __all__ = [
     "Monitor",
     "OnDemandView",
     "Project",
+    "Protection",
     "RandomSplit",
     "Search",
     "ShuffledSplit",

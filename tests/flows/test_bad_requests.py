@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from penstock.access import token_hash
 from penstock.deployment import deploy
-from penstock.http import token_hash
 from penstock.ingest import ingest_log
 from penstock.plan import Catalogue
 from penstock.ports import Put

@@ -18,12 +18,12 @@ import msgspec
 import polars as pl
 import pytest
 
+from penstock.access import system_identity, token_hash
 from penstock.control import lineage, refresh_features, replay, retry, start, train_run
 from penstock.datasets import build, load
 from penstock.deployment import deploy
 from penstock.errors import ConflictError, NotFoundError
 from penstock.features import point_in_time
-from penstock.http import token_hash
 from penstock.http.api_app import build_app
 from penstock.ingest import ingest_files
 from penstock.plan import Catalogue
@@ -351,12 +351,12 @@ def expected(method: str, path: str) -> list[tuple[str, int]]:
 
 
 def test_every_run_has_somebody_who_asked_for_it(services: LocalServices) -> None:
-    asked = services.acting("ana")
+    asked = services.acting(system_identity("ana"))
     before = len(services.metadata.audit())
     for _ in range(2):
         start(asked, train_run("one", "direction"))
     services.workflows.cancel("one")
-    retry(services.acting("bob"), "one")
+    retry(services.acting(system_identity("bob")), "one")
     for run_id, error in (("one", ConflictError), ("none", NotFoundError)):
         with pytest.raises(error):
             retry(asked, run_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 import polars as pl
 
+from penstock.access import token_hash
 from penstock.errors import PenstockError, SettingsError
 from penstock.features import built_to, space_of
 from penstock.monitoring import OBSERVATIONS_TOPIC
@@ -89,7 +89,7 @@ def _token(services: LocalServices) -> Verdict:
         found = f"{path} has mode {mode:o}: others can read it"
         return Verdict(check="token", state="failed", found=found, remedy=f"chmod 600 {path}")
     people = services.metadata.find(Identity)
-    digest = hashlib.sha256(local_token(path).encode()).hexdigest()
+    digest = token_hash(local_token(path))
     if digest not in {person.token_sha256 for person in people}:
         found = f"the token in {path} is nobody's"
         return Verdict(check="token", state="failed", found=found, remedy=again)

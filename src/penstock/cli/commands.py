@@ -184,6 +184,47 @@ COMMANDS: Mapping[str, Command | Group] = {
         "Compute a prediction again. Says what differs, and why.",
         "penstock replay 01JD3Z...",
     ),
+    "users": Group(
+        "Who may call, with what role; each has a token of their own.",
+        {
+            "add": Command(
+                "people:add",
+                "Add a user and show their token, this once.",
+                "penstock users add ana --role reader",
+            ),
+            "list": Command("people:list_users", "List users.", "penstock users list"),
+            "token": Command(
+                "people:token",
+                "Give a user a new token and show it, this once; the old one ends.",
+                "penstock users token ana",
+            ),
+            "remove": Command(
+                "people:remove",
+                "Remove a user, their token and their grants.",
+                "penstock users remove ana",
+            ),
+        },
+    ),
+    "access": Group(
+        "Who may read features that are protected by a tag or a view.",
+        {
+            "grant": Command(
+                "granting:grant",
+                "Let a user read what a tag or a view protects.",
+                "penstock access grant ana --tag pii",
+            ),
+            "revoke": Command(
+                "granting:revoke",
+                "Take a grant back. Serving processes refuse within a second.",
+                "penstock access revoke ana --tag pii",
+            ),
+            "list": Command(
+                "granting:list_access",
+                "List what is protected, and who was granted it.",
+                "penstock access list",
+            ),
+        },
+    ),
     "status": Command(
         "state:status",
         "Show the project at a glance. Data, models, deployments, incidents, processes.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 import typer
 
+from penstock.access import require_features
 from penstock.errors import NotFoundError
 from penstock.features import (
     REQUEST_DTYPES,
@@ -19,7 +20,7 @@ from penstock.features import (
 )
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
-from penstock.spec import DType, FeatureService, FeatureView, OnDemandView, base_views
+from penstock.spec import DType, FeatureService, FeatureView, OnDemandView, base_views, key_of
 
 from .failures import UsageError
 from .given import given_values, value_of
@@ -86,6 +87,7 @@ def features_get(
     with open_services(screen.home) as services:
         service = _named(Catalogue.load(services.metadata), name)
         asked = _asked(service, keys, request)
+        require_features(services, service.names, subject=key_of(service))
         if at_time is not None:
             frame, notes = _as_of(services, asked, at_time)
         else:

@@ -58,7 +58,7 @@ def replay(
     ]
     title = f"{found.prediction_id}  {found.version or 'a constant'}"
     screen.show(found, table(["", "prediction"], rows, title=title, right=["prediction"]))
-    screen.hint(*_verdict(found))
+    screen.hint(*_verdict(found), *_hidden(found))
     if not found.same:
         raise typer.Exit(FAILED)
 
@@ -89,3 +89,11 @@ def _verdict(found: Replay) -> list[object]:
         columns = ["feature", "logged", "from raw data"]
         shown.append(table(columns, differing, right=columns[1:]))
     return shown
+
+
+def _hidden(found: Replay) -> list[str]:
+    """Say which features were compared and are not shown."""
+    if not found.hidden:
+        return []
+    names = ", ".join(found.hidden)
+    return [f"[dim]Compared, protected from you and not shown: {names}. See 'access list'.[/]"]

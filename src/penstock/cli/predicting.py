@@ -25,7 +25,7 @@ from penstock.errors import (
 )
 from penstock.plan import Catalogue
 from penstock.records import Given
-from penstock.runtime import living_processes, local_token, open_services
+from penstock.runtime import living_processes, open_services
 from penstock.scoring import Ask, Fleet, build_fleet, read_target
 
 from .failures import UsageError
@@ -149,7 +149,7 @@ def _over_http(
         body["request"] = dict(wanted.request)
     if wanted.at_us:
         body["at"] = f"{moment(wanted.at_us).replace(' ', 'T')}Z"
-    headers = {"Authorization": f"Bearer {local_token(services.layout.token)}"}
+    headers = {"Authorization": f"Bearer {services.token}"}
     url = f"{address}/v1/deployments/{deployment}/predict"
     try:
         # The certificate is this machine's own; the address is loopback or was configured.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from penstock.access import require_admin_to_apply
 from penstock.plan import apply as apply_project
 from penstock.plan import preview
 from penstock.records import AppliedProject
@@ -55,6 +56,7 @@ def apply(screen: Screen) -> None:
     project = load_project(screen.home)
     commit, difference = code_version(screen.home)
     with open_services(screen.home) as services:
+        require_admin_to_apply(services)
         done = apply_project(
             services.metadata,
             project,

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from penstock.access import require_features
 from penstock.evaluation import select_features
 from penstock.plan import Catalogue
 from penstock.records import to_plain
 from penstock.runtime import open_services
+from penstock.spec import key_of
 
 from .failures import UsageError
 from .humanise import count, number
@@ -38,6 +40,7 @@ def features_select(
         raise UsageError(f"--top {top} keeps nothing. Give a number from 1, or leave it out.")
     with open_services(screen.home) as services:
         declared = Catalogue.load(services.metadata).dataset(dataset)
+        require_features(services, declared.feature_names, subject=key_of(declared))
         with screen.progress(f"select {dataset}") as report:
             found = select_features(services, declared, top=top, seed=seed, progress=report)
         page = services.artifacts.path(found.artifact) / "report.html"

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
+from penstock.access import require_features
 from penstock.control import train_run
+from penstock.datasets import selected_names
 from penstock.errors import GateError
 from penstock.plan import Catalogue
 from penstock.records import ModelVersion
 from penstock.registry import aliases
 from penstock.runtime import open_services
+from penstock.spec import key_of
 
 from .follow import follow, output_of
 from .humanise import number
@@ -38,6 +41,8 @@ def train(
     """Train, evaluate, and let the gates decide."""
     with open_services(screen.home) as services:
         declared = Catalogue.load(services.metadata).model(model)
+        names = selected_names(services.metadata, declared.dataset)
+        require_features(services, names, subject=key_of(declared))
         run_id = f"train-{services.ids.new()}"
         run = follow(screen, services, train_run(run_id, model, promote=promote))
         found = services.metadata.find(ModelVersion, where={"model": model, "run_id": run_id})

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from penstock.access import require_features
 from penstock.features import ServiceReader, point_in_time, spine_times
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
-from penstock.spec import DType, FeatureService
+from penstock.spec import DType, FeatureService, key_of
 
 from .interface import Client, time_us
 from .takes import Takes
@@ -33,19 +34,23 @@ class FolderClient(Client):
 
     Args:
         home: The folder.
+        token: Of the user to be; the environment's ``PENSTOCK_TOKEN``, or whoever works on this
+            machine, when left out.
 
     Raises:
+        AccessError: Nobody has that token.
         NotReadyError: It has not been initialised.
         UnavailableError: This process has its stores open already.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, token: str | None = None) -> None:
         self._stack = ExitStack()
-        self._ports = self._stack.enter_context(open_services(home))
+        self._ports = self._stack.enter_context(open_services(home, token=token))
         self._lock = Lock()
         self._revision = -1
         self._catalogue = Catalogue({}, {})
         self._readers: dict[str, ServiceReader] = {}
+        self._permitted: dict[str, tuple[int, FeatureService]] = {}
 
     def services(self) -> list[str]:
         """Names of the feature services."""
@@ -62,7 +67,7 @@ class FolderClient(Client):
         return Takes(service, keys, wanted.request_fields)
 
     def _past(self, service: str, spine: pl.DataFrame) -> pl.DataFrame:
-        wanted = self._applied().feature_service(service)
+        wanted = self._permit(service)
         found = point_in_time(self._ports.tables, wanted.views, spine)
         return found.select(wanted.names)
 
@@ -101,9 +106,29 @@ class FolderClient(Client):
                 self._revision = revision
             return self._catalogue
 
+    def _permit(self, name: str) -> FeatureService:
+        """The service of that name, which the caller may read.
+
+        It is asked again when something was written: then it may be granted, or taken back.
+
+        Raises:
+            AccessError: The caller may not.
+        """
+        service = self._applied().feature_service(name)
+        with self._lock:
+            # Before what is decided by it is read; another thread may be a revision ahead.
+            revision = self._revision
+            decided, of = self._permitted.get(name, (-1, None))
+            if decided == revision and of is service:
+                return service
+        require_features(self._ports, service.names, subject=key_of(service))
+        with self._lock:
+            self._permitted[name] = (revision, service)
+        return service
+
     def _reader(self, name: str) -> ServiceReader:
         """The reader of a service, compiled once while the service stays as it is."""
-        service = self._applied().feature_service(name)
+        service = self._permit(name)
         with self._lock:
             known = self._readers.get(name)
             if known is None or known.service != service:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.errors import InputError
-
 from .folder import FolderClient
 from .remote import RemoteClient
 
@@ -22,9 +20,4 @@ def connect(where: str | Path, *, token: str | None = None, timeout_s: float = 3
     """A client of a project; ``penstock.connect`` says all of it."""
     if isinstance(where, str) and where.startswith(SCHEMES):
         return RemoteClient(where, token=token, timeout_s=timeout_s)
-    if token is not None:
-        raise InputError(
-            f"token= is for an address, and {str(where)!r} is a folder. Leave it out, or give an "
-            "address that begins with http:// or https://."
-        )
-    return FolderClient(Path(where))
+    return FolderClient(Path(where), token=token)

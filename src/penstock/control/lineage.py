@@ -21,11 +21,13 @@ from .downstream import (
     version_link,
     version_products,
 )
+from .hiding import shown_values
 from .links import Lineage, Link
 from .upstream import (
     batch_detail,
     batch_origins,
     dataset_link,
+    manifest_of,
     score_origins,
     version_detail,
     version_origins,
@@ -145,13 +147,16 @@ def _of_score(services: Services, identifier: str) -> Lineage | None:
     return Lineage(
         kind="score",
         id=identifier,
-        detail=_score_detail(score),
+        detail=_score_detail(services, score),
         comes_from=score_origins(services, score),
     )
 
 
-def _score_detail(score: Score) -> dict[str, object]:
-    fields = msgspec.to_builtins(score)
+def _score_detail(services: Services, score: Score) -> dict[str, object]:
+    manifest = None
+    if score.version:
+        manifest = manifest_of(services, get_version(services.metadata, score.model, score.version))
+    fields = msgspec.to_builtins(score) | {"features": shown_values(services, manifest, score)}
     return {name: value for name, value in fields.items() if name != "prediction_id"}
 
 

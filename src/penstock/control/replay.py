@@ -23,6 +23,7 @@ from penstock.scoring import find_score, score_spine
 from penstock.spec import Deployment
 
 from .causes import Cause, environment_causes, feature_causes, list_causes, package_causes
+from .hiding import hidden_of
 from .recomputing import features_from_raw
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         from_raw: What it gives for the features computed again from raw data; None where it cannot
             be computed, or where the features came with the request.
         features: The features, logged and from raw data; empty where they came with the request.
+        hidden: Those that whoever asked may not read: compared, and not among ``features``.
         same: Whether everything that can be computed again is what it was.
         causes: What explains the difference; empty when there is none.
     """
@@ -80,6 +82,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[FeatureReplay, ...]
     same: bool
     causes: tuple[Cause, ...]
+    hidden: tuple[str, ...] = ()
 
 
 def replay(services: Services, prediction_id: str) -> Replay:
@@ -202,13 +205,15 @@ class _Replayer:
             and (not looked_up or self._close(manifest, raw))
             and all(feature.same for feature in features)
         )
+        hidden = hidden_of(self._services, manifest) if manifest and features else frozenset()
         return Replay(
             prediction_id=self._score.prediction_id,
             version=self._version.label,
             logged=self._score.prediction,
             from_stored=stored,
             from_raw=raw,
-            features=features,
+            features=tuple(one for one in features if one.name not in hidden),
+            hidden=tuple(one.name for one in features if one.name in hidden),
             same=same,
             causes=tuple(dict.fromkeys(self._causes)),
         )

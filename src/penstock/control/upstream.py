@@ -11,6 +11,7 @@ from penstock.records import Batch, DatasetSnapshot
 from penstock.registry import get_version, read_manifest, views_of
 from penstock.spec import FeatureView, OnDemandView, fingerprint
 
+from .hiding import shown_values
 from .links import Link
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from penstock.records import Manifest, ModelVersion, Score
     from penstock.spec import FeatureService, View
 
-__all__ = ["batch_detail", "batch_origins", "batches_of", "dataset_link", "score_origins",
-           "version_detail", "version_origins", "view_origins"]  # fmt: skip
+__all__ = ["batch_detail", "batch_origins", "batches_of", "dataset_link", "manifest_of",
+           "score_origins", "version_detail", "version_origins", "view_origins"]  # fmt: skip
 
 NEWEST = 20
 
@@ -47,7 +48,7 @@ def version_origins(services: Services, version: ModelVersion) -> tuple[Link, ..
     run = Link(kind="run", id=version.run_id, detail={"tracking run": version.tracking_run})
     snapshot = services.metadata.read(DatasetSnapshot, version.dataset_id)
     datasets = [dataset_link(services.metadata, snapshot)] if snapshot else []
-    manifest = _manifest(services, version)
+    manifest = manifest_of(services, version)
     code = [_code_link(manifest)] if manifest else []
     return (*datasets, run, *code)
 
@@ -164,16 +165,14 @@ def _tables_batches(metadata: Metadata, table: str, last: Mapping[str, int]) -> 
 
 def _feature_links(services: Services, score: Score, version: ModelVersion) -> list[Link]:
     """The views whose features were read, with the batches that hold the entity's records."""
-    manifest = _manifest(services, version)
+    manifest = manifest_of(services, version)
     if manifest is None:
         return []
-    values = dict(zip(manifest.features, score.features, strict=False))
+    values = dict(zip(manifest.features, shown_values(services, manifest, score), strict=False))
     return [_view_link(services, view, score, values) for view in views_of(manifest)]
 
 
-def _view_link(
-    services: Services, view: View, score: Score, values: Mapping[str, float | None]
-) -> Link:
+def _view_link(services: Services, view: View, score: Score, values: Mapping[str, object]) -> Link:
     detail: dict[str, object] = {"definition": fingerprint(view)[:12]}
     if isinstance(view, OnDemandView):
         detail |= {name: score.given.get(name) for name in view.request}
@@ -202,7 +201,7 @@ def _batches_with(tables: Tables, view: FeatureView, score: Score, last: int | N
     return [int(number) for number in found.collect()["_batch"]]
 
 
-def _manifest(services: Services, version: ModelVersion) -> Manifest | None:
+def manifest_of(services: Services, version: ModelVersion) -> Manifest | None:
     """The version's manifest; None where its package is gone or damaged."""
     if not version.package:
         return None

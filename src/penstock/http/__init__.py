@@ -9,13 +9,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .identity import bearer_token, identify, require_role, token_hash
+from .identity import bearer_token
 
 if TYPE_CHECKING:
     from .api_process import api
     from .serve_process import serve
 
-__all__ = ["api", "bearer_token", "identify", "require_role", "serve", "token_hash"]
+__all__ = ["api", "bearer_token", "serve"]
 
 LAZY = {"api": ".api_process", "serve": ".serve_process"}
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
+from penstock.access import identify, require_role
 from penstock.runtime import LocalServices
 
-from .identity import bearer_token, identify, require_role
+from .identity import bearer_token
 
 if TYPE_CHECKING:
     from penstock.records import Role
@@ -31,7 +32,7 @@ def _let_in(request: Request, role: Role) -> LocalServices:
     token = bearer_token(request.headers.get("authorization", ""))
     identity = identify(services.metadata, token)
     require_role(identity, role)
-    return services.acting(identity.name)
+    return services.acting(identity)
 
 
 def _reader(request: Request) -> LocalServices:

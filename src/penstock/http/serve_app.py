@@ -13,7 +13,9 @@ import msgspec
 import structlog
 
 from penstock.errors import InputError, NotFoundError, NotReadyError, PenstockError
+from penstock.registry import views_of
 from penstock.scoring import Ask
+from penstock.spec import key_of
 
 from .serve_call import BODY_LIMIT_BYTES, Call, Gone
 from .serve_errors import Answer, failure, refuse
@@ -113,8 +115,10 @@ class ServeApp:
         self._check(call, "writer", "POST")
         body = await call.body()
         door, schema = self._door(name)
-        rows, several = schema.rows_of(body)
         wanted = b"features=true" in call.scope["query_string"]
+        if wanted:
+            await self._check_echo(call, door)
+        rows, several = schema.rows_of(body)
         if not several:
             score = await door.endpoint.score(_ask(rows[0], call))
             return Answer(200, self._encode(schema.answer(score, features=wanted)))
@@ -191,6 +195,17 @@ class ServeApp:
         self._keeper.guard.check(call.authorization, role)
         if method:
             call.need(method)
+
+    async def _check_echo(self, call: Call, door: Door) -> None:
+        """Refuse to tell the features a model saw to whoever may not read them; any may answer."""
+        served = [lane.version for lane in door.endpoint.lanes.values()]
+        await self._keeper.guard.check_features(
+            call.authorization,
+            " ".join(sorted({version.label for version in served})),
+            lambda: dict.fromkeys(name for version in served for name in version.features),
+            subject=key_of(door.endpoint.declared),
+            views=lambda: [view for version in served for view in views_of(version.manifest)],
+        )
 
     def _door(self, name: str) -> tuple[Door, Schema]:
         door = self._keeper.doors.get(name)

@@ -9,7 +9,7 @@ import msgspec
 
 from penstock.errors import NotFoundError
 from penstock.features import built_to, space_of, view_ages
-from penstock.spec import base_views
+from penstock.spec import base_views, key_of
 
 from .serve_errors import Answer
 from .serve_feature_arrow import ARROW, arrow_answer, arrow_wanted
@@ -48,6 +48,13 @@ async def answer_features(keeper: Keeper, call: Call) -> Answer:
     if call.scope["method"] in {"GET", "HEAD"}:
         return await _described(keeper, door.schema.service, one=True)
     call.need("POST")
+    schema = door.schema
+    await keeper.guard.check_features(
+        call.authorization,
+        schema.service_id,
+        lambda: schema.service.names,
+        subject=key_of(schema.service),
+    )
     answer = await _read(door, call)
     door.counters.durations.add(keeper.ports.clock.now_us() - call.arrived_us)
     return answer

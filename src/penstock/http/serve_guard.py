@@ -1,38 +1,53 @@
-"""Who may ask for scores: tokens checked against identities held in memory."""
+"""Who may ask for scores and features: decided from identities and grants held in memory."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
+from penstock.access import Permissions, require_role, tell_denial, token_hash
 from penstock.errors import AccessError
 
-from .identity import bearer_token, require_role, token_hash
+from .identity import bearer_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from penstock.ports import Services
     from penstock.records import Identity, Role
+    from penstock.spec import View
 
 __all__ = ["Guard"]
 
 REMEMBERED = 1_024
+TOLD_EVERY_S = 60.0
 
 
 class Guard:
-    """Knows every identity, and the headers it has seen lately.
+    """Knows every identity and every grant, and the headers it has seen lately.
 
-    A request costs a look into a dictionary; a token that was withdrawn is refused as soon as
-    ``refresh`` has been told so.
+    A request costs a look into a dictionary or two; a token or a grant that was withdrawn is
+    refused as soon as ``refresh`` has been told so.
+
+    Args:
+        services: The ports; denials go to the audit table.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._by_hash: dict[str, Identity] = {}
         self._by_header: dict[bytes, Identity] = {}
+        self._permissions = Permissions()
+        self._decided: dict[tuple[bytes, str], AccessError | None] = {}
+        self._told_s: dict[tuple[str, str], float] = {}
 
-    def refresh(self, identities: Iterable[Identity]) -> None:
-        """Take the identities as they are now."""
-        self._by_hash = {one.token_sha256: one for one in identities}
+    def refresh(self, identities: Iterable[Identity], permissions: Permissions) -> None:
+        """Take identities and permissions as they are now."""
+        self._by_hash = {one.token_sha256: one for one in identities if one.token_sha256}
         self._by_header = {}
+        self._permissions = permissions
+        self._decided = {}
 
     def check(self, header: bytes, role: Role) -> Identity:
         """Let a caller in.
@@ -50,13 +65,72 @@ class Guard:
         require_role(identity, role)
         return identity
 
+    async def check_features(
+        self,
+        header: bytes,
+        what: str,
+        names: Callable[[], Iterable[str]],
+        *,
+        subject: str,
+        views: Callable[[], Iterable[View]] = tuple,
+    ) -> None:
+        """Refuse a caller who may not read some features; decided once until ``refresh``.
+
+        Args:
+            header: The request's ``Authorization``, which ``check`` has let in.
+            what: Tells these features from any others: the same ones each time it is given.
+            names: Gives their full names.
+            subject: What the audit table calls them.
+            views: Gives definitions that count beside those applied.
+
+        Raises:
+            AccessError: The caller may not; says what protects which feature.
+        """
+        if not self._permissions.protections:
+            return
+        key = (header, what)
+        if key not in self._decided:
+            if len(self._decided) >= REMEMBERED:
+                self._decided.clear()
+            self._decided[key] = self._decide(header, names(), views())
+        refused = self._decided[key]
+        if refused is not None:
+            await self._tell(refused, self.check(header, "reader").name, subject)
+            raise AccessError(refused.message, **refused.facts)
+
+    def _decide(
+        self, header: bytes, names: Iterable[str], views: Iterable[View]
+    ) -> AccessError | None:
+        identity = self.check(header, "reader")
+        try:
+            self._permissions.with_views(views).require(identity, names)
+        except AccessError as error:
+            return error
+        return None
+
+    async def _tell(self, error: AccessError, user: str, subject: str) -> None:
+        """Audit a refusal, unless this process has done so within the minute: that costs nothing.
+
+        What other processes have told is looked up there.
+        """
+        now_s = time.monotonic()
+        key = (user, subject)
+        if now_s - self._told_s.get(key, -TOLD_EVERY_S) < TOLD_EVERY_S:
+            return
+        if len(self._told_s) >= REMEMBERED:
+            self._told_s.clear()
+        self._told_s[key] = now_s
+        metadata, clock = self._services.metadata, self._services.clock
+        await asyncio.to_thread(tell_denial, metadata, clock, error, user=user, subject=subject)
+
     def _identify(self, header: bytes) -> Identity:
         token = bearer_token(header.decode("latin-1"))
         found = self._by_hash.get(token_hash(token))
         if found is None:
             raise AccessError(
                 "Nobody has that token. Use the one in .penstock/token of the project folder that "
-                "the server runs on, or run 'penstock init' there to make one."
+                "the server runs on, or run 'penstock init' there to make one; for a token of your "
+                "own, an admin runs 'penstock users add NAME'."
             )
         if len(self._by_header) >= REMEMBERED:
             self._by_header.clear()

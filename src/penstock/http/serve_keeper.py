@@ -17,9 +17,10 @@ import msgspec
 import psutil
 import structlog
 
+from penstock.access import Permissions, users
 from penstock.errors import PenstockError
 from penstock.ports import Delete, Put
-from penstock.records import Identity, ServingStatus
+from penstock.records import ServingStatus
 from penstock.scoring import Endpoint, Fleet, Target, build_fleet, look_at_ages, read_target
 
 from .serve_feature_door import FeatureDoor, open_doors
@@ -37,6 +38,7 @@ POLL_S = 0.1
 RETRY_S = 10.0
 RETIRE_S = 60.0
 AGES_S = 1.0
+RETRY_DOOR_S = 0.5
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -71,15 +73,15 @@ class Keeper:
         self.doors: Mapping[str, Door] = {}
         self.features: Mapping[str, FeatureDoor] = {}
         self.ports = services
-        self.guard = Guard()
+        self.guard = Guard(services)
         self.ready = False
         self._services = services
         self._address = address
         self._limit_bytes = limit_bytes
         self._fleet = Fleet()
         self._told: Fleet | None = None  # the one that the status in the metadata describes
-        self._revision = -1
-        self._task: asyncio.Task[None] | None = None
+        self._revision = self._guarded = -1
+        self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger("penstock.serve")
 
     async def start(self) -> None:
@@ -89,17 +91,18 @@ class Keeper:
             PenstockError: The metadata cannot be read.
         """
         await asyncio.to_thread(self._sweep)
+        await self._let_in()
         await self._look(force=True)
         self.ready = True
-        self._task = asyncio.create_task(self._watch())
+        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._watch_door())]
 
     async def stop(self) -> None:
         """Stop watching, finish the score logs, and take this process's status away."""
         self.ready = False
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
         self._fleet.close()
         with contextlib.suppress(PenstockError):  # a stale status is swept by the next start
             self._services.metadata.write(Delete(self._status()))
@@ -123,13 +126,31 @@ class Keeper:
                 self._log.warning("the registry could not be followed", error=str(error))
                 await asyncio.sleep(1.0)
 
+    async def _watch_door(self) -> None:
+        """Follow who may do what, apart from the fleet: a grant ends while a model loads, too."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                await self._let_in()
+            except Exception as error:  # noqa: BLE001 - as in _watch
+                self._log.warning("who may call could not be followed", error=str(error))
+                await asyncio.sleep(RETRY_DOOR_S)
+
+    async def _let_in(self) -> None:
+        metadata = self._services.metadata
+        revision = await asyncio.to_thread(metadata.revision)
+        if revision == self._guarded:
+            return
+        identities = await asyncio.to_thread(users, metadata)
+        permissions = await asyncio.to_thread(Permissions.load, metadata)
+        self.guard.refresh(identities, permissions)
+        self._guarded = revision
+
     async def _look(self, *, force: bool) -> None:
         metadata = self._services.metadata
         revision = await asyncio.to_thread(metadata.revision)
         if revision == self._revision and not force:
             return
-        identities = await asyncio.to_thread(metadata.find, Identity)
-        self.guard.refresh(identities)
         target = await asyncio.to_thread(read_target, metadata, self._fleet.target)
         if target != self._fleet.target or force:
             fleet, doors = await asyncio.to_thread(self._build, target)

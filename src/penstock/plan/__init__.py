@@ -15,6 +15,7 @@ from .entries import (
     service_entries,
 )
 from .fields import field_changes
+from .protected import Lock, Locks, idle_protections, locks_of, protections_in
 from .readable import readable
 from .readers import Readers, readers_of
 from .searching import Found, search
@@ -30,6 +31,8 @@ __all__ = [
     "FeatureEntry",
     "FieldChange",
     "Found",
+    "Lock",
+    "Locks",
     "Plan",
     "Readers",
     "Remove",
@@ -46,7 +49,10 @@ __all__ = [
     "difference",
     "feature_entries",
     "field_changes",
+    "idle_protections",
+    "locks_of",
     "preview",
+    "protections_in",
     "readable",
     "readers_of",
     "search",

@@ -32,6 +32,7 @@ from penstock.spec import (
 from .catalogue import Catalogue
 from .deprecations import refused_uses, users_of, warnings_of
 from .difference import difference
+from .protected import idle_protections
 from .selections import selection_faults
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def _plan(
     faults += [] if before is None else refused_uses(users, before, now.date())
     if faults:
         raise DeclarationError.of(f"Project({project.name!r})", faults)
-    return msgspec.structs.replace(plan, warnings=warnings_of(users, now.date()))
+    warnings = (*warnings_of(users, now.date()), *idle_protections(project.everything))
+    return msgspec.structs.replace(plan, warnings=warnings)
 
 
 def _applied_users(

@@ -20,6 +20,7 @@ from penstock.spec import (
     Model,
     Monitor,
     OnDemandView,
+    Protection,
     Source,
     Trigger,
     from_document,
@@ -50,6 +51,7 @@ DECLARED_CLASSES: Mapping[str, type[Declaration]] = {
         Deployment,
         Monitor,
         Trigger,
+        Protection,
     )
 }
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from penstock.records import Identity
+
     from .artifacts import Artifacts
     from .clock import Clock, Ids
     from .event_log import EventLog
@@ -60,6 +62,11 @@ class Services(Protocol):
     @property
     def actor(self) -> str:
         """Who acts through this object, for the audit table."""
+        ...
+
+    @property
+    def caller(self) -> Identity:
+        """Who asks through this object; what they may read is decided by it."""
         ...
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .access import Denial, Grant, GrantKind
 from .base import Record, to_plain
 from .consistency import CheckOrigin, FeatureCheck, FeatureReport
 from .data import Batch, DatasetSnapshot
@@ -26,6 +27,7 @@ __all__ = [
     "ColumnBins",
     "DatasetSnapshot",
     "DeclarationVersion",
+    "Denial",
     "EngineChoice",
     "Event",
     "EventKind",
@@ -35,6 +37,8 @@ __all__ = [
     "FeatureSelection",
     "GateVerdict",
     "Given",
+    "Grant",
+    "GrantKind",
     "Identity",
     "Incident",
     "Manifest",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .addresses import check_port, url_of
+from .callers import local_token
 from .children import ProcessStatus
 from .heartbeat import Heartbeat, is_alive, living_processes
 from .layout import Layout
 from .loading import load_project
 from .logs import configure_logs
 from .processes import PROCESSES, executing, run_stream, run_worker, up
-from .project import init_project, local_token
+from .project import init_project
 from .services import LocalServices, open_services
 from .settings import SETTINGS_FILE, Settings, check_bind, load_settings
 from .state_folder import local_user

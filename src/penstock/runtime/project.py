@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 from typing import TYPE_CHECKING
 
+from penstock.access import ADMIN, token_hash
 from penstock.errors import StateError
 from penstock.ports import Audit, Put
 from penstock.records import Identity
 
+from .callers import token_in
 from .services import LocalServices, open_services
 from .settings import SETTINGS_FILE, Settings, load_settings
 from .starter import STARTER_IGNORE, STARTER_PROJECT, STARTER_SETTINGS
@@ -19,9 +20,8 @@ from .state_folder import local_user
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["init_project", "local_token"]
+__all__ = ["init_project"]
 
-ADMIN = "admin"
 TOKEN_BYTES = 32
 
 
@@ -63,38 +63,9 @@ def init_project(home: Path) -> Path:
             f"({error.filename}). Expected a folder that {local_user()!r} may write to.",
             home=str(home),
         ) from error
-    with open_services(home, settings=settings) as services:
+    with open_services(home, settings=settings, token="") as services:
         _remember(services, token)
     return layout.token
-
-
-def local_token(path: Path) -> str:
-    """The administrator's token, as a client on this machine sends it.
-
-    Args:
-        path: The token file.
-
-    Raises:
-        StateError: The file is missing, empty, damaged, or not this user's to read.
-    """
-    try:
-        token, why = _token_in(path), "is empty or damaged"
-    except OSError as error:
-        token, why = "", f"cannot be read: {error.strerror or error}"
-    if not token:
-        raise StateError(
-            f"The token file {path} {why}. Expected the administrator's token in one line. Run "
-            "'penstock init' for the project folder: it makes a new one where there is none.",
-            path=str(path),
-        )
-    return token
-
-
-def _token_in(path: Path) -> str:
-    """The token in a file; empty where the content is none."""
-    words = path.read_bytes().split()
-    token = words[0].decode("ascii", "replace") if len(words) == 1 else ""
-    return token if token.isascii() and token.isprintable() else ""
 
 
 def _token(path: Path) -> str:
@@ -103,7 +74,7 @@ def _token(path: Path) -> str:
     The file appears under its name only with its whole content, so a kill leaves none or a whole
     one, and nobody else can read it at any moment.
     """
-    if path.is_file() and (known := _token_in(path)):
+    if path.is_file() and (known := token_in(path)):
         path.chmod(0o600)
         return known
     token = secrets.token_urlsafe(TOKEN_BYTES)
@@ -118,7 +89,7 @@ def _token(path: Path) -> str:
 
 
 def _remember(services: LocalServices, token: str) -> None:
-    digest = hashlib.sha256(token.encode()).hexdigest()
+    digest = token_hash(token)
     known = services.metadata.read(Identity, ADMIN)
     if known is not None and known.token_sha256 == digest:
         return

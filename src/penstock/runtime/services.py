@@ -11,8 +11,10 @@ import threading
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from penstock.access import system_identity
 from penstock.errors import NotSupportedError
 
+from .callers import identify_given, local_caller, local_token, token_given
 from .loading import lead_path
 from .settings import Settings, load_settings
 from .state_folder import check_records, check_state, local_user, unusable
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
         Tables,
         Workflows,
     )
+    from penstock.records import Identity
 
     from .layout import Layout
 
 __all__ = ["LocalServices", "open_services"]
 
+COMMAND = "cli"
 T = TypeVar("T")
 
 
@@ -60,6 +64,8 @@ class LocalServices:
         self.kind = kind
         self._home = home
         self._actor = actor
+        self._caller: Identity | None = None
+        self._given = ""
         self._layout = settings.layout(home)
         self._lock = threading.RLock()
         self._opened: dict[str, object] = {}
@@ -116,6 +122,22 @@ class LocalServices:
         return self._actor
 
     @property
+    def caller(self) -> Identity:
+        """Who asks through this object: the platform itself, unless it is a command or a client."""
+        if self._caller is not None:
+            return self._caller
+        return self._once("caller", self._who)
+
+    @property
+    def token(self) -> str:
+        """The token to send to other processes: the one given, or the local administrator's.
+
+        Raises:
+            StateError: None was given, and that file cannot be read.
+        """
+        return self._given or local_token(self._layout.token)
+
+    @property
     def executor_id(self) -> str:
         """Name under which this object runs workflows; no other object has it."""
         return self._once("executor_id", lambda: f"{self.kind}-{self.ids.new()}")
@@ -170,13 +192,17 @@ class LocalServices:
         """Durable runs."""
         return self._once("workflows", self._open_workflows)
 
-    def acting(self, actor: str) -> LocalServices:
+    def acting(self, caller: Identity, *, token: str = "") -> LocalServices:
         """The same ports for somebody else, whom the audit table then names.
 
         What it opens belongs to this object too, which closes it.
+
+        Args:
+            caller: Who.
+            token: Theirs, where other processes are to be asked in their name.
         """
         other = copy.copy(self)
-        other._actor = actor  # noqa: SLF001 - of the same class
+        other._actor, other._caller, other._given = caller.name, caller, token  # noqa: SLF001 - of the same class
         return other
 
     def close(self) -> None:
@@ -203,6 +229,11 @@ class LocalServices:
                 failed.append(error)
         if failed:
             raise ExceptionGroup("Some adapters could not be closed", failed)
+
+    def _who(self) -> Identity:
+        if self.kind != COMMAND:
+            return system_identity(self.kind)
+        return local_caller(self.metadata, self.clock, self._layout.token)
 
     def _once(self, name: str, open_it: Callable[[], T]) -> T:
         with self._lock:
@@ -290,7 +321,12 @@ class LocalServices:
 
 
 def open_services(
-    home: Path, *, kind: str = "cli", actor: str | None = None, settings: Settings | None = None
+    home: Path,
+    *,
+    kind: str = COMMAND,
+    actor: str | None = None,
+    settings: Settings | None = None,
+    token: str | None = None,
 ) -> LocalServices:
     """Open a project folder.
 
@@ -299,18 +335,30 @@ def open_services(
 
     Args:
         home: The project folder.
-        kind: ``api``, ``worker``, ``stream``, ``serve``, ``up`` or ``cli``.
+        kind: ``api``, ``worker``, ``stream``, ``serve``, ``up`` or ``cli``; as the last it acts for
+            a caller, as any other for the platform itself.
         actor: Who acts through it; the user of this machine for ``cli``, else the kind.
         settings: Settings that were read already; else they are read here.
+        token: Whose, for ``cli``: that user then calls and acts. The environment's
+            ``PENSTOCK_TOKEN`` when left out; empty for whoever works on this machine.
 
     Raises:
         NotReadyError: The folder has not been initialised.
         SettingsError: A setting is wrong.
         StateError: The state folder cannot be written to, or the disk is full.
+        AccessError: Nobody has that token.
     """
     home = home.absolute()
     chosen = settings or load_settings(home)
     check_state(home, chosen.layout(home).state)
     lead_path(home)
-    who = actor or (local_user() if kind == "cli" else kind)
-    return LocalServices(home, chosen, kind=kind, actor=who)
+    who = actor or (local_user() if kind == COMMAND else kind)
+    opened = LocalServices(home, chosen, kind=kind, actor=who)
+    given = token_given(token) if kind == COMMAND else ""
+    if not given:
+        return opened
+    try:
+        return opened.acting(identify_given(opened.metadata, given), token=given)
+    except BaseException:
+        opened.close()
+        raise

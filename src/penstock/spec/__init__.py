@@ -131,6 +131,7 @@ from .on_demand import (
     view_faults,
 )
 from .project import Declaration, Project
+from .protection import Protection
 from .sources import Entity, Files, Source, Topic
 from .words import expression_words, feature_words
 
@@ -181,6 +182,7 @@ __all__ = [
     "OnDemandView",
     "Operator",
     "Project",
+    "Protection",
     "RandomSplit",
     "Route",
     "Schedule",

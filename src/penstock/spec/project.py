@@ -14,6 +14,7 @@ from .features import FeatureView, replacement_faults
 from .models import Model
 from .monitors import Monitor
 from .on_demand import OnDemandView
+from .protection import Protection
 from .sources import Entity, Source
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ Declaration = (
     | Deployment
     | Monitor
     | Trigger
+    | Protection
 )
 VIEWS = frozenset({"feature_view", "on_demand_view"})
 

@@ -250,8 +250,6 @@ def test_a_folder_follows_what_is_applied(served: ServedProject) -> None:
 def test_where_nothing_is(tmp_path: Any, remote: Client) -> None:  # noqa: ANN401 - a path
     with pytest.raises(NotReadyError, match="penstock init"):
         ps.connect(tmp_path)
-    with pytest.raises(InputError, match="token= is for an address"):
-        ps.connect(tmp_path, token="x")  # noqa: S106 - none
     with pytest.raises(InputError, match="is no address"):
         ps.connect("http://host:port")
     with (

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import uvicorn
 
-from penstock.http import token_hash
+from penstock.access import token_hash
 from penstock.http.api_app import build_app
 from penstock.http.api_limit import BODY_LIMIT_BYTES
 from penstock.ports import Put

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from penstock.access import identify, require_role, token_hash
 from penstock.errors import AccessError
-from penstock.http import bearer_token, identify, require_role, token_hash
+from penstock.http import bearer_token
 from penstock.ports import Put
 from penstock.records import Identity
 from penstock.runtime import init_project, open_services

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 import penstock as ps
+from penstock.access import token_hash
 from penstock.deployment import deploy, rollback
 from penstock.errors import UnavailableError
-from penstock.http import token_hash
 from penstock.plan import Catalogue, apply
 from penstock.ports import Audit, Delete, Put
 from penstock.records import Batch, Identity, Role, ServingStatus

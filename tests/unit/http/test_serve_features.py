@@ -14,8 +14,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import penstock as ps
+from penstock.access import token_hash
 from penstock.features import OnlineReader
-from penstock.http import token_hash
 from penstock.plan import Catalogue, apply
 from penstock.ports import Audit, Put
 from penstock.records import Batch, Identity

@@ -14,10 +14,12 @@ from penstock.records import (
     Check,
     DatasetSnapshot,
     DeclarationVersion,
+    Denial,
     FeatureCheck,
     FeatureRank,
     FeatureReport,
     FeatureSelection,
+    Grant,
     Identity,
     Incident,
     ModelVersion,
@@ -149,6 +151,10 @@ RECORDS: dict[str, Record] = {
     ),
     "ana": Identity(name="ana", role="admin", token_sha256="0", created_at=NOW),  # noqa: S106 - a hash
     "train-1": RunProgress(run_id="train-1", step="snapshot", what="part 1 of 4", share=0.25),
+    "ana/tag/pii": Grant(user="ana", what="tag", name="pii", granted_by="bob", granted_at=NOW),
+    "ana/feature_service/scoring": Denial(
+        user="ana", subject="feature_service/scoring", told_at=NOW
+    ),
     "7": Process(process_id=7, kind="worker", started_at=NOW, seen_at=NOW),
 }
 

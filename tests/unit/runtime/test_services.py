@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from penstock.access import system_identity
 from penstock.errors import NotSupportedError, StateError
 from penstock.runtime import open_services
 
@@ -118,8 +119,10 @@ def test_opening_loads_only_what_is_used(home: Path) -> None:
 def test_who_acts(home: Path, kind: str, actor: str | None, expected: str) -> None:
     with open_services(home, kind=kind, actor=actor) as services:
         assert services.actor == expected
-        assert services.acting("ben").actor == "ben"
-        assert services.acting("ben").metadata is services.metadata
+        assert (services.caller.name, services.caller.role) == (kind, "admin")
+        ben = services.acting(system_identity("ben"))
+        assert (ben.actor, ben.caller.name) == ("ben", "ben")
+        assert ben.metadata is services.metadata
 
 
 def test_executors_have_names_of_their_own(home: Path) -> None:

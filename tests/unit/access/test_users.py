@@ -1,0 +1,135 @@
+"""Users and their grants: made, listed, taken back, and audited with who did it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from penstock.access import (
+    add_user,
+    grant,
+    grants_of,
+    identify,
+    remove_user,
+    renew_token,
+    revoke,
+    users,
+)
+from penstock.errors import AccessError, ConflictError, InputError, NotFoundError
+from penstock.records import Denial, Grant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.runtime import LocalServices
+
+
+def entries(services: LocalServices, action: str) -> list[tuple[str, str, object]]:
+    found = [entry for entry in services.metadata.audit() if entry.action == action]
+    return [(entry.actor, entry.subject, entry.difference) for entry in found]
+
+
+def test_a_user_has_a_token_that_is_not_kept(services: LocalServices) -> None:
+    token = add_user(services, "ana", "writer")
+    ana = identify(services.metadata, token)
+    assert (ana.name, ana.role) == ("ana", "writer")
+    assert token not in repr(users(services.metadata))
+    assert [one.name for one in users(services.metadata)] == ["admin", "ana"]
+    assert entries(services, "add") == [("tester", "identity/ana", {"role": "writer"})]
+    again = renew_token(services, "ana")
+    assert identify(services.metadata, again).role == "writer"
+    with pytest.raises(AccessError, match="Nobody has that token"):
+        identify(services.metadata, token)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "worker", "api", "-a", " a", "ä", "x" * 65, "a\n"])
+def test_what_is_no_name_for_a_user(services: LocalServices, name: str) -> None:
+    with pytest.raises(InputError, match="is no name for a user"):
+        add_user(services, name, "reader")
+
+
+def test_nobody_is_added_twice(services: LocalServices) -> None:
+    token = add_user(services, "ana@shop.example", "reader")
+    with pytest.raises(ConflictError, match=r"penstock users token ana@shop\.example"):
+        add_user(services, "ana@shop.example", "admin")
+    assert identify(services.metadata, token).role == "reader"
+
+
+def test_the_local_administrator_stays(services: LocalServices) -> None:
+    for change in (remove_user, renew_token):
+        with pytest.raises(InputError, match="is the local administrator and stays"):
+            change(services, "admin")
+        with pytest.raises(NotFoundError, match="Did you mean 'admin'"):
+            change(services, "admi")
+
+
+def test_nobody_inherits_grants(services: LocalServices, ana: LocalServices) -> None:
+    grant(services, "ana", tags=["pii"], views=["secret"])
+    assert len(remove_user(services, "ana")) == 2
+    assert services.metadata.find(Grant) == []
+    assert services.metadata.find(Denial) == []
+    add_user(services, "ana", "reader")
+    assert grants_of(ana) == []
+    gone = {"role": "reader", "grants": ["tag pii", "view secret"]}
+    assert entries(services, "remove") == [("tester", "identity/ana", gone)]
+
+
+def test_grants_are_audited_with_who_gave_them(services: LocalServices, ana: LocalServices) -> None:
+    first = grant(services, "ana", tags=["pii", "pii"], views=["risk"])
+    assert (first.changed, first.unchanged) == (("tag pii", "view risk"), ())
+    again = grant(services, "ana", tags=["pii", "financial"])
+    assert (again.changed, again.unchanged) == (("tag financial",), ("tag pii",))
+    grant(services, "ana", tags=["pii"])
+    back = revoke(services, "ana", tags=["pii"], views=["secret"])
+    assert (back.changed, back.unchanged) == (("tag pii",), ("view secret",))
+    assert [one.name for one in grants_of(ana)] == ["financial", "risk"]
+    assert {one.granted_by for one in grants_of(ana)} == {"tester"}
+    assert entries(services, "grant") == [
+        ("tester", "identity/ana", {"what": ["tag pii", "view risk"]}),
+        ("tester", "identity/ana", {"what": ["tag financial"]}),
+    ]
+    assert entries(services, "revoke") == [("tester", "identity/ana", {"what": ["tag pii"]})]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: grant(s, "anna", tags=["pii"]), "no user 'anna'. Did you mean 'ana'"),
+        (lambda s: grant(s, "ana", tags=["pi"]), "No tag 'pi' is protected. Did you mean 'pii'"),
+        (lambda s: grant(s, "ana", views=["risks"]), "no view 'risks'. Did you mean 'risk'"),
+        (lambda s: grant(s, "ana", tags=["pii"], views=["x"]), "no view 'x'"),
+        (lambda s: revoke(s, "anna", tags=["pii"]), "no user 'anna'"),
+        (lambda s: grant(s, "ana"), "Nothing is named"),
+        (lambda s: revoke(s, "ana"), "Nothing is named"),
+    ],
+)
+def test_a_wrong_grant_changes_nothing(
+    services: LocalServices,
+    ana: LocalServices,
+    change: Callable[[LocalServices], object],
+    words: str,
+) -> None:
+    with pytest.raises((NotFoundError, InputError), match=words):
+        change(services)
+    assert grants_of(ana) == []
+
+
+def test_only_an_admin_changes_or_sees_others(services: LocalServices, ana: LocalServices) -> None:
+    add_user(services, "bob", "reader")
+    grant(services, "bob", tags=["pii"])
+    grant(services, "ana", tags=["financial"])
+    changes: list[Callable[[], object]] = [
+        lambda: add_user(ana, "eve", "admin"),
+        lambda: remove_user(ana, "bob"),
+        lambda: renew_token(ana, "bob"),
+        lambda: grant(ana, "ana", tags=["pii"]),
+        lambda: revoke(ana, "bob", tags=["pii"]),
+        lambda: grants_of(ana, "bob"),
+    ]
+    for change in changes:
+        with pytest.raises(AccessError, match="takes the role admin"):
+            change()
+    assert [one.user for one in grants_of(ana)] == ["ana"]
+    assert [one.user for one in grants_of(services)] == ["ana", "bob"]
+    assert [one.user for one in grants_of(services, "bob")] == ["bob"]

@@ -29,23 +29,31 @@ class Call:
         arrived_us: When it came, in microseconds since 1970 UTC.
     """
 
-    __slots__ = ("arrived_us", "authorization", "receive", "request_id", "scope")
+    __slots__ = (
+        "accept",
+        "arrived_us",
+        "authorization",
+        "content_type",
+        "receive",
+        "request_id",
+        "scope",
+    )
 
     def __init__(self, scope: Message, receive: Receive, arrived_us: int) -> None:
         self.scope = scope
         self.receive = receive
         self.arrived_us = arrived_us
-        self.authorization = b""
+        self.authorization = self.content_type = self.accept = b""
         self.request_id = ""
         for name, value in scope["headers"]:
             if name == b"authorization":
                 self.authorization = value
+            elif name == b"content-type":
+                self.content_type = value
+            elif name == b"accept":
+                self.accept = value
             elif name == b"x-request-id":
                 self.request_id = value.decode("latin-1")[:200]
-
-    def header(self, wanted: bytes) -> bytes:
-        """A header by its name in lower case; empty when the request has none."""
-        return next((value for name, value in self.scope["headers"] if name == wanted), b"")
 
     def need(self, method: str) -> None:
         """Refuse any other method; ``HEAD`` goes where ``GET`` does.

@@ -62,13 +62,14 @@ class FeatureSchema:
     def __init__(self, service: FeatureService) -> None:
         self.service = service
         self.body = FeatureBody(service)
-        self._whole = [dtype is DType.INT64 for dtype in service.dtypes.values()]
+        dtypes = service.dtypes
+        self._names = service.names
+        self._whole = [place for place, dtype in enumerate(dtypes.values()) if dtype is DType.INT64]
         self._encode = msgspec.json.Encoder().encode
         fields = [(f"f{place}", float | int | None) for place in range(len(service.names))]
         rename = {f"f{place}": name for place, name in enumerate(service.names)}
         self._features: Any = msgspec.defstruct("Features", fields, rename=rename, gc=False)
         self.service_id = service.service_id
-        self._head = {"service": service.name, "service_id": self.service_id}
 
     def wanted(self, body: bytes, now_us: int) -> Wanted:
         """What a body asks for.
@@ -152,7 +153,6 @@ class FeatureSchema:
 
     def answer(self, wanted: Wanted, found: Reading) -> bytes:
         """The body of an answer."""
-        unknown = len(found.unknown)
         if wanted.form == "one":
             told: dict[str, object] = {
                 "features": self._row(found.values[0].tolist()),
@@ -163,21 +163,22 @@ class FeatureSchema:
         else:
             rows = zip(found.values.tolist(), _texts(found.as_of_us), strict=True)
             told = {"rows": [{"features": self._row(row), "as_of": at} for row, at in rows]}
-        return self._encode(told | {"unknown": unknown} | self._head)
+        told["unknown"] = len(found.unknown)
+        told["service"] = self.service.name
+        told["service_id"] = self.service_id
+        return self._encode(told)
 
     def columns(self, found: Reading) -> dict[str, list[Any]]:
-        """The features by column: whole numbers for counts, NaN or None for null."""
+        """The features by column: whole numbers for counts, None or NaN, which is written null."""
         columns = found.values.T.tolist()
-        return {
-            name: [_whole(value) for value in column] if whole else column
-            for name, column, whole in zip(self.service.names, columns, self._whole, strict=True)
-        }
+        for place in self._whole:
+            columns[place] = [_whole(value) for value in columns[place]]
+        return dict(zip(self._names, columns, strict=True))
 
     def _row(self, values: list[Any]) -> object:
         """A row's features as a struct; msgspec writes NaN as null."""
-        for place, whole in enumerate(self._whole):
-            if whole:
-                values[place] = _whole(values[place])
+        for place in self._whole:
+            values[place] = _whole(values[place])
         return self._features(*values)
 
     def _times(self, at: Any, rows: int, now_us: int) -> int | IntArray:  # noqa: ANN401 - a time, times or none

@@ -63,13 +63,12 @@ async def answer_features(keeper: Keeper, call: Call) -> Answer:
 async def _read(door: FeatureDoor, call: Call) -> Answer:
     body = await call.body()
     schema, counters = door.schema, door.counters
-    arrow = call.header(b"content-type").startswith(ARROW)
+    arrow = call.content_type.startswith(ARROW)
     wanted = (arrow_wanted if arrow else FeatureSchema.wanted)(schema, body, call.arrived_us)
     found = await door.reads.read(wanted.keys, wanted.at_us, wanted.request)
     counters.rows += wanted.rows
     counters.unknown += len(found.unknown)
-    accept = call.header(b"accept")
-    if ARROW not in accept and not (arrow and b"application/json" not in accept):
+    if ARROW not in call.accept and not (arrow and b"application/json" not in call.accept):
         return Answer(200, schema.answer(wanted, found))
     headers = (
         (b"content-type", ARROW),
@@ -106,5 +105,8 @@ def _freshness(ports: Services, view: FeatureView) -> dict[str, object]:
     for age in view_ages(ports.metadata, ports.online, [view]):
         told["arrived_at"] = moment(age.arrived_us)
         told["waiting_batches"] = age.waiting
+        told["freshness"] = view.freshness or None
+        until_us = age.fresh_until_us
+        told["fresh_until"] = None if until_us is None else moment(until_us)
         told["stale"] = age.is_stale(ports.clock.now_us())
     return told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -273,12 +273,33 @@ def test_a_service_is_described_with_how_fresh_it_is(talk: Talk, services: Local
         (batch,) = services.metadata.find(Batch)
         assert datetime.fromisoformat(view["arrived_at"]) == batch.arrived_at
         assert (view["waiting_batches"], view["stale"]) == (0, False)
+        assert (view["freshness"], view["fresh_until"]) == (None, None)
         paths = (await client.get("/openapi.json")).json["paths"]
         assert list(paths[PATH]) == ["get", "post"]
         told = paths[PATH]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
         assert told["anyOf"][0]["properties"]["features"]["required"] == list(service.names)
 
     talk(conversation)
+
+
+def test_a_service_whose_view_is_stale_says_so(talk: Talk, services: LocalServices) -> None:
+    catalogue = Catalogue.load(services.metadata)
+    (view,) = catalogue.all(ps.FeatureView)
+    told: list[dict[str, Any]] = []
+
+    async def conversation(client: Client) -> None:
+        told.append((await client.get("/v1/features/first")).json["views"][0])
+
+    for freshness in ("1ms", "7d"):
+        limited = msgspec.structs.replace(view, freshness=freshness)
+        service = ps.FeatureService("first", features=[limited])
+        project = ps.Project("served", declarations=[service])
+        apply(services.metadata, project, actor="t", now=services.clock.now())
+        talk(conversation)
+    (batch,) = services.metadata.find(Batch)
+    assert [(one["stale"], one["freshness"]) for one in told] == [(True, "1ms"), (False, "7d")]
+    until = [datetime.fromisoformat(one["fresh_until"]) - batch.arrived_at for one in told]
+    assert until == [timedelta(milliseconds=1), timedelta(days=7)]
 
 
 def test_what_is_asked_is_counted(talk: Talk) -> None:

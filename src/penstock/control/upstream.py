@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from penstock.ports import Metadata, Services, Tables
-    from penstock.records import Manifest, ModelVersion, Score
+    from penstock.records import Manifest, ModelVersion, Score, StoredPin
     from penstock.spec import FeatureService, View
 
 __all__ = ["batch_detail", "batch_origins", "batches_of", "dataset_link", "manifest_of",
@@ -55,8 +55,11 @@ def version_origins(services: Services, version: ModelVersion) -> tuple[Link, ..
 
 def dataset_link(metadata: Metadata, snapshot: DatasetSnapshot) -> Link:
     """A dataset with the tables it was built from, down to files."""
+    stored = {pin.table: pin for pin in snapshot.stored}
     tables = [
-        Link(
+        _stored_link(metadata, stored[name])
+        if name in stored
+        else Link(
             kind="table",
             id=f"{name}@{version}",
             links=_tables_batches(metadata, name, snapshot.batches),
@@ -156,6 +159,18 @@ def batches_of(metadata: Metadata, source: str, numbers: Iterable[int]) -> tuple
     wanted = set(numbers)
     found = metadata.find(Batch, where={"source": source})
     return tuple(_batch_link(batch) for batch in found if batch.number in wanted)
+
+
+def _stored_link(metadata: Metadata, pin: StoredPin) -> Link:
+    """Stored features that a dataset read, with the batches that their rows contain."""
+    detail = {"view": pin.view, "last batch": pin.last_batch, "at most": f"{pin.max_age} old"}
+    numbers = range(1, pin.last_batch + 1)
+    return Link(
+        kind="table",
+        id=f"{pin.table}@{pin.version}",
+        detail=detail,
+        links=batches_of(metadata, pin.source, numbers),
+    )
 
 
 def _tables_batches(metadata: Metadata, table: str, last: Mapping[str, int]) -> tuple[Link, ...]:

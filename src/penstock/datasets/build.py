@@ -19,6 +19,7 @@ from penstock.spec import fingerprint
 from .rows import PART, count_parts, labelled_rows
 from .selected import selected_names
 from .spine import AT, table_of
+from .stored import StoredViews
 from .warnings import warnings_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def build(
     *,
     progress: Callable[[str, float], None] | None = None,
 ) -> DatasetSnapshot:
-    """Build a dataset from the newest raw tables.
+    """Build a dataset from the newest raw tables, and from stored features where it says so.
 
     The tables' versions are pinned first, so ingestion may go on meanwhile. Building again from
     the same versions returns the same snapshot and computes nothing; killed and built again from
@@ -53,23 +54,27 @@ def build(
         The snapshot's record; ``load`` gives its rows.
 
     Raises:
-        NotReadyError: A source has no records yet.
+        NotReadyError: A source has no records yet, or the stored features that it wants are not
+            there, or end too early.
         InputError: No row has a label, all labels are of one class, or a part is empty; or a
             selected feature is not in the dataset's views.
         NotFoundError: There is no such feature selection.
     """
     names = selected_names(services.metadata, dataset)
     versions = _pin(services.tables, dataset)
+    stored = StoredViews(services.tables, dataset)
+    versions |= stored.versions
     dataset_id = _id_of(dataset, versions)
     with services.locks.hold(f"dataset/{dataset.name}", wait_s=600):
         found = services.metadata.read(DatasetSnapshot, dataset_id)
         if found is not None and services.artifacts.exists(found.artifact):
             return found
         rows, unlabelled = labelled_rows(services.tables, dataset, versions)
+        stored.refuse_short(rows[AT][-1])
         with parts_of(services, f"dataset/{dataset.name}") as parts:
-            how = _How(versions, parts, progress)
-            frame, unknown = _with_features(services, dataset, names, rows, how)
-            return _keep(services, dataset, dataset_id, versions, names, frame, unlabelled, unknown)
+            how = _How(versions, stored, parts, progress)
+            frame, told = _with_features(services, dataset, names, rows, how)
+            return _keep(services, dataset, dataset_id, how, names, frame, unlabelled, told)
 
 
 def load(
@@ -143,16 +148,19 @@ class _How(NamedTuple):
     """From what, and by what, features are computed; who is told how far it has come."""
 
     versions: Mapping[str, int]
+    stored: StoredViews
     parts: Parts
     progress: Callable[[str, float], None] | None
 
 
 def _with_features(
     services: Services, dataset: Dataset, names: Sequence[str], rows: pl.DataFrame, how: _How
-) -> tuple[pl.DataFrame, list[UnknownEntities]]:
+) -> tuple[pl.DataFrame, list[str]]:
+    """The rows with their features, and what a reader should know of these."""
     spine = rows.select(list(dict.fromkeys([dataset.spine.entity.name, AT, *dataset.joined_by])))
     views = [view for view in dataset.views if not set(view.names).isdisjoint(names)]
     unknown: list[UnknownEntities] = []
+    joined = how.stored.join(spine)
     features = point_in_time(
         services.tables,
         views,
@@ -161,24 +169,27 @@ def _with_features(
         as_known=dataset.as_known,
         memory_bytes=services.features_memory_bytes,
         parts=how.parts,
+        given=joined,
         notice=unknown.append,
         progress=how.progress,
     )
     rest = rows.drop(spine.columns)
-    return pl.concat([features.select(*spine.columns, *names), rest], how="horizontal"), unknown
+    told = [*(one.sentence for one in unknown), *how.stored.empty(joined)]
+    return pl.concat([features.select(*spine.columns, *names), rest], how="horizontal"), told
 
 
 def _keep(  # noqa: PLR0913, PLR0917 - what the snapshot is made of
     services: Services,
     dataset: Dataset,
     dataset_id: str,
-    versions: Mapping[str, int],
+    how: _How,
     names: tuple[str, ...],
     frame: pl.DataFrame,
     unlabelled: int,
-    unknown: Sequence[UnknownEntities],
+    told: Sequence[str],
 ) -> DatasetSnapshot:
     """Keep the rows as an artifact, then the record that refers to it."""
+    versions = how.versions
     label = dataset.label.name if dataset.label is not None else ""
     balance = _balance(frame, label) if label else {}
     batches = {
@@ -200,8 +211,10 @@ def _keep(  # noqa: PLR0913, PLR0917 - what the snapshot is made of
         created_at=services.clock.now(),
         warnings=(
             *warnings_of(frame, label, names, balance),
-            *(one.sentence for one in unknown),
+            *told,
+            *how.stored.behind(batches),
         ),
+        stored=how.stored.pins,
         service=dataset.service.name if dataset.service else "",
         service_id=dataset.service.service_id if dataset.service else "",
     )

@@ -29,7 +29,7 @@ from .points import Wanted, known_span
 from .reader import OnlineReader, Reading
 from .refreshing import RefreshResult, built_to, lock_of, refresh, space_of
 from .service import GatheredReads, ServiceReader
-from .stored import stored_features
+from .stored import StoredState, stored_features, stored_state
 from .unknown import UnknownEntities
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Reading",
     "RefreshResult",
     "ServiceReader",
+    "StoredState",
     "UnknownEntities",
     "ViewAge",
     "Wanted",
@@ -66,5 +67,6 @@ __all__ = [
     "space_of",
     "spine_times",
     "stored_features",
+    "stored_state",
     "view_ages",
 ]

@@ -25,7 +25,7 @@ from penstock.errors import ConflictError, InputError
 
 from .offline import MEMORY_BYTES, newest_version, point_in_time, raw_table
 from .points import DAY_US, Points, between, stale_rows
-from .stored import AT, COMPUTED, newest_rows, table_of
+from .stored import AT, COMPUTED, CURRENT, newest_rows, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,9 +40,6 @@ __all__ = ["BackfillResult", "backfill"]
 
 CHUNK_ROWS = 500_000
 """Rows looked at and computed at once, unless a single day has more to look at."""
-
-CURRENT = "current"
-"""The writer whose number is the batch up to which every row is right."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,7 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
     as_known: bool = False,
     memory_bytes: int = MEMORY_BYTES,
     parts: Parts | None = None,
+    given: Mapping[str, pl.DataFrame] | None = None,
     notice: Callable[[UnknownEntities], None] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> pl.DataFrame:
@@ -85,6 +86,8 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
         parts: What computes the parts: side by side, each with its share of the memory. This
             process, one after the other, when left out. The same parts give the same bits
             wherever they are computed.
+        given: Features of feature views that are at hand, by the view's name: its columns, and a
+            row for each of the spine. These views are not computed.
         notice: Told of each view whose source has no records of entities that the spine names.
         progress: Told of each part that is done, where there are several, and the share of all.
 
@@ -110,6 +113,9 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
         _check_column(spine, name, REQUEST_DTYPES[wanted], f"the request field {name!r}")
     columns: list[pl.Series] = []
     for place, view in enumerate(composition.base):
+        if view.name in (given or {}):
+            columns += (given or {})[view.name].select(view.names).get_columns()
+            continue
         pinned = (versions or {}).get(raw_table(view))
         version = newest_version(tables, view) if pinned is None else pinned
         last_batch = (batches or {}).get(view.name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -18,11 +19,45 @@ if TYPE_CHECKING:
     from penstock.ports import Tables
     from penstock.spec import FeatureView
 
-__all__ = ["AT", "COMPUTED", "newest_rows", "stored_features", "table_of"]
+__all__ = [
+    "AT",
+    "COMPUTED",
+    "CURRENT",
+    "StoredState",
+    "newest_rows",
+    "stored_features",
+    "stored_state",
+    "table_of",
+]
 
 AT = "at"
 COMPUTED = "_computed_batch"
-ROW, ASKED = "_row", "_asked_at"
+ROW = "_row"
+
+CURRENT = "current"
+"""The writer whose number is the batch up to which every row is right."""
+
+FINGERPRINT = re.compile(r"-[0-9a-f]{16}")
+
+
+class StoredState(NamedTuple):
+    """What is stored of a view.
+
+    Attributes:
+        table: The table.
+        version: Its newest version.
+        first_us: Time of its first row, in microseconds since 1970 UTC.
+        last_us: Time of its last row.
+        right_to: Every row is right up to this raw batch.
+        last_batch: The last raw batch that any row contains.
+    """
+
+    table: str
+    version: int
+    first_us: int
+    last_us: int
+    right_to: int
+    last_batch: int
 
 
 def table_of(view: FeatureView) -> str:
@@ -30,8 +65,57 @@ def table_of(view: FeatureView) -> str:
     return f"features/{view.name}-{compile_view(view).fingerprint.hex()}"
 
 
+def stored_state(tables: Tables, view: FeatureView) -> StoredState:
+    """What is stored of a view now.
+
+    Args:
+        tables: Where stored features are.
+        view: The view.
+
+    Raises:
+        NotReadyError: Nothing is stored of the view as it is declared now; says whether something
+            is of another declaration.
+    """
+    table = table_of(view)
+    # The number first, the version after it: so the version holds what the number says.
+    settled = tables.applied(table, CURRENT)
+    version = tables.version(table)
+    if version is None:
+        raise _missing(tables, view)
+    at, batch = pl.col(AT).dt.epoch("us"), pl.col(COMPUTED)
+    columns = [at.min(), at.max().alias("last"), batch.min(), batch.max().alias("newest")]
+    rows = tables.scan(table, version=version, columns=[AT, COMPUTED])
+    first_us, last_us, least, most = rows.select(columns).collect().row(0)
+    if first_us is None:
+        raise _missing(tables, view)
+    right_to, last = max(settled, least), max(settled, most)
+    return StoredState(table, version, first_us, last_us, right_to, last)
+
+
+def _missing(tables: Tables, view: FeatureView) -> NotReadyError:
+    found = [name for name in tables.names(f"features/{view.name}-") if _is_of(name, view)]
+    others = [name for name in found if name != table_of(view)]
+    hint = f"Run 'penstock features backfill {view.name}' first."
+    kept = f" What is stored in {', '.join(others)} is of another version of it." if others else ""
+    return NotReadyError(
+        f"Nothing is stored of view {view.name!r} as it is declared now.{kept} {hint}",
+        view=view.name,
+        table=table_of(view),
+        others=others,
+    )
+
+
+def _is_of(table: str, view: FeatureView) -> bool:
+    return FINGERPRINT.fullmatch(table.removeprefix(f"features/{view.name}")) is not None
+
+
 def newest_rows(
-    tables: Tables, view: FeatureView, wanted: pl.Expr, *, columns: Sequence[str]
+    tables: Tables,
+    view: FeatureView,
+    wanted: pl.Expr,
+    *,
+    columns: Sequence[str],
+    version: int | None = None,
 ) -> pl.LazyFrame:
     """The stored rows that are wanted, each as it was computed last.
 
@@ -40,13 +124,22 @@ def newest_rows(
         view: The view.
         wanted: Which rows; pushed down to the files.
         columns: Columns wanted beside the key, ``at`` and ``_computed_batch``.
+        version: Version of the table; the newest when left out.
     """
     key = view.source.entity.name
-    rows = tables.scan(table_of(view), columns=[key, AT, *columns, COMPUTED]).filter(wanted)
+    wide = [key, AT, *columns, COMPUTED]
+    rows = tables.scan(table_of(view), version=version, columns=wide).filter(wanted)
     return rows.sort(COMPUTED).unique([key, AT], keep="last")
 
 
-def stored_features(tables: Tables, view: FeatureView, spine: pl.DataFrame) -> pl.DataFrame:
+def stored_features(
+    tables: Tables,
+    view: FeatureView,
+    spine: pl.DataFrame,
+    *,
+    version: int | None = None,
+    max_age_us: int | None = None,
+) -> pl.DataFrame:
     """Join a view's stored features to a spine: of each entity, the newest row not after ``at``.
 
     Only the spine's entities and times, and the columns needed, are read from the files.
@@ -56,42 +149,43 @@ def stored_features(tables: Tables, view: FeatureView, spine: pl.DataFrame) -> p
         view: The view.
         spine: A row per value wanted, with a column for the key of the view's entity and ``at``
             (``Datetime``, with a time zone); other columns are kept.
+        version: Version of the table with the stored features; the newest when left out.
+        max_age_us: How long before ``at`` the stored row may be; any time when left out.
 
     Returns:
         The spine's rows, all of them in their order, and a column ``view.feature`` for each
-        feature; null where no row of the entity is stored at or before ``at``. Between two stored
+        feature; null where no row of the entity is stored at or before ``at``, or none so young.
+        Between two stored
         times the values are those of the earlier one; ``point_in_time`` computes them anew.
 
     Raises:
         InputError: The spine lacks a column, has one of another type or a null in ``at``, or has a
             feature's column already.
         NotReadyError: Nothing is stored of the view as it is declared now.
+        NotFoundError: There is no such version.
     """
     at_us = spine_times(spine)
     check_spine(spine, view)
-    key, table = view.source.entity.name, table_of(view)
-    if tables.version(table) is None:
-        raise NotReadyError(
-            f"Nothing is stored of view {view.name!r} as it is declared now. "
-            f"Run 'penstock features backfill {view.name}' first.",
-            view=view.name,
-            table=table,
-        )
+    key = view.source.entity.name
+    if tables.version(table_of(view)) is None:
+        raise _missing(tables, view)
+    # Under a time-to-live a row is true while it is younger than that.
+    ages = [view.ttl_us - 1] if view.ttl_us else []
+    ages += [] if max_age_us is None else [max_age_us]
+    oldest = timedelta(microseconds=min(ages)) if ages else None
     asked = spine.select(pl.col(key), pl.Series(AT, at_us).cast(pl.Datetime("us", "UTC")))
     known = asked[key].drop_nulls().unique()
     wanted = pl.col(key).is_in(known.implode())
     if len(asked):
         wanted &= pl.col(AT) <= asked[AT].max()
-        if view.ttl_us:
-            ttl = pl.duration(microseconds=view.ttl_us)
-            wanted &= pl.col(AT) > pl.lit(asked[AT].min()) - ttl
-    rows = newest_rows(tables, view, wanted, columns=view.names).drop(COMPUTED).collect()
-    # Under a time-to-live a row is true while it is younger than that.
-    younger = timedelta(microseconds=view.ttl_us - 1) if view.ttl_us else None
+        if oldest is not None:
+            wanted &= pl.col(AT) >= pl.lit(asked[AT].min()) - pl.lit(oldest)
+    newest = newest_rows(tables, view, wanted, columns=view.names, version=version)
+    rows = newest.drop(COMPUTED).collect()
     found = (
         asked.with_row_index(ROW)
         .sort(AT)
-        .join_asof(rows.sort(AT), on=AT, by=key, tolerance=younger, check_sortedness=False)
+        .join_asof(rows.sort(AT), on=AT, by=key, tolerance=oldest, check_sortedness=False)
         .sort(ROW)
     )
     return spine.with_columns(found.select(view.names))

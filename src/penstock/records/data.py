@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import ClassVar, Literal
 
+import msgspec
+
 from .base import Record
 
-__all__ = ["Batch", "DatasetSnapshot"]
+__all__ = ["Batch", "DatasetSnapshot", "StoredPin"]
 
 
 class Batch(Record, frozen=True):
@@ -64,6 +66,26 @@ class Batch(Record, frozen=True):
         return f"{source}/{number:09d}"
 
 
+class StoredPin(msgspec.Struct, frozen=True, kw_only=True):
+    """Stored features as a dataset read them.
+
+    Attributes:
+        view: The view.
+        source: The source of its records.
+        table: The table of its stored features.
+        version: Version of the table.
+        last_batch: The last raw batch that its rows contain.
+        max_age: How long before a row's time the stored values may be, such as ``"1h"``.
+    """
+
+    view: str
+    source: str
+    table: str
+    version: int
+    last_batch: int
+    max_age: str
+
+
 class DatasetSnapshot(Record, frozen=True):
     """A dataset as it was built: pinned to table versions, with its rows as an artifact.
 
@@ -83,6 +105,7 @@ class DatasetSnapshot(Record, frozen=True):
         warnings: What a reader should know, such as uneven labels.
         service: The feature service its features come from; empty where the dataset lists them.
         service_id: The service's id as it was then.
+        stored: The stored features that were joined; their tables are among ``tables``.
         created_at: When.
     """
 
@@ -105,6 +128,7 @@ class DatasetSnapshot(Record, frozen=True):
     warnings: tuple[str, ...] = ()
     service: str = ""
     service_id: str = ""
+    stored: tuple[StoredPin, ...] = ()
 
     @property
     def key(self) -> str:

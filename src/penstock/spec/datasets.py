@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from penstock.errors import nearest
@@ -16,7 +16,7 @@ from .on_demand import Features, View, base_views, entities_of, request_fields, 
 from .sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from .dtypes import DType
     from .features import FeatureView
@@ -131,6 +131,9 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
         as_known: Whether features are computed only from records that had arrived by a row's time,
             as the serving process saw them, late ones left out. Files arrive when they are
             ingested, so it is for sources whose events came in as they happened.
+        stored: Views whose features are not computed at the row's time, but are those that
+            ``penstock features backfill`` stored last before it, to the greatest age they may have:
+            ``{"momentum": "1h"}``. Where there is none so young, they are null.
     """
 
     spine: Source
@@ -139,6 +142,7 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
     split: Split = TimeSplit()
     select: str = ""
     as_known: bool = False
+    stored: Mapping[str, str] = {}
 
     @property
     def service(self) -> FeatureService | None:
@@ -185,6 +189,11 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
         return (*self.entity_dtypes, *self.request_fields)
 
     @property
+    def stored_us(self) -> dict[str, int]:
+        """Greatest age of a stored row in microseconds, by the view whose rows are joined."""
+        return {name: duration_us(age) for name, age in self.stored.items()}
+
+    @property
     def horizon_us(self) -> int:
         """How far the label looks ahead, in microseconds."""
         if self.label is None:
@@ -202,6 +211,7 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
         yield from feature_faults(self._listed)
         yield from self._column_faults("entity key", self.entity_dtypes)
         yield from self._column_faults("request field", self.request_fields)
+        yield from self._stored_faults()
         if self.select and SELECTION_ID.fullmatch(self.select) is None:
             yield (
                 f"select={self.select!r} is no id of a feature selection; give the 16 characters "
@@ -209,6 +219,21 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
             )
         if self.label is not None:
             yield from self._label_faults(self.label)
+
+    def _stored_faults(self) -> Iterator[str]:
+        views = [view.name for view in self.base_views]
+        for name, age in self.stored.items():
+            if name not in views:
+                yield f"stored={{{name!r}: ...}} names no view of it. {nearest(name, views)}"
+            try:
+                duration_us(age)
+            except ValueError as error:
+                yield f"stored={{{name!r}: {age!r}}}: {error}"
+        if self.stored and self.as_known:
+            yield (
+                "stored rows hold late records too, so as_known=True cannot be kept for them; "
+                "leave one of the two out"
+            )
 
     def _column_faults(self, what: str, wanted: Mapping[str, DType]) -> Iterator[str]:
         """Yield what the spine lacks of the columns that its features are joined by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,7 @@ from penstock.features import (
     known_span,
     point_in_time,
     stored_features,
+    stored_state,
 )
 from penstock.spec import Aggregate, FeatureView
 from penstock.testing.backfill_child import backfill_until
@@ -292,9 +294,13 @@ def spine_of(*rows: tuple[str | None, int]) -> pl.DataFrame:
 @given(
     histories(),
     st.lists(st.tuples(st.sampled_from(["a", "b", "z", None]), times()), max_size=12),
+    st.sampled_from([None, 0, HOUR_US, 30 * HOUR_US]),
 )
 def test_a_join_keeps_the_spine_and_takes_the_newest_row_not_after_it(
-    new_world: Callable[[], World], records: Records, points: list[tuple[str | None, int]]
+    new_world: Callable[[], World],
+    records: Records,
+    points: list[tuple[str | None, int]],
+    max_age_us: int | None,
 ) -> None:
     if not records:
         return
@@ -302,13 +308,17 @@ def test_a_join_keeps_the_spine_and_takes_the_newest_row_not_after_it(
     world.ingest(VIEW.source, finite(records))
     fill(world, VIEW)
     rows = stored(world, VIEW)
-    spine = spine_of(*points, *points[:2])
-    joined = stored_features(world.tables, VIEW, spine)
+    exact = rows.select("key", pl.col("at").dt.epoch("us")).rows()
+    spine = spine_of(*points, *points[:2], *exact)
+    version = stored_state(world.tables, VIEW).version
+    joined = stored_features(world.tables, VIEW, spine, version=version, max_age_us=max_age_us)
     assert joined.select(spine.columns).equals(spine)
     for row in joined.iter_rows(named=True):
         own = rows.filter(
             (pl.col("key").eq_missing(pl.lit(row["key"]))) & (pl.col("at") <= row["at"])
         )
+        if max_age_us is not None:
+            own = own.filter(pl.col("at") >= row["at"] - timedelta(microseconds=max_age_us))
         expected = own.sort("at").tail(1).select(VIEW.names).rows()
         assert tuple(row[name] for name in VIEW.names) == (expected or [(None, None)])[0]
 

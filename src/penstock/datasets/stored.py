@@ -1,0 +1,142 @@
+"""Stored features in a dataset: pinned, refused where they do not reach, joined as of each row."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from penstock.errors import NotReadyError
+from penstock.features import stored_features, stored_state
+from penstock.records import StoredPin
+from penstock.spec import duration_text
+
+from .spine import AT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.ports import Tables
+    from penstock.spec import Dataset
+
+__all__ = ["StoredViews"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MINUTE_US, HOUR_US = 60_000_000, 3_600_000_000
+
+
+class StoredViews:
+    """The views of a dataset whose features are joined from what is stored, pinned as it is now.
+
+    Args:
+        tables: Where stored features are.
+        dataset: The declaration.
+
+    Raises:
+        NotReadyError: Nothing is stored of a view as it is declared now.
+    """
+
+    def __init__(self, tables: Tables, dataset: Dataset) -> None:
+        self._tables = tables
+        self._dataset = dataset
+        self._views = [view for view in dataset.base_views if view.name in dataset.stored]
+        self._states = {view.name: stored_state(tables, view) for view in self._views}
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version that is read of each table."""
+        return {state.table: state.version for state in self._states.values()}
+
+    @property
+    def pins(self) -> tuple[StoredPin, ...]:
+        """What a snapshot remembers of them."""
+        return tuple(
+            StoredPin(
+                view=view.name,
+                source=view.source.name,
+                table=self._states[view.name].table,
+                version=self._states[view.name].version,
+                last_batch=self._states[view.name].last_batch,
+                max_age=self._dataset.stored[view.name],
+            )
+            for view in self._views
+        )
+
+    def refuse_short(self, last: datetime) -> None:
+        """Refuse what ends so early that the dataset's last row may not use it.
+
+        Args:
+            last: Time of the dataset's last row.
+
+        Raises:
+            NotReadyError: It does, by more than the greatest age declared.
+        """
+        last_us = (last - EPOCH) // timedelta(microseconds=1)
+        for name, age_us in self._dataset.stored_us.items():
+            behind_us = last_us - self._states[name].last_us
+            if behind_us > age_us:
+                raise NotReadyError(
+                    f"The stored features of view {name!r} end at "
+                    f"{_moment(self._states[name].last_us)}, {_about(behind_us)} before the last "
+                    f"row of dataset {self._dataset.name!r} ({_moment(last_us)}); stored="
+                    f"{{{name!r}: {self._dataset.stored[name]!r}}} allows no such age. Run "
+                    f"'penstock features backfill {name}' first, or allow more.",
+                    dataset=self._dataset.name,
+                    view=name,
+                    behind_us=behind_us,
+                )
+
+    def join(self, spine: pl.DataFrame) -> dict[str, pl.DataFrame]:
+        """The features at each row of a spine, by view; null where none is young enough."""
+        ages = self._dataset.stored_us
+        return {
+            view.name: stored_features(
+                self._tables,
+                view,
+                spine.select(view.source.entity.name, AT),
+                version=self._states[view.name].version,
+                max_age_us=ages[view.name],
+            ).select(view.names)
+            for view in self._views
+        }
+
+    def empty(self, joined: Mapping[str, pl.DataFrame]) -> list[str]:
+        """How many rows got no values, in words; nothing where all did."""
+        told: list[str] = []
+        for name, frame in joined.items():
+            rows = frame.select(pl.all_horizontal(pl.all().is_null()).sum()).item()
+            if rows:
+                told.append(
+                    f"{rows:,} of {len(frame):,} rows found no stored values of view {name!r} that "
+                    f"are at most {self._dataset.stored[name]} old"
+                )
+        return told
+
+    def behind(self, batches: Mapping[str, int]) -> list[str]:
+        """Which raw batches are not in them, in words.
+
+        Args:
+            batches: The last raw batch of each source.
+        """
+        told: list[str] = []
+        for view in self._views:
+            right_to, last = self._states[view.name].right_to, batches[view.source.name]
+            if right_to < last:
+                told.append(
+                    f"stored features of view {view.name!r} are right up to raw batch {right_to} "
+                    f"of {last}; 'penstock features backfill {view.name}' brings the rest in"
+                )
+        return told
+
+
+def _about(span_us: int) -> str:
+    """A span to the hour or minute, or as it is when shorter."""
+    for unit_us in (HOUR_US, MINUTE_US):
+        if span_us >= unit_us:
+            return duration_text(span_us // unit_us * unit_us)
+    return duration_text(span_us)
+
+
+def _moment(at_us: int) -> str:
+    return (EPOCH + timedelta(microseconds=at_us)).isoformat(timespec="seconds")

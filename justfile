@@ -43,7 +43,7 @@ quick:
 
 # Ten thousand histories for each law of the feature engine; takes half an hour
 long:
-    HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 7200 tests/unit/algebra/test_engine.py -k naive
+    HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 7200 tests/unit/algebra/test_engine.py tests/unit/features/test_deletes.py -k naive
 
 # The conformance suites of one kind of adapter, such as `just ports lmdb`
 ports WORD:

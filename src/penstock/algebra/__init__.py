@@ -5,6 +5,7 @@
 - ``expressions``: what an expression means, over frames (``to_polars``) and rows (``compile_row``).
 - ``program``: a feature view compiled once; ``compute_points`` is the batch engine over it,
   ``fold`` the stream engine, ``ValueReader`` the reader of what the stream engine keeps.
+- ``tombstones``: which records a deletion takes away.
 - ``drift``: how far a feature has moved from the rows a model learned from.
 - ``metrics``: how far predictions agree with what came true.
 """
@@ -25,9 +26,11 @@ from .operators import dtype_of
 from .program import Program, compile_view
 from .read import ValueReader, as_of
 from .rows import RowFunction, Scalar, compile_row
+from .tombstones import FOR_EVER, Tombstones
 from .windows import first_tile, tile_of, window_start
 
 __all__ = [
+    "FOR_EVER",
     "PSI_FLOOR",
     "BoolArray",
     "Each",
@@ -38,6 +41,7 @@ __all__ = [
     "Program",
     "RowFunction",
     "Scalar",
+    "Tombstones",
     "ValueReader",
     "as_of",
     "compile_on_demand",

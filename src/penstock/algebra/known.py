@@ -2,8 +2,8 @@
 
 An event counts at ``at`` when its time and its arrival are both at or before ``at``; or, where a
 point says what it had seen, its arrival at or before that. Points at which every event until then
-had arrived are computed as ever. For the others, each point gets the
-events of its own that it may see, and is computed over them alone.
+had arrived, and none had been deleted since, are computed as ever. For the others, each point gets
+the events of its own that it may see, and is computed over them alone.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from .extract import Events
 from .kernel import Ordered, compute_points, in_turn, search_in
 from .segments import gathered
 from .state import NEVER_US
+from .tombstones import FOR_EVER
 
 if TYPE_CHECKING:
-    from .arrays import FloatArray, IntArray
+    from .arrays import BoolArray, FloatArray, IntArray
     from .kernel import Each
     from .program import Program
 
@@ -36,6 +37,8 @@ def compute_points_as_known(  # noqa: PLR0913, PLR0917 - what a computation depe
     at_us: IntArray,
     known: IntArray | None = None,
     each: Each = in_turn,
+    *,
+    ends: IntArray | None = None,
 ) -> FloatArray:
     """Compute every feature of a view at many points, each from what had arrived.
 
@@ -48,11 +51,14 @@ def compute_points_as_known(  # noqa: PLR0913, PLR0917 - what a computation depe
         known: Until what arrival each point sees events, the same unit as ``arrived``; its time
             when left out.
         each: How chunks of points are computed, as ``compute_points`` has it.
+        ends: From what arrival on each event is deleted, the same unit again; ``FOR_EVER`` for one
+            that is not; none is when left out.
 
     Returns:
         float64 of shape (points, features), NaN for null.
     """
-    result = compute_points(program, events, codes, at_us, each)
+    alive = events if ends is None else _some(events, ends == FOR_EVER)
+    result = compute_points(program, alive, codes, at_us, each)
     ordered = Ordered(events)
     search = search_in(ordered, codes)
     until = at_us if known is None else known
@@ -60,20 +66,26 @@ def compute_points_as_known(  # noqa: PLR0913, PLR0917 - what a computation depe
     high = search(codes, at_us)
     first = search(codes, np.full(len(codes), NEVER_US))
     late = _latest(ordered.codes, arrived)
+    if ends is not None:
+        ends = ordered.sorted(ends)
+        gone = _latest(ordered.codes, np.where(ends == FOR_EVER, NEVER_US, ends))
+        late = np.maximum(late, gone)
     waits = np.flatnonzero(high > first)
     waits = waits[late[high[waits] - 1] > until[waits]]
     low = first
     reach_us = _reach_us(program)
     if reach_us:
         low = np.maximum(first, search(codes, at_us - reach_us))
-    ends = np.cumsum(high[waits] - low[waits])
+    behind = np.cumsum(high[waits] - low[waits])
     start = 0
     while start < len(waits):
-        done = ends[start - 1] if start else 0
-        end = max(int(np.searchsorted(ends, done + STEP, side="right")), start + 1)
+        done = behind[start - 1] if start else 0
+        end = max(int(np.searchsorted(behind, done + STEP, side="right")), start + 1)
         some = waits[start:end]
         places, point = gathered(low[some], high[some])
         seen = arrived[places] <= until[some][point]
+        if ends is not None:
+            seen &= ends[places] > until[some][point]
         own = Events(
             codes=point[seen],
             times=ordered.times[places[seen]],
@@ -82,6 +94,14 @@ def compute_points_as_known(  # noqa: PLR0913, PLR0917 - what a computation depe
         result[some] = compute_points(program, own, np.arange(len(some)), at_us[some], each)
         start = end
     return result
+
+
+def _some(events: Events, chosen: BoolArray) -> Events:
+    return Events(
+        codes=events.codes[chosen],
+        times=events.times[chosen],
+        values=tuple(value[chosen] for value in events.values),
+    )
 
 
 def _latest(codes: IntArray, arrived: IntArray) -> IntArray:

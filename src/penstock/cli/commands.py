@@ -56,6 +56,17 @@ COMMANDS: Mapping[str, Command | Group] = {
         "Read a source's files into its raw table. A file that was read before is not read twice.",
         "penstock ingest candles",
     ),
+    "data": Group(
+        "Raw records: taking some away.",
+        {
+            "delete": Command(
+                "deleting:data_delete",
+                "Delete an entity's records, all or those of one time. Nothing counts them from "
+                "then on; the raw table stays as it is.",
+                "penstock data delete candles --key symbol=BTCUSDT --reason 'asked to'",
+            ),
+        },
+    ),
     "features": Group(
         "The feature catalogue, and features themselves: built, looked up, checked.",
         {

@@ -33,7 +33,7 @@ def exit_code_of(screen: Screen, error: BaseException) -> int:
         screen: Where to say it.
         error: What was raised.
     """
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt | typer.Abort):  # Ctrl-C, also where we asked
         screen.say("Stopped.")
         return INTERRUPTED
     if isinstance(error, typer.Exit):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["status"]
 
-COUNTS = ("read", "stored", "quarantined", "duplicates")
+COUNTS = ("read", "stored", "quarantined", "duplicates", "deleted")
 INCIDENTS, RUNS = 5, 5
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import typer
 
 from penstock.features import Wanted, backfill, known_span, parts_of
@@ -14,10 +12,9 @@ from penstock.spec import duration_us
 from .failures import UsageError
 from .humanise import count
 from .screen import Screen, table
+from .times import time_us
 
 __all__ = ["features_backfill"]
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def features_backfill(
@@ -33,7 +30,7 @@ def features_backfill(
 ) -> None:
     """Store a view's features as of many times, and again only what new records change."""
     every_us = _every(every)
-    start_us, end_us = _time("--from", start), _time("--to", end)
+    start_us, end_us = time_us("--from", start), time_us("--to", end)
     with open_services(screen.home) as services:
         found = Catalogue.load(services.metadata).view(view)
         first_us, last_us = known_span(services.tables, found)
@@ -69,19 +66,3 @@ def _every(text: str) -> int:
     if text and every_us <= 0:
         raise UsageError(f"--every {text!r} is no time. Give one such as 1h.", every=text)
     return every_us
-
-
-def _time(option: str, text: str) -> int | None:
-    if not text:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"{option} {text!r} is no time. Write it like 2024-03-01T12:00:00Z.", at=text
-        ) from None
-    if at.tzinfo is None:
-        if len(text) > len("2024-03-01"):
-            raise UsageError(f"{option} {text!r} has no time zone. Add Z for UTC.", at=text)
-        at = at.replace(tzinfo=UTC)
-    return (at - EPOCH) // timedelta(microseconds=1)

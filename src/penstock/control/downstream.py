@@ -100,16 +100,17 @@ def version_products(services: Services, version: ModelVersion) -> tuple[Link, .
 
 
 def _feature_links(services: Services, batch: Batch) -> Iterator[Link]:
-    """The views of the batch's source, with the scores whose features hold its records."""
+    """The views of the batch's source, with the scores whose features hold its records.
+
+    Of a deletion, those of its entities since.
+    """
     name = f"raw/{batch.source}"
-    if services.tables.version(name) is None or not batch.stored:
+    if services.tables.version(name) is None or not (batch.stored or batch.deletion):
         return
     for view in Catalogue.load(services.metadata).all(FeatureView):
         if view.source.name != batch.source:
             continue
-        rows = services.tables.scan(name).filter(pl.col("_batch") == batch.number)
-        key = pl.col(view.source.entity.name).cast(pl.String)
-        entities = rows.select(key.unique().sort()).collect().to_series()
+        entities = _entities(services, batch, view)
         reached = pl.col("progress").str.json_path_match(f'$["{view.name}"]').cast(pl.Int64)
         given = pl.col("given").str.json_path_match(f'$["{view.source.entity.name}"]')
         about = pl.coalesce(given, pl.col("entity"))
@@ -117,6 +118,15 @@ def _feature_links(services: Services, batch: Batch) -> Iterator[Link]:
         detail = {"entities": entities.to_list()}
         links = tuple(_scores(services, wanted))
         yield Link(kind="online features", id=view.name, detail=detail, links=links)
+
+
+def _entities(services: Services, batch: Batch, view: FeatureView) -> pl.Series:
+    """The entities that a batch has records of, or deletes records of, as text."""
+    if batch.deletion is not None:
+        return pl.Series([str(key) for key in batch.deletion.keys]).sort()
+    rows = services.tables.scan(f"raw/{batch.source}").filter(pl.col("_batch") == batch.number)
+    key = pl.col(view.source.entity.name).cast(pl.String)
+    return rows.select(key.unique().sort()).collect().to_series()
 
 
 def _scores(services: Services, wanted: pl.Expr) -> Iterator[Link]:

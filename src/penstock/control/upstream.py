@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from penstock.errors import NotFoundError, StateError
+from penstock.ingest import raw_name, read_tombstones, remaining_records
 from penstock.records import Batch, DatasetSnapshot
 from penstock.registry import get_version, read_manifest, views_of
 from penstock.spec import FeatureView, OnDemandView, fingerprint
@@ -18,13 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from penstock.ports import Metadata, Services, Tables
-    from penstock.records import Manifest, ModelVersion, Score, StoredPin
+    from penstock.records import Deletion, Manifest, ModelVersion, Score, StoredPin
     from penstock.spec import FeatureService, View
 
 __all__ = ["batch_detail", "batch_origins", "batches_of", "dataset_link", "manifest_of",
            "score_origins", "version_detail", "version_origins", "view_origins"]  # fmt: skip
 
 NEWEST = 20
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def score_origins(services: Services, score: Score) -> tuple[Link, ...]:
@@ -125,21 +129,36 @@ def _batch_link(batch: Batch) -> Link:
 
 
 def batch_origins(batch: Batch) -> tuple[Link, ...]:
-    """The file or messages that a batch was read from."""
+    """The file or messages that a batch was read from, or the deletion that it is."""
     kind, _, origin = batch.origin.partition(":")
+    if batch.deletion is not None:
+        return (Link(kind="deletion", id=origin, detail=_deletion_detail(batch.deletion)),)
     detail = {"sha256": batch.sha256}
     return (Link(kind="file" if kind == "file" else "messages", id=origin, detail=detail),)
 
 
 def batch_detail(batch: Batch) -> dict[str, object]:
     """What a batch says of itself."""
+    arrived = batch.arrived_at.isoformat(timespec="seconds")
+    if batch.deletion is not None:
+        return {"deleted": batch.deleted, "arrived": arrived}
     return {
         "read": batch.read,
         "stored": batch.stored,
         "quarantined": batch.quarantined,
         "duplicates": batch.duplicates,
-        "arrived": batch.arrived_at.isoformat(timespec="seconds"),
+        "arrived": arrived,
         "declaration": batch.fingerprint[:12],
+    }
+
+
+def _deletion_detail(deletion: Deletion) -> dict[str, object]:
+    at_us = deletion.at_us
+    return {
+        "keys": list(deletion.keys),
+        "at": "" if at_us is None else (EPOCH + timedelta(microseconds=at_us)).isoformat(),
+        "by": deletion.actor,
+        "reason": deletion.reason,
     }
 
 
@@ -202,18 +221,25 @@ def _view_link(services: Services, view: View, score: Score, values: Mapping[str
 
 
 def _batches_with(tables: Tables, view: FeatureView, score: Score, last: int | None) -> list[int]:
-    """Numbers of the batches with records of the entity that were known at the score's time."""
+    """Numbers of the batches with records of the entity that counted for the score.
+
+    With those of the entity's deletions, which say why others did not.
+    """
     source = view.source
-    name = f"raw/{source.name}"
-    if tables.version(name) is None:
+    if tables.version(raw_name(source)) is None:
         return []
     known_us = pl.col(source.timestamp).dt.epoch("us") + source.known_after_us
     key = str(score.given.get(source.entity.name, score.entity))
-    wanted = (pl.col(source.entity.name).cast(pl.String) == key) & (known_us <= score.at_us)
+    named = pl.col(source.entity.name).cast(pl.String) == key
+    wanted = named & (known_us <= score.at_us)
     if last is not None:
         wanted &= pl.col("_batch") <= last
-    found = tables.scan(name).filter(wanted).select(pl.col("_batch").unique().sort())
-    return [int(number) for number in found.collect()["_batch"]]
+    records = remaining_records(tables, source, last_batch=last).filter(wanted)
+    numbers = set(records.select(pl.col("_batch").unique()).collect()["_batch"])
+    tombstones = read_tombstones(tables, source, last_batch=last)
+    if tombstones is not None:
+        numbers |= set(tombstones.frame.filter(named)["_batch"])
+    return sorted(numbers)
 
 
 def manifest_of(services: Services, version: ModelVersion) -> Manifest | None:

@@ -12,13 +12,14 @@ import polars as pl
 
 from penstock.errors import NotFoundError, NotReadyError
 from penstock.features import UnknownEntities, parts_of, point_in_time
+from penstock.ingest import raw_name
 from penstock.ports import Audit, Put
 from penstock.records import DatasetSnapshot
 from penstock.spec import fingerprint
 
 from .rows import PART, count_parts, labelled_rows
 from .selected import selected_names
-from .spine import AT, table_of
+from .spine import AT
 from .stored import StoredViews
 from .warnings import warnings_of
 
@@ -122,7 +123,7 @@ def _pin(tables: Tables, dataset: Dataset) -> dict[str, int]:
     """
     pinned: dict[str, int] = {}
     for source in _sources(dataset):
-        version = tables.version(table_of(source))
+        version = tables.version(raw_name(source))
         if version is None:
             raise NotReadyError(
                 f"Dataset {dataset.name!r} reads the source {source.name!r}, which has no records "
@@ -130,7 +131,7 @@ def _pin(tables: Tables, dataset: Dataset) -> dict[str, int]:
                 dataset=dataset.name,
                 source=source.name,
             )
-        pinned[table_of(source)] = version
+        pinned[raw_name(source)] = version
     return pinned
 
 
@@ -193,7 +194,8 @@ def _keep(  # noqa: PLR0913, PLR0917 - what the snapshot is made of
     label = dataset.label.name if dataset.label is not None else ""
     balance = _balance(frame, label) if label else {}
     batches = {
-        source.name: _last_batch(services.tables, source, versions) for source in _sources(dataset)
+        source.name: services.tables.applied(name, name, version=versions[name])
+        for source, name in ((source, raw_name(source)) for source in _sources(dataset))
     }
     snapshot = DatasetSnapshot(
         dataset_id=dataset_id,
@@ -233,13 +235,6 @@ def _balance(frame: pl.DataFrame, label: str) -> dict[str, float]:
     mean = pl.col(label).cast(pl.Float64).mean()
     found = frame.group_by(PART).agg(mean.alias("mean"))
     return {str(part): float(value) for part, value in found.sort(PART).iter_rows()}
-
-
-def _last_batch(tables: Tables, source: Source, versions: Mapping[str, int]) -> int:
-    name = table_of(source)
-    batches = tables.scan(name, version=versions[name], columns=["_batch"])
-    found = batches.select(pl.col("_batch").max()).collect().item()
-    return int(found) if found is not None else 0
 
 
 def _put(services: Services, frame: pl.DataFrame) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from penstock.errors import NotReadyError
+from penstock.ingest import raw_name, remaining_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from penstock.ports import Tables
     from penstock.spec import Source
 
-__all__ = ["AT", "ORDER", "read_records", "spine_of", "table_of"]
+__all__ = ["AT", "ORDER", "read_records", "spine_of"]
 
 AT = "at"
 """Column of the time at which a record is known, and so its features are wanted."""
@@ -23,15 +24,10 @@ ORDER = ("_batch", "_row")
 """Columns of a raw table that say in which order its records arrived."""
 
 
-def table_of(source: Source) -> str:
-    """Name of the source's raw table."""
-    return f"raw/{source.name}"
-
-
 def spine_of(
     tables: Tables, source: Source, versions: Mapping[str, int] | None = None
 ) -> pl.DataFrame:
-    """The spine of a source: one row per record.
+    """The spine of a source: one row per record that has not been deleted.
 
     Args:
         tables: Where the raw table is.
@@ -56,7 +52,7 @@ def read_records(
     *,
     columns: Sequence[str] | None = None,
 ) -> pl.DataFrame:
-    """The records of a source with their ``at``, in the order of ``spine_of``.
+    """The records of a source that count, with their ``at``, in the order of ``spine_of``.
 
     Args:
         tables: Where the raw table is.
@@ -67,7 +63,7 @@ def read_records(
     Raises:
         NotReadyError: Nothing was ingested yet.
     """
-    name, key, stamp = table_of(source), source.entity.name, source.timestamp
+    name, key, stamp = raw_name(source), source.entity.name, source.timestamp
     if tables.version(name) is None:
         raise NotReadyError(
             f"The source {source.name!r} has no records yet. Run 'penstock ingest {source.name}'.",
@@ -75,6 +71,7 @@ def read_records(
         )
     wanted = source.schema if columns is None else columns
     chosen = list(dict.fromkeys([key, stamp, *wanted, *ORDER]))
-    frame = tables.scan(name, version=(versions or {}).get(name), columns=chosen).collect()
+    version = (versions or {}).get(name)
+    frame = remaining_records(tables, source, version=version, columns=chosen).collect()
     known = pl.col(stamp) + pl.duration(microseconds=source.known_after_us)
     return frame.with_columns(known.alias(AT)).sort(AT, key, *ORDER)

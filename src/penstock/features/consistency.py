@@ -9,10 +9,11 @@ import numpy as np
 import polars as pl
 
 from penstock.errors import NotReadyError
+from penstock.ingest import remaining_records
 from penstock.records import FeatureCheck
 from penstock.spec import FeatureView
 
-from .offline import MEMORY_BYTES, newest_version, point_in_time, raw_table
+from .offline import MEMORY_BYTES, newest_version, point_in_time
 from .reader import OnlineReader
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of
     reader = OnlineReader(online, [view])
     key = view.source.entity.name
     version = newest_version(tables, view)
-    every = tables.scan(raw_table(view), version=version, columns=[key]).unique().collect()[key]
+    known = remaining_records(tables, view.source, version=version, columns=[key])
+    every = known.unique().collect()[key]
     keys = every.sort().sample(min(sample, len(every)), seed=seed).to_list()
     if not keys:
         source = view.source.name

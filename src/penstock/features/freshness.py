@@ -122,6 +122,8 @@ def _arrived_us(metadata: Metadata, source: str, number: int | None) -> int | No
     if number is None:
         return None
     batch = metadata.read(Batch, Batch.key_of(source, number))
+    while batch is not None and batch.deletion is not None:  # brings nothing new
+        batch = metadata.read(Batch, Batch.key_of(source, batch.number - 1))
     return None if batch is None else (batch.arrived_at - EPOCH) // timedelta(microseconds=1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from penstock.algebra import (
     extract,
 )
 from penstock.errors import InputError, NotReadyError, nearest
+from penstock.ingest import read_tombstones
 from penstock.spec import DType
 
 from .composition import REQUEST_DTYPES, Composition
@@ -28,7 +29,7 @@ from .unknown import UnknownEntities, unknown_in
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from penstock.algebra import Each, Events, FloatArray, Program
+    from penstock.algebra import Each, Events, FloatArray, Program, Tombstones
     from penstock.ports import Tables
     from penstock.spec import FeatureView, View
 
@@ -69,6 +70,8 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
 ) -> pl.DataFrame:
     """Compute features at the rows of a spine, from records known until then.
 
+    Records that have been deleted count as if they had never been.
+
     Args:
         tables: Where the raw tables are.
         views: The views whose features are wanted.
@@ -78,9 +81,10 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
         versions: Version to read, by table name (``raw/<source>``); the newest where none is named.
         batches: Last raw batch to use, by name of the feature view, as ``OnlineReader.progress``
             gives it; one for all rows or, as int64, one for each; all where none is named. With
-            it, the values are those the online store gave then.
+            it, the values are those the online store gave then, before later deletions.
         as_known: Only from records that had arrived by then, and not only were known: what a
             prediction at that time could have seen. Files count as arrived when they were ingested.
+            A record counts until its deletion arrived.
         memory_bytes: About what computing may take beside spine and result; where the records are
             too many for that, the entities are computed in parts.
         parts: What computes the parts: side by side, each with its share of the memory. This
@@ -177,7 +181,11 @@ def newest_version(tables: Tables, view: FeatureView) -> int:
 
 
 def read_records(
-    tables: Tables, program: Program, version: int, wanted: pl.Expr, *, also: Sequence[str] = ()
+    tables: Tables,
+    program: Program,
+    version: int,
+    wanted: pl.Expr,
+    tombstones: Tombstones | None = None,
 ) -> pl.DataFrame:
     """Read what a program needs of its raw table, in the order of arrival.
 
@@ -186,18 +194,21 @@ def read_records(
         program: The compiled view.
         version: Version to read.
         wanted: Which records.
-        also: More columns to read.
+        tombstones: Leave out the records that these take away.
 
     Raises:
         NotFoundError: There is no such version.
     """
-    return _by_arrival(scan_records(tables, program, version, wanted, also=also).collect())
+    records = scan_records(tables, program, version, wanted)
+    if tombstones is not None:
+        records = tombstones.kept(records)
+    return _by_arrival(records.collect())
 
 
 def scan_records(
     tables: Tables, program: Program, version: int, wanted: pl.Expr, *, also: Sequence[str] = ()
 ) -> pl.LazyFrame:
-    """As ``read_records``, in no particular order and not read yet."""
+    """As ``read_records``, in no particular order and not read yet; ``also`` are more columns."""
     source = program.view.source
     columns = [source.entity.name, source.timestamp, *program.columns, *ARRIVAL, *also]
     return tables.scan(raw_table(program.view), version=version, columns=columns).filter(wanted)
@@ -244,8 +255,9 @@ def _compute(
     wanted = pl.lit(value=True)
     if len(at_us):
         wanted &= _in_reach(program, int(at_us.min()), int(at_us.max()))
-    if asked.last_batch is not None:
-        wanted &= pl.col(ARRIVAL[0]) <= int(np.max(asked.last_batch, initial=0))
+    last = None if asked.last_batch is None else int(np.max(asked.last_batch, initial=0))
+    if last is not None:
+        wanted &= pl.col(ARRIVAL[0]) <= last
     also = (ARRIVED,) if asked.as_known else ()
     batches = asked.last_batch if isinstance(asked.last_batch, np.ndarray) else None
     job = PartJob(
@@ -254,6 +266,7 @@ def _compute(
         version=asked.version,
         wanted=wanted,
         records=scan_records(tables, program, asked.version, wanted, also=also),
+        tombstones=read_tombstones(tables, view.source, version=asked.version, last_batch=last),
         as_known=asked.as_known,
         whole=Part(known, codes, at_us, batches),
         count=_count_parts(tables, program, asked),
@@ -271,14 +284,19 @@ def _compute(
 def _in_turn(program: Program, job: PartJob) -> Iterator[tuple[int, PartValues]]:
     """Compute the parts in this process, one after the other."""
     for place in range(job.count):
-        found = compute_part(program, job.records, job.part(place), as_known=job.as_known)
-        yield place, found
+        yield (
+            place,
+            compute_part(
+                program, job.records, job.part(place), job.tombstones, as_known=job.as_known
+            ),
+        )
 
 
-def compute_part(
+def compute_part(  # noqa: PLR0913 - what a computation depends on
     program: Program,
     records: pl.LazyFrame,
     part: Part,
+    tombstones: Tombstones | None,
     *,
     as_known: bool,
     each: Each = side_by_side,
@@ -287,8 +305,9 @@ def compute_part(
 
     Args:
         program: The compiled view.
-        records: The records that are wanted, of this part's entities and others.
+        records: The records that are wanted, of this part's entities and others, deleted ones too.
         part: The part.
+        tombstones: The deletions that count, of other entities too; none where there are none.
         as_known: Whether only what had arrived by a point's time counts.
         each: How chunks of points are computed.
 
@@ -296,31 +315,39 @@ def compute_part(
         UserCodeError: A function of the user failed.
     """
     key = pl.col(program.view.source.entity.name)
-    read = _by_arrival(records.filter(key.is_in(part.known.implode())).collect())
+    own = records.filter(key.is_in(part.known.implode()))
+    by_point = as_known or part.batches is not None
+    if tombstones is not None and not by_point:
+        own, tombstones = tombstones.kept(own), None
+    read = _by_arrival(own.collect())
     owners = codes_of(read[program.view.source.entity.name], part.known)
     met = np.zeros(len(part.known), dtype=np.bool_)
     met[owners] = True
     events = extract(program, read, owners)
-    return PartValues(_values(program, read, events, part, as_known=as_known, each=each), met)
+    if not by_point:
+        return PartValues(compute_points(program, events, part.codes, part.at_us, each), met)
+    return PartValues(_seen_by_point(program, read, events, part, tombstones, each), met)
 
 
-def _values(  # noqa: PLR0913 - what a computation depends on
+def _seen_by_point(  # noqa: PLR0913, PLR0917 - what a computation depends on
     program: Program,
     records: pl.DataFrame,
     events: Events,
     part: Part,
-    *,
-    as_known: bool,
+    tombstones: Tombstones | None,
     each: Each,
 ) -> FloatArray:
+    """The values where each point sees records of its own: up to its batch, or as known."""
     _, codes, at_us, batches = part
-    if batches is not None:
-        number = records[ARRIVAL[0]].to_numpy()
-        return compute_points_as_known(program, events, number, codes, at_us, batches, each=each)
-    if not as_known:
-        return compute_points(program, events, codes, at_us, each)
-    arrived_us = records[ARRIVED].dt.epoch("us").to_numpy()
-    return compute_points_as_known(program, events, arrived_us, codes, at_us, each=each)
+    if batches is None:
+        begins = records[ARRIVED].dt.epoch("us").to_numpy()
+    else:
+        begins = records[ARRIVAL[0]].to_numpy()
+    by: Literal["arrival", "batch"] = "arrival" if batches is None else "batch"
+    ends = None if tombstones is None else tombstones.ends(records, by)
+    return compute_points_as_known(
+        program, events, begins, codes, at_us, batches, each=each, ends=ends
+    )
 
 
 def _count_parts(tables: Tables, program: Program, asked: _Asked) -> int:

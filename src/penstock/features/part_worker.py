@@ -13,7 +13,7 @@ from penstock.algebra import compile_view, in_turn
 from penstock.spec import FeatureView
 
 from .offline import compute_part
-from .parts import load_part, save_values
+from .parts import load_part, load_tombstones, save_values
 
 __all__ = ["compute"]
 
@@ -30,8 +30,11 @@ def compute(*, view: object, as_known: bool, folder: str, place: int) -> None:
     Raises:
         UserCodeError: A function of the user failed.
     """
-    program = compile_view(msgspec.convert(view, FeatureView))
+    declared = msgspec.convert(view, FeatureView)
     records, part = load_part(Path(folder), place)
+    tombstones = load_tombstones(Path(folder), declared)
     # One thread: there are as many workers as cores are to be used.
-    found = compute_part(program, records, part, as_known=as_known, each=in_turn)
+    found = compute_part(
+        compile_view(declared), records, part, tombstones, as_known=as_known, each=in_turn
+    )
     save_values(Path(folder), place, found)

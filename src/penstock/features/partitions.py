@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from penstock.algebra import IntArray
-    from penstock.ports import OnlineStore
+    from penstock.ports import Changes, OnlineStore
     from penstock.spec import Entity
 
 __all__ = [
@@ -141,8 +141,8 @@ class Slots:
                 values[place] = value
         return values
 
-    def write(self, values: Mapping[bytes, bytes], *, progress: int) -> None:
-        """Store the values that are of these partitions, and the progress of each.
+    def write(self, values: Changes, *, progress: int) -> None:
+        """Store or remove the values that are of these partitions, and store each one's progress.
 
         Each partition is a transaction of its own: one that another process has taken over stops
         the rest, which are then a batch behind and catch up with the next refresh.
@@ -150,7 +150,7 @@ class Slots:
         Raises:
             ConflictError: Another process has claimed a partition.
         """
-        parts: dict[int, dict[bytes, bytes]] = {slot: {} for slot in self._tokens}
+        parts: dict[int, dict[bytes, bytes | None]] = {slot: {} for slot in self._tokens}
         if self._count == 1:
             parts[0] = dict(values)
         else:

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from penstock.algebra import Tombstones
 from penstock.ports import Task
 from penstock.spec import FeatureView, fingerprint
 
@@ -34,9 +35,19 @@ if TYPE_CHECKING:
     from penstock.algebra import BoolArray, FloatArray, IntArray
     from penstock.ports import Executor, Services
 
-__all__ = ["Part", "PartJob", "PartValues", "Parts", "load_part", "parts_of", "save_values"]
+__all__ = [
+    "Part",
+    "PartJob",
+    "PartValues",
+    "Parts",
+    "load_part",
+    "load_tombstones",
+    "parts_of",
+    "save_values",
+]
 
 COMPUTE = "penstock.features.part_worker:compute"
+TOMBSTONES = "tombstones.arrow"
 LAYOUT = 1
 """Number of this layout of the files; those of another are not looked at."""
 
@@ -78,7 +89,8 @@ class PartJob:
         table: Name of the raw table.
         version: Its version.
         wanted: Which of its records.
-        records: These records.
+        records: These records, deleted ones too.
+        tombstones: The deletions that count, as version and ``wanted`` say; none for none.
         as_known: Whether only what had arrived by a point's time counts.
         whole: All points.
         count: How many parts.
@@ -89,6 +101,7 @@ class PartJob:
     version: int
     wanted: pl.Expr
     records: pl.LazyFrame
+    tombstones: Tombstones | None
     as_known: bool
     whole: Part
     count: int
@@ -156,6 +169,8 @@ class Parts:
             return
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "records", job.records.serialize())
+        if job.tombstones is not None:
+            _write_frame(folder / TOMBSTONES, job.tombstones.frame)
         tasks = [_task(folder, job, place) for place in rest]
         for index, _ in self._executor.run(tasks, at_once=self.at_once):
             yield rest[index], _values(folder, rest[index])
@@ -170,6 +185,14 @@ def parts_of(services: Services, subject: str) -> Parts:
     """
     folder = services.scratch / "parts" / subject
     return Parts(services.executor, folder, at_once=services.features_at_once)
+
+
+def load_tombstones(folder: Path, view: FeatureView) -> Tombstones | None:
+    """The deletions that count in a computation."""
+    if not (folder / TOMBSTONES).is_file():
+        return None
+    source = view.source
+    return Tombstones(pl.read_ipc(folder / TOMBSTONES), source.entity.name, source.timestamp)
 
 
 def load_part(folder: Path, place: int) -> tuple[pl.LazyFrame, Part]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from penstock.algebra import window_start
 from penstock.errors import NotReadyError
+from penstock.ingest import read_tombstones, remaining_records
 
 from .offline import ARRIVAL, newest_version, raw_table
 from .stored import AT, COMPUTED
@@ -23,6 +24,7 @@ __all__ = ["DAY_US", "Points", "Wanted", "between", "known_span", "stale_rows"]
 
 DAY_US = 86_400_000_000
 SOURCE_AT = "_source_at"
+ENDS = "_ends"
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +62,7 @@ class Points:
         self.version = version
         self._target = target
         self._key = view.source.entity.name
+        self._columns = [self._key, view.source.timestamp, ARRIVAL[0]]
         self._entities: pl.DataFrame | None = None
 
     def days(self, wanted: Wanted) -> dict[int, int]:
@@ -90,8 +93,16 @@ class Points:
         return every.select(self._key, AT)
 
     def changes(self, after: int) -> pl.DataFrame:
-        """The records of the batches after one: key, ``at`` when known, and ``_batch``."""
-        return self._records().filter(pl.col(ARRIVAL[0]) > after).unique().collect()
+        """What the batches after one brought or took away: key, ``at`` when known, ``_batch``."""
+        brought = self._records().filter(pl.col(ARRIVAL[0]) > after).unique().collect()
+        stones = read_tombstones(
+            self._tables, self.view.source, version=self.version, last_batch=self._target
+        )
+        if stones is None:
+            return brought
+        taken = stones.between(after, self._target).hits(self._raw())
+        taken = taken.with_columns(pl.col(ENDS).alias(ARRIVAL[0]))
+        return pl.concat([brought, self._known_at(taken).unique().collect()])
 
     def _known(self) -> pl.DataFrame:
         """The entities, each with the time its first record is known."""
@@ -100,13 +111,25 @@ class Points:
         return self._entities
 
     def _records(self) -> pl.LazyFrame:
-        source = self.view.source
-        columns = list(dict.fromkeys([self._key, source.timestamp, ARRIVAL[0]]))
-        records = self._tables.scan(raw_table(self.view), version=self.version, columns=columns)
-        known = pl.col(source.timestamp) + pl.duration(microseconds=source.known_after_us)
-        return records.filter(pl.col(ARRIVAL[0]) <= self._target).select(
-            pl.col(self._key), known.alias(AT), pl.col(ARRIVAL[0])
+        """The records that count: key, ``at`` when known, and ``_batch``."""
+        records = remaining_records(
+            self._tables,
+            self.view.source,
+            version=self.version,
+            last_batch=self._target,
+            columns=self._columns,
         )
+        return self._known_at(records.filter(pl.col(ARRIVAL[0]) <= self._target))
+
+    def _raw(self) -> pl.LazyFrame:
+        """All records, those that were deleted too."""
+        name = raw_table(self.view)
+        return self._tables.scan(name, version=self.version, columns=self._columns)
+
+    def _known_at(self, records: pl.LazyFrame) -> pl.LazyFrame:
+        source = self.view.source
+        known = pl.col(source.timestamp) + pl.duration(microseconds=source.known_after_us)
+        return records.select(pl.col(self._key), known.alias(AT), pl.col(ARRIVAL[0]))
 
 
 def known_span(tables: Tables, view: FeatureView) -> tuple[int, int]:
@@ -121,7 +144,7 @@ def known_span(tables: Tables, view: FeatureView) -> tuple[int, int]:
     """
     source, version = view.source, newest_version(tables, view)
     stamp = pl.col(source.timestamp).dt.epoch("us") + source.known_after_us
-    records = tables.scan(raw_table(view), version=version, columns=[source.timestamp])
+    records = remaining_records(tables, source, version=version, columns=[source.timestamp])
     span = records.select(stamp.min().alias("first"), stamp.max().alias("last")).collect()
     first_us, last_us = span.row(0)
     if first_us is None:
@@ -140,7 +163,7 @@ def stale_rows(
     Args:
         view: The view.
         stored: Key, ``at`` and ``_computed_batch`` of the rows.
-        changes: Key, ``at`` and ``_batch`` of the records of new batches.
+        changes: Key, ``at`` and ``_batch`` of what new batches brought or took away.
         done: Up to this batch, every row is right.
     """
     key, batch = view.source.entity.name, ARRIVAL[0]

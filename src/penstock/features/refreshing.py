@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from penstock.algebra import compile_view, extract, fold
+from penstock.ingest import read_tombstones
 
 from .entities import codes_of, encode_keys
 from .offline import ARRIVAL, newest_version, raw_table, read_records
@@ -224,6 +225,8 @@ class _Work:
         self._program = program
         self._version = version
         self._batch = pl.col(ARRIVAL[0])
+        self._key = program.view.source.entity.name
+        self._tombstones = read_tombstones(tables, program.view.source, version=version)
 
     def build(self, target: int, chunk_rows: int) -> Iterator[tuple[int, float]]:
         """Fold the batches up to ``target`` into an empty space, part by part of the entities.
@@ -232,19 +235,24 @@ class _Work:
             The number of records folded now, and the share that is done.
         """
         wanted = self._batch <= target
-        name = self._program.view.source.entity.name
-        sizes = self._scan(name).filter(wanted).group_by(name).len().sort(name).collect()
+        parts = self._parts(wanted, chunk_rows)
+        if parts.is_empty():
+            yield self._fold(wanted, target, last=target), 1.0
+        for done, (first, last) in enumerate(parts.iter_rows(), 1):
+            own = wanted & pl.col(self._key).is_between(pl.lit(first), pl.lit(last))
+            progress = target if done == parts.height else done - parts.height - 1
+            yield self._fold(own, progress, last=target), done / parts.height
+
+    def _parts(self, wanted: pl.Expr, chunk_rows: int) -> pl.DataFrame:
+        """First and last key of each part of the entities with about so many records."""
+        key = self._key
+        sizes = self._scan(key).filter(wanted).group_by(key).len().sort(key).collect()
         part = (pl.col("len").cum_sum() - 1) // chunk_rows
         # Neighbours in the store go together, so that its pages are written one after the other.
         parts = sizes.group_by(part.alias("part"), maintain_order=True).agg(
-            pl.first(name).alias("first"), pl.last(name).alias("last")
+            pl.first(key).alias("first"), pl.last(key).alias("last")
         )
-        if parts.is_empty():
-            yield self._fold(wanted, target), 1.0
-        for done, (first, last) in enumerate(parts.select("first", "last").iter_rows(), 1):
-            own = wanted & pl.col(name).is_between(pl.lit(first), pl.lit(last))
-            progress = target if done == parts.height else done - parts.height - 1
-            yield self._fold(own, progress), done / parts.height
+        return parts.select("first", "last")
 
     def go_on(self, done: int, target: int, chunk_rows: int) -> Iterator[tuple[int, float]]:
         """Fold the batches after ``done`` up to ``target``, chunk by chunk of batches.
@@ -256,7 +264,11 @@ class _Work:
             return
         for last in self._chunks(done, target, chunk_rows):
             wanted = (self._batch > done) & (self._batch <= last)
-            yield self._fold(wanted, last), last / target
+            deleted = self._deleted(done, last)
+            if deleted is None:
+                yield self._fold(wanted, last, last=last), last / target
+            else:
+                yield self._rebuild(deleted, wanted, last, chunk_rows), last / target
             done = last
 
     def _chunks(self, done: int, target: int, chunk_rows: int) -> Iterator[int]:
@@ -276,14 +288,60 @@ class _Work:
         name = raw_table(self._program.view)
         return self._tables.scan(name, version=self._version, columns=[*columns, ARRIVAL[0]])
 
-    def _fold(self, wanted: pl.Expr, progress: int) -> int:
+    def _deleted(self, done: int, last: int) -> pl.Series | None:
+        """The entities that batches after ``done`` up to ``last`` delete records of."""
+        if self._tombstones is None:
+            return None
+        named = self._tombstones.between(done, last).keys.to_frame()
+        keys = self._part.kept(named, self._program.view.source.entity).to_series()
+        return keys if len(keys) else None
+
+    def _rebuild(self, deleted: pl.Series, wanted: pl.Expr, last: int, chunk_rows: int) -> int:
+        """Fold the records that are wanted, and build the entities in ``deleted`` from nothing.
+
+        What is left of those is read from the raw table part by part. Their values are stored with
+        all others and the number of the batch: a reader sees a deletion wholly or not at all, and
+        whoever is killed before begins again. An entity of which nothing is left is removed.
+        """
+        own = pl.col(self._key).is_in(deleted.implode())
+        values: dict[bytes, bytes | None] = dict.fromkeys(
+            encode_keys(self._program.view.source.entity, deleted.to_list())
+        )
+        records = 0
+        for first, final in self._parts(own & (self._batch <= last), chunk_rows).iter_rows():
+            part = own & pl.col(self._key).is_between(pl.lit(first), pl.lit(final))
+            rebuilt, count = self._values(part & (self._batch <= last), last, anew=True)
+            values |= rebuilt
+            records += count
+        folded, count = self._values(wanted & ~own, last)
+        self._part.write(values | folded, progress=last)
+        return records + count
+
+    def _fold(self, wanted: pl.Expr, progress: int, *, last: int) -> int:
         """Fold the records that are wanted; returns their number."""
+        values, count = self._values(wanted, last)
+        self._part.write(values, progress=progress)
+        return count
+
+    def _values(
+        self, wanted: pl.Expr, last: int, *, anew: bool = False
+    ) -> tuple[dict[bytes, bytes], int]:
+        """The values of entities after the records that are wanted, and how many those are.
+
+        Args:
+            wanted: Which records.
+            last: Deletions up to this batch count.
+            anew: Begin from nothing instead of the present values.
+        """
         entity = self._program.view.source.entity
-        records = read_records(self._tables, self._program, self._version, wanted)
+        stones = None if self._tombstones is None else self._tombstones.between(0, last)
+        records = read_records(
+            self._tables, self._program, self._version, wanted, tombstones=stones
+        )
         records = self._part.kept(records, entity)
         known = records[entity.name].unique()
         keys = encode_keys(entity, known.to_list())
         events = extract(self._program, records, codes_of(records[entity.name], known))
-        values = fold(self._program, self._part.get(keys), events)
-        self._part.write(dict(zip(keys, values, strict=True)), progress=progress)
-        return records.height
+        present = [None] * len(keys) if anew else self._part.get(keys)
+        values = fold(self._program, present, events)
+        return dict(zip(keys, values, strict=True)), records.height

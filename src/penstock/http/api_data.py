@@ -25,7 +25,7 @@ __all__ = ["Observations", "Observed", "data_routes"]
 
 NEWEST = 20
 ACCEPTED, MALFORMED, NO_SUCH_TYPE = 202, 400, 415
-COUNTS = ("read", "stored", "quarantined", "duplicates")
+COUNTS = ("read", "stored", "quarantined", "duplicates", "deleted")
 
 
 class Observed(BaseModel):

@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from .batches import Progress, ingest_files, ingest_log
+from .deleting import delete_records, deletion_hits
 from .events import Accepted, accept_events
+from .tombstones import raw_name, read_tombstones, remaining_records
 
-__all__ = ["Accepted", "Progress", "accept_events", "ingest_files", "ingest_log"]
+__all__ = [
+    "Accepted",
+    "Progress",
+    "accept_events",
+    "delete_records",
+    "deletion_hits",
+    "ingest_files",
+    "ingest_log",
+    "raw_name",
+    "read_tombstones",
+    "remaining_records",
+]

@@ -35,7 +35,7 @@ import polars as pl
 
 from penstock.errors import StateError
 from penstock.ports import Audit, Put, Services, announce
-from penstock.records import Batch, Event
+from penstock.records import Batch, Event, EventKind
 from penstock.spec import Source, fingerprint
 
 from .parsed import Parsed
@@ -50,6 +50,7 @@ __all__ = [
     "announce_batch",
     "close_without_file",
     "newest_batch",
+    "store_batch",
     "take_in",
 ]
 
@@ -88,7 +89,7 @@ def newest_batch(services: Services, source: Source) -> Batch | None:
     number = services.tables.applied(raw, raw)
     newest = metadata.read(Batch, Batch.key_of(source.name, number))
     while later := metadata.read(Batch, Batch.key_of(source.name, number + 1)):
-        if later.state == "stored" and later.stored:
+        if later.state == "stored" and (later.stored or later.deletion):
             raise _lost(source, later, reached=number)
         newest, number = later, number + 1
     return newest
@@ -123,7 +124,7 @@ def take_in(
     """
     if started is not None and _is_in_tables(services.tables, started):
         intake.commit()
-        return _store(services, started, started)
+        return store_batch(services, started, started)
     newest = newest_batch(services, source)
     number = started.number if started else (newest.number if newest else 0) + 1
     arrived_at = started.arrived_at if started else services.clock.now()
@@ -134,7 +135,7 @@ def take_in(
     _append(services.tables, source, started, sifted)
     intake.commit()
     judged = msgspec.structs.replace(started, fingerprint=fingerprint(source))
-    stored = _store(services, started, _with_counts(judged, source, sifted))
+    stored = store_batch(services, started, _with_counts(judged, source, sifted))
     if stored.number % COMPACT_EVERY == 0:
         _compact(services.tables, source)
     return stored
@@ -160,19 +161,21 @@ def close_without_file(services: Services, started: Batch) -> Batch:
         min_at_us=started.min_at_us if stored else None,
         max_at_us=started.max_at_us if stored else None,
     )
-    return _store(services, started, closed)
+    return store_batch(services, started, closed)
 
 
 def announce_batch(services: Services, batch: Batch) -> None:
     """Say that a batch has been stored; said once, however often it is called.
 
-    A batch that stored nothing is not announced: there is no new data.
+    A batch that stored nothing is not announced: there is no new data. A deletion is announced as
+    another event, so that what asks for new data does not take it for some.
     """
-    if batch.state != "stored" or not batch.stored:
+    if batch.state != "stored" or not (batch.stored or batch.deletion):
         return
+    kind: EventKind = "raw.deleted" if batch.deletion else "raw.ingested"
     event = Event(
-        event_id=f"raw.ingested:{batch.batch_id}",
-        kind="raw.ingested",
+        event_id=f"{kind}:{batch.batch_id}",
+        kind=kind,
         subject=batch.source,
         ids={"batch_id": batch.batch_id},
         at_us=services.clock.now_us(),
@@ -246,22 +249,33 @@ def _compact(tables: Tables, source: Source) -> None:
             tables.compact(name)
 
 
-def _store(services: Services, started: Batch, counted: Batch) -> Batch:
+def store_batch(services: Services, started: Batch, counted: Batch) -> Batch:
+    """Say that everything of a batch is in its tables: in its record, the audit log and an event.
+
+    Args:
+        services: The ports.
+        started: Its record as it is.
+        counted: The same with what became of its records.
+    """
     stored = msgspec.structs.replace(counted, state="stored")
-    difference = {
-        "batch_id": stored.batch_id,
-        "origin": stored.origin,
-        "read": stored.read,
-        "stored": stored.stored,
-        "quarantined": stored.quarantined,
-        "duplicates": stored.duplicates,
-    }
-    audit = Audit(
-        actor=services.actor, action="ingest", subject=stored.source, difference=difference
-    )
-    services.metadata.write(Put(stored, expected=started), audit=audit)
+    services.metadata.write(Put(stored, expected=started), audit=_audit_of(services, stored))
     announce_batch(services, stored)
     return stored
+
+
+def _audit_of(services: Services, batch: Batch) -> Audit:
+    """Who did what: for a deletion who asked for it, whoever finishes it."""
+    difference: dict[str, object] = {"batch_id": batch.batch_id, "origin": batch.origin}
+    deletion = batch.deletion
+    if deletion is None:
+        names = ("read", "stored", "quarantined", "duplicates")
+        difference |= {name: getattr(batch, name) for name in names}
+        return Audit(
+            actor=services.actor, action="ingest", subject=batch.source, difference=difference
+        )
+    difference |= {"keys": list(deletion.keys), "at_us": deletion.at_us}
+    difference |= {"reason": deletion.reason, "deleted": batch.deleted}
+    return Audit(actor=deletion.actor, action="delete", subject=batch.source, difference=difference)
 
 
 def _rows_of(tables: Tables, name: str, number: int) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import InputError
 
+from .deletions import finish_deletion
 from .files import open_file, parse_file
 from .intake import Intake, announce_batch, close_without_file, newest_batch, take_in
 from .messages import messages_intake
@@ -48,6 +49,8 @@ def file_intake(source: Source, content: FileContent) -> Intake:
 
 def _finish(services: Services, source: Source, started: Batch) -> Batch:
     kind, _, rest = started.origin.partition(":")
+    if started.deletion is not None:
+        return finish_deletion(services, source, started, started.deletion)
     if kind == "log":
         topic, _, offsets = rest.rpartition(":")
         first, _, last = offsets.partition("-")

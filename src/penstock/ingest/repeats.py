@@ -10,6 +10,7 @@ import polars as pl
 from penstock.errors import InputError
 
 from .columns import POLARS_TYPES
+from .tombstones import raw_name, remaining_records
 
 if TYPE_CHECKING:
     from penstock.ports import Tables
@@ -41,7 +42,8 @@ def part_repeats(tables: Tables, source: Source, good: pl.DataFrame, *, number: 
         source: The source.
         good: Records that keep the contract.
         number: The batch they belong to; what the raw table has of it already is not looked at,
-            so that finishing a killed batch comes to the same result.
+            so that finishing a killed batch comes to the same result. What has been deleted before
+            it is new when it comes again.
     """
     stored = _stored(tables, source, good, number)
     if stored.is_empty() and _all_distinct(source, good):
@@ -80,12 +82,13 @@ def _stored(tables: Tables, source: Source, good: pl.DataFrame, number: int) -> 
     Raises:
         InputError: The raw table was made by another declaration of the source.
     """
-    name, identity = f"raw/{source.name}", list(source.identity)
+    name, identity = raw_name(source), list(source.identity)
     if tables.version(name) is None or good.is_empty():
         return good.clear()
-    stored = tables.scan(name)
-    _check_layout(source, stored.collect_schema())
-    stored = stored.select(*source.schema, "_batch").filter(pl.col("_batch") != number)
+    _check_layout(source, tables.scan(name).collect_schema())
+    columns = [*source.schema, "_batch"]
+    stored = remaining_records(tables, source, last_batch=number - 1, columns=columns)
+    stored = stored.filter(pl.col("_batch") != number)
     if source.timestamp in identity:
         times = good.get_column(source.timestamp)
         stored = stored.filter(pl.col(source.timestamp).is_between(times.min(), times.max()))

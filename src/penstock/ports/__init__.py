@@ -8,7 +8,7 @@ from .event_log import EVENTS_TOPIC, EventLog, LogEntry, announce
 from .executor import Executor, Task
 from .locks import Locks
 from .metadata import Audit, Delete, Metadata, Put
-from .online_store import Found, OnlineStore, claimed, passed
+from .online_store import Changes, Found, OnlineStore, claimed, passed
 from .services import Services
 from .tables import Tables
 from .workflows import (
@@ -25,6 +25,7 @@ __all__ = [
     "EVENTS_TOPIC",
     "Artifacts",
     "Audit",
+    "Changes",
     "Clock",
     "Delete",
     "EventLog",

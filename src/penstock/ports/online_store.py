@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from penstock.errors import ConflictError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["Found", "OnlineStore", "claimed", "passed"]
+__all__ = ["Changes", "Found", "OnlineStore", "claimed", "passed"]
+
+Changes: TypeAlias = Mapping[bytes, bytes | None]
+"""New values by key; None for one that is removed, also where it was not there."""
 
 
 class Found(NamedTuple):
@@ -66,7 +70,7 @@ class OnlineStore(ABC):
 
     @abstractmethod
     def write(
-        self, space: str, values: Mapping[bytes, bytes], *, progress: int, token: int | None = None
+        self, space: str, values: Changes, *, progress: int, token: int | None = None
     ) -> None:
         """Store values and how far the space has come: the last raw batch they contain.
 
@@ -74,7 +78,7 @@ class OnlineStore(ABC):
 
         Args:
             space: The space.
-            values: Values by key; those of other keys stay.
+            values: Values by key, None to remove one; those of other keys stay.
             progress: An int64 greater than the space's progress and than the least int64.
             token: What the space was claimed with; where it is left out, nobody is fenced off.
 

@@ -54,8 +54,17 @@ class Tables(ABC):
         """
 
     @abstractmethod
-    def applied(self, name: str, app: str) -> int:
-        """The greatest number that the writer has in the table; 0 for none or no table."""
+    def applied(self, name: str, app: str, *, version: int | None = None) -> int:
+        """The greatest number that the writer has in the table; 0 for none or no table.
+
+        Args:
+            name: The table.
+            app: Who writes.
+            version: The version to look at; the newest when left out.
+
+        Raises:
+            NotFoundError: There is no such version.
+        """
 
     @abstractmethod
     def version(self, name: str) -> int | None:

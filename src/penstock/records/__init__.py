@@ -5,7 +5,7 @@ from __future__ import annotations
 from .access import Denial, Grant, GrantKind
 from .base import Record, to_plain
 from .consistency import CheckOrigin, FeatureCheck, FeatureReport
-from .data import Batch, DatasetSnapshot, StoredPin
+from .data import Batch, DatasetSnapshot, Deletion, StoredPin
 from .declarations import AppliedDeclaration, AppliedProject, DeclarationVersion
 from .manifest import MANIFEST_SCHEMA, ColumnBins, EngineChoice, Manifest
 from .models import ALIASES, Aliases, GateVerdict, ModelVersion
@@ -27,6 +27,7 @@ __all__ = [
     "ColumnBins",
     "DatasetSnapshot",
     "DeclarationVersion",
+    "Deletion",
     "Denial",
     "EngineChoice",
     "Event",

@@ -10,11 +10,30 @@ import msgspec
 
 from .base import Record
 
-__all__ = ["Batch", "DatasetSnapshot", "StoredPin"]
+__all__ = ["Batch", "DatasetSnapshot", "Deletion", "StoredPin"]
+
+
+class Deletion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Records that are to count no more.
+
+    Attributes:
+        delete_id: The caller's name for it; under the same one it is done once.
+        keys: The entities.
+        at_us: Only their records of this time, as their own timestamp says it, in microseconds
+            since 1970 UTC; all of their records where None.
+        reason: Why.
+        actor: Who asked for it.
+    """
+
+    delete_id: str
+    keys: tuple[str | int, ...]
+    at_us: int | None = None
+    reason: str = ""
+    actor: str = ""
 
 
 class Batch(Record, frozen=True):
-    """One ingested unit of raw data. Immutable once it is ``stored``.
+    """One ingested unit of raw data, or one deletion. Immutable once it is ``stored``.
 
     Written as ``started`` before any row is, so that a killed ingestion knows what to finish.
 
@@ -22,8 +41,9 @@ class Batch(Record, frozen=True):
         source: The source.
         number: 1, 2, 3 ... within the source; the raw table's ``_batch``.
         batch_id: ``<source>-<number>-<first 8 of sha256>``; the raw table's ``_batch_id``.
-        origin: ``file:<path>`` or ``log:<topic>:<first offset>-<last offset>``.
-        sha256: Hash of the file's bytes, or of the events' payloads.
+        origin: ``file:<path>``, ``log:<topic>:<first offset>-<last offset>`` or
+            ``delete:<delete_id>``.
+        sha256: Hash of the file's bytes, of the events' payloads, or of the deletion's id.
         state: ``started`` until every row is in its table.
         read: Records read; ``stored + quarantined + duplicates`` when stored.
         stored: Records in the raw table.
@@ -34,6 +54,8 @@ class Batch(Record, frozen=True):
         min_at_us: Earliest known time of its stored records, in microseconds since 1970 UTC.
         max_at_us: Latest.
         fingerprint: Of the source's declaration that its records were judged by.
+        deletion: What it takes away from the batches before it; none for a batch of records.
+        deleted: How many records that were.
     """
 
     KIND: ClassVar[str] = "batch"
@@ -54,6 +76,8 @@ class Batch(Record, frozen=True):
     min_at_us: int | None = None
     max_at_us: int | None = None
     fingerprint: str = ""
+    deletion: Deletion | None = None
+    deleted: int = 0
 
     @property
     def key(self) -> str:
@@ -94,7 +118,7 @@ class DatasetSnapshot(Record, frozen=True):
         dataset: Name of the declaration.
         fingerprint: Of the declaration.
         tables: Version of each table that was read.
-        batches: Greatest batch number of each source that was read.
+        batches: Greatest batch number of each source that was read, deletions among them.
         rows: Rows with a label.
         unlabelled: Rows left out for want of a label.
         parts: Rows of each part, and of the ``embargo`` between them.

@@ -13,8 +13,9 @@ from .base import Record
 __all__ = ["AuditEntry", "Event", "EventKind", "Identity", "Process", "Role", "RunProgress"]
 
 EventKind = Literal[
-    "raw.ingested", "features.generated", "model.trained", "model.ready", "deployment.changed",
-    "scores.ready", "observation.received", "monitor.breached", "features.inconsistent",
+    "raw.ingested", "raw.deleted", "features.generated", "model.trained", "model.ready",
+    "deployment.changed", "scores.ready", "observation.received", "monitor.breached",
+    "features.inconsistent",
 ]  # fmt: skip
 Role = Literal["admin", "writer", "reader"]
 

@@ -12,6 +12,7 @@ import polars as pl
 from penstock.deployment import load_engine
 from penstock.errors import NotReadyError
 from penstock.features import parts_of, point_in_time
+from penstock.ingest import raw_name, remaining_records
 from penstock.plan import Catalogue
 from penstock.ports import announce
 from penstock.records import Event
@@ -230,11 +231,13 @@ def _new_rows(
     tables: Tables, source: Source, columns: Sequence[str], pinned: _Pinned, done: int
 ) -> pl.DataFrame:
     """Columns and the known time of each record after a batch, oldest first."""
-    name = f"raw/{source.name}"
+    last = pinned.batches[source.name]
     known = pl.col(source.timestamp) + pl.duration(microseconds=source.known_after_us)
     return (
-        tables.scan(name, version=pinned.versions[name])
-        .filter((pl.col("_batch") > done) & (pl.col("_batch") <= pinned.batches[source.name]))
+        remaining_records(
+            tables, source, version=pinned.versions[raw_name(source)], last_batch=last
+        )
+        .filter((pl.col("_batch") > done) & (pl.col("_batch") <= last))
         .select(*columns, known.alias("at"))
         .sort("at", columns[0])
         .collect()

@@ -28,7 +28,10 @@ _KEYS = [b"%d" % number for number in range(20)]
 
 _keys = st.sampled_from([b"", b"\x00", b"a", b"a\x00", b"ab", b"\xff", b"\xff\xff", b"k" * 400])
 _writes = st.lists(
-    st.tuples(st.sampled_from(["s", "s2", "S"]), st.dictionaries(_keys, st.binary(max_size=9))),
+    st.tuples(
+        st.sampled_from(["s", "s2", "S"]),
+        st.dictionaries(_keys, st.one_of(st.none(), st.binary(max_size=9))),
+    ),
     max_size=6,
 )
 
@@ -75,18 +78,19 @@ class OnlineStoreSuite:
         self,
         store: OnlineStore,
         examples: Iterator[int],
-        writes: Sequence[tuple[str, dict[bytes, bytes]]],
+        writes: Sequence[tuple[str, dict[bytes, bytes | None]]],
     ) -> None:
-        """Values are replaced, spaces are apart, and items come by key."""
+        """Values are replaced and removed, spaces are apart, and items come by key."""
         example = next(examples)
-        expected: dict[str, dict[bytes, bytes]] = {}
+        expected: dict[str, dict[bytes, bytes | None]] = {}
         for progress, (name, values) in enumerate(writes, start=1):
             expected.setdefault(name, {}).update(values)
             store.write(f"{name}/{example}", values, progress=progress)
             assert store.progress(f"{name}/{example}") == progress
         for name, values in expected.items():
             space = f"{name}/{example}"
-            assert list(store.items(space)) == sorted(values.items())
+            there = {key: value for key, value in values.items() if value is not None}
+            assert list(store.items(space)) == sorted(there.items())
             assert store.get(space, list(values)) == list(values.values())
             assert space in store.spaces()
 
@@ -201,6 +205,21 @@ class OnlineStoreSuite:
         store.write("a", {}, progress=0)
         assert store.spaces() == ["a", "b"]
         assert store.progress("a") == 0
+
+    def test_a_removed_value_is_gone(self, store: OnlineStore) -> None:
+        """Values are removed and written as one; removing what is not there does nothing."""
+        store.write("a", {b"k": b"1", b"l": b"1"}, progress=1)
+        store.write("a", {b"k": None, b"none": None, b"l": b"2"}, progress=2)
+        assert store.get("a", [b"k", b"none", b"l"]) == [None, None, b"2"]
+        assert list(store.items("a")) == [(b"l", b"2")]
+        with pytest.raises(ConflictError):
+            store.write("a", {b"l": None}, progress=2)
+        assert store.get("a", [b"l"]) == [b"2"]
+        store.write("a", dict.fromkeys([b"l", *_KEYS]), progress=3)
+        assert list(store.items("a")) == []
+        assert (store.progress("a"), store.spaces()) == (3, ["a"])
+        store.write("a", {b"k": b"4"}, progress=4)
+        assert list(store.items("a")) == [(b"k", b"4")]
 
     def test_drop(self, store: OnlineStore) -> None:
         """A dropped space is gone with its progress; the others stay; it can be written again."""

@@ -21,7 +21,32 @@ if TYPE_CHECKING:
     Record = Mapping[str, object]
     Value = float | int | str | bool | None
 
-__all__ = ["naive_expression", "naive_feature", "naive_tolerance"]
+__all__ = ["naive_expression", "naive_feature", "naive_remaining", "naive_tolerance"]
+
+
+def naive_remaining(
+    view: FeatureView, history: Sequence[Record], is_deletion: Callable[[Record], bool]
+) -> list[Record]:
+    """The records of a history that its deletions leave.
+
+    Args:
+        view: The view.
+        history: Records and deletions in the order of arrival. A deletion has the entity's key, and
+            as timestamp the one of the records it names, or None for all of the entity.
+        is_deletion: Tells a deletion.
+    """
+    key, stamp = view.source.entity.name, view.source.timestamp
+    left: list[Record] = []
+    for each in history:
+        if not is_deletion(each):
+            left.append(each)
+            continue
+        left = [
+            record
+            for record in left
+            if record[key] != each[key] or each[stamp] not in {None, record[stamp]}
+        ]
+    return left
 
 
 def naive_feature(  # noqa: PLR0911 - one case each

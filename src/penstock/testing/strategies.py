@@ -33,8 +33,10 @@ __all__ = [
     "SCHEMA",
     "aggregates",
     "conditions",
+    "deleted_histories",
     "feature_views",
     "histories",
+    "is_deletion",
     "numbers",
     "records",
     "source",
@@ -43,6 +45,7 @@ __all__ = [
 
 MINUTE_US = 60_000_000
 STEP_US = 5 * MINUTE_US
+DELETED = "_deleted"
 LEAST = 1e-30
 
 SCHEMA: Mapping[str, DType] = {
@@ -110,6 +113,41 @@ def records() -> st.SearchStrategy[dict[str, object]]:
 def histories(max_size: int = 40) -> st.SearchStrategy[list[dict[str, object]]]:
     """Records of three entities in the order of arrival, which is not that of their times."""
     return st.lists(records(), max_size=max_size)
+
+
+def deletions() -> st.SearchStrategy[dict[str, object]]:
+    """A deletion of all records of an entity so far, or of those of one time: ``DELETED`` in it."""
+    when = st.one_of(st.none(), times())
+    return st.fixed_dictionaries(
+        {"key": st.sampled_from(["a", "b", "c"]), "ts": when, DELETED: st.just(value=True)}
+    )
+
+
+def is_deletion(record: Mapping[str, object]) -> bool:
+    """Whether something in a history is a deletion."""
+    return DELETED in record
+
+
+def deleted_histories(max_size: int = 40) -> st.SearchStrategy[list[dict[str, object]]]:
+    """Histories with deletions in them; some records come again after theirs."""
+    steps = st.one_of(records(), records(), records(), deletions())
+    return st.lists(steps, max_size=max_size).flatmap(_named)
+
+
+def _named(history: list[dict[str, object]]) -> st.SearchStrategy[list[dict[str, object]]]:
+    """Let deletions name times that records have: of any two arbitrary ones few meet."""
+    stamps = [step["ts"] for step in history if not is_deletion(step)]
+    if not stamps:
+        return st.just(history)
+    chosen = st.lists(
+        st.one_of(st.none(), st.sampled_from(stamps)), min_size=len(history), max_size=len(history)
+    )
+    return chosen.map(
+        lambda times: [
+            step | {"ts": at} if is_deletion(step) and step["ts"] is not None else step
+            for step, at in zip(history, times, strict=True)
+        ]
+    )
 
 
 def numbers(depth: int = 3) -> st.SearchStrategy[Expression]:

@@ -99,6 +99,33 @@ class TablesSuite:
         assert tables.applied("a", "app") == 3
         assert _counts(tables) == {2: _ROWS}
 
+    def test_a_version_knows_the_numbers_it_has_seen(
+        self, tables: Tables, opener: Callable[[], Tables]
+    ) -> None:
+        """Of a pinned version, the numbers that were in by then, also after a compaction."""
+        seen: list[tuple[int, int, int]] = []
+        for number in range(1, 40):
+            frame = _EVERY_TYPE if number % 3 else _EVERY_TYPE.clear()
+            tables.append("a", frame, app="one" if number % 2 else "two", number=number)
+            newest = tables.version("a")
+            assert newest is not None
+            seen.append((newest, tables.applied("a", "one"), tables.applied("a", "two")))
+        tables.compact("a")
+        with closing(opener()) as other:
+            for reader in (tables, other):
+                for version, one, two in [*seen, *seen[::-1]]:
+                    assert reader.applied("a", "one", version=version) == one
+                    assert reader.applied("a", "two", version=version) == two
+                assert reader.applied("a", "none", version=0) == 0
+        newest = tables.version("a")
+        assert newest is not None
+        assert tables.applied("a", "one", version=newest) == 39
+        for unknown in (-1, newest + 1):
+            with pytest.raises(NotFoundError, match=f"versions 0 to {newest}"):
+                tables.applied("a", "one", version=unknown)
+        with pytest.raises(NotFoundError, match="no table 'b'"):
+            tables.applied("b", "one", version=0)
+
     def test_pinned_version_stays(self, tables: Tables) -> None:
         """Each version holds the appends up to it, for ever, also after compaction."""
         versions: list[int] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 import penstock as ps
 from penstock.algebra import (
+    FOR_EVER,
     Events,
+    Tombstones,
     ValueReader,
     as_of,
     compile_view,
@@ -23,8 +25,16 @@ from penstock.algebra import (
     fold,
 )
 from penstock.spec import Aggregate, AggregateOp, DType, FeatureView, default_hop_us
-from penstock.testing.oracle import naive_feature, naive_tolerance
-from penstock.testing.strategies import SCHEMA, feature_views, histories, source, times
+from penstock.testing.oracle import naive_feature, naive_remaining, naive_tolerance
+from penstock.testing.strategies import (
+    SCHEMA,
+    deleted_histories,
+    feature_views,
+    histories,
+    is_deletion,
+    source,
+    times,
+)
 
 if TYPE_CHECKING:
     from penstock.algebra import Program
@@ -136,6 +146,94 @@ def test_batch_until_a_batch_of_each_point_is_naive_over_those_batches(
     )
     for point, last, row in zip(points, known.tolist(), values, strict=True):
         assert_naive(view, records[: last * 3], [point], row[None, :])
+
+
+History = list[Record]
+
+
+def parted(history: History) -> tuple[History, Tombstones, list[int]]:
+    """Records, tombstones and the records' numbers; each step is a batch of its own."""
+    records = [step for step in history if not is_deletion(step)]
+    numbers = [number for number, step in enumerate(history, 1) if not is_deletion(step)]
+    stones = [(n, step) for n, step in enumerate(history, 1) if is_deletion(step)]
+    frame = pl.DataFrame(
+        {
+            "key": [str(step["key"]) for _, step in stones],
+            "ts": [step["ts"] for _, step in stones],
+            "_batch": [number for number, _ in stones],
+            "_arrived_at": [number * 10 for number, _ in stones],
+        },
+        schema={
+            "key": pl.String,
+            "ts": pl.Datetime("us", "UTC"),
+            "_batch": pl.Int64,
+            "_arrived_at": pl.Datetime("us", "UTC"),
+        },
+    )
+    return records, Tombstones(frame, "key", "ts"), numbers
+
+
+def numbered(records: History, numbers: list[int]) -> pl.DataFrame:
+    """What a tombstone looks at of records, and their place."""
+    return pl.DataFrame(
+        {
+            "key": [str(record["key"]) for record in records],
+            "ts": [record["ts"] for record in records],
+            "_batch": numbers,
+            "place": range(len(records)),
+        },
+        schema={
+            "key": pl.String, "ts": pl.Datetime("us", "UTC"), "_batch": pl.Int64, "place": pl.Int64,
+        },
+    )  # fmt: skip
+
+
+@thorough
+@given(feature_views(), deleted_histories(), spines)
+def test_batch_is_naive_over_what_deletions_leave(
+    view: FeatureView, history: History, points: list[tuple[str, int]]
+) -> None:
+    records, tombstones, numbers = parted(history)
+    frame = numbered(records, numbers)
+    left = sorted(tombstones.kept(frame.lazy()).collect()["place"])
+    kept = [records[place] for place in left]
+    assert kept == naive_remaining(view, history, is_deletion)
+    taken = tombstones.hits(frame.lazy()).collect()
+    assert sorted([*left, *taken["place"]]) == list(range(len(records)))
+    ends = tombstones.ends(frame, "batch")
+    assert dict(zip(taken["place"], taken["_ends"], strict=True)) == {
+        place: end for place, end in enumerate(ends.tolist()) if end != FOR_EVER
+    }
+    assert_naive(view, kept, points, batch(compile_view(view), kept, points))
+
+
+@thorough
+@given(
+    feature_views(), deleted_histories(), spines,
+    st.lists(st.integers(0, 45), min_size=12, max_size=12), st.sampled_from(["batch", "arrival"]),
+)  # fmt: skip
+def test_batch_until_a_step_of_each_point_is_naive_over_what_was_left_then(
+    view: FeatureView,
+    history: History,
+    points: list[tuple[str, int]],
+    until: list[int],
+    by: Literal["batch", "arrival"],
+) -> None:
+    program = compile_view(view)
+    records, tombstones, numbers = parted(history)
+    ends = tombstones.ends(numbered(records, numbers), by)
+    unit = 10 if by == "arrival" else 1
+    codes = np.array([KEYS.index(key) for key, _ in points], dtype=np.int64)
+    at_us = np.array([at for _, at in points], dtype=np.int64)
+    known = np.array(until[: len(points)], dtype=np.int64)
+    arrived = np.array(numbers, dtype=np.int64) * unit
+    events = events_of(program, records)
+    values = compute_points_as_known(
+        program, events, arrived, codes, at_us, known * unit, ends=ends
+    )
+    for point, last, row in zip(points, known.tolist(), values, strict=True):
+        seen = naive_remaining(view, history[:last], is_deletion)
+        assert_naive(view, [dict(record) for record in seen], [point], row[None, :])
 
 
 @pytest.mark.parametrize("copies", [1, 20, 20_000])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import struct
 from typing import TYPE_CHECKING
@@ -408,3 +409,70 @@ def looked_up(services: Services, version: ServedVersion, key: str, off: float) 
         duration_us=1,
         progress=progress[0],
     )
+
+
+class Terminal(io.StringIO):
+    """Somebody who types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.slow
+def test_records_are_deleted_when_somebody_agrees(
+    home: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("ingest", "--home", home).code == 0
+    assert call("features", "build", "--home", home).code == 0
+    delete = ("data", "delete", "candles", "--home", home, "--key", "symbol=BTC")
+    one = (*delete, "--at", "2026-01-01T01:00:00Z")
+
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    refused = call(*one)
+    monkeypatch.setattr("sys.stdin", Terminal(""))  # Ctrl-D
+    stopped = call(*one)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    nobody = call(*one)
+    silent = call(*one, "--json")
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    agreed = call(*one)
+    done = call(*delete, "--yes", "--json", "--id", "gdpr-1", "--reason", "asked to")
+    again = call(*delete, "--yes", "--json", "--id", "gdpr-1")
+    nothing = call(*delete, "--yes")
+    (online,) = call("features", "get", "momentum", "--home", home, "--keys", "BTC", "--json").value
+
+    assert (refused.code, stopped.code, nobody.code, silent.code) == (1, 130, 2, 2)
+    assert "Nothing was deleted" in refused.err
+    assert "This would delete 1 record" in nobody.err
+    assert "Delete 1 record?" in agreed.err
+    assert (agreed.code, done.code, nothing.code) == (0, 0, 1)
+    assert (done.value["deleted"], done.value["features"]) == (1, ["momentum"])
+    assert again.value == done.value
+    assert "none that has not been deleted already" in nothing.err
+    assert (online["momentum.last_close"], online["momentum.count"]) == (None, 0)
+    (source,) = call("status", "--home", home, "--json").value["sources"]
+    assert (source["stored"], source["deleted"]) == ("2", "2")
+    lineage = call("lineage", done.value["batch_id"], "--home", home).out
+    assert "deletion gdpr-1" in lineage
+    assert "asked to" in lineage
+    with open_services(home) as services:
+        assert services.metadata.verify_audit()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--key", "BTC"), "Write --key symbol=VALUE"),
+        (("--key", "user=BTC"), "are deleted by 'symbol'"),
+        (("--key", "symbol="), "Write --key symbol=VALUE"),
+        (("--key", "symbol=BTC", "--at", "noon"), "--at 'noon' is no time"),
+        ((), "--key"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_deletions_that_name_nothing(
+    home: Path, call: Call, words: tuple[str, ...], said: str
+) -> None:
+    answer = call("data", "delete", "candles", "--home", home, *words)
+    assert answer.code == 2
+    assert said in answer.err

@@ -65,6 +65,25 @@ class World:
         name = f"raw/{source.name}"
         self.tables.append(name, frame, app=name, number=self.batches)
 
+    def delete(
+        self,
+        source: Source,
+        key: str,
+        at_us: int | None = None,
+        arrived: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+    ) -> None:
+        """Delete records as the next raw batch, as the ingestion does."""
+        self.batches += 1
+        stamp = pl.Series([at_us], dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
+        frame = pl.DataFrame({source.entity.name: [key], source.timestamp: stamp}).with_columns(
+            pl.lit(self.batches, dtype=pl.Int64).alias("_batch"),
+            pl.lit(arrived).dt.cast_time_unit("us").alias("_arrived_at"),
+        )
+        name, raw = f"tombstones/{source.name}", f"raw/{source.name}"
+        self.tables.append(name, frame, app=name, number=self.batches)
+        nothing = self.tables.scan(raw).limit(0).collect()
+        self.tables.append(raw, nothing, app=raw, number=self.batches)
+
     def refresh(self, view: FeatureView) -> RefreshResult:
         """Bring new batches to the online store."""
         return refresh(self.tables, self.online, self.locks, view)

@@ -10,9 +10,10 @@ import pytest
 
 from penstock.errors import NotReadyError, StaleError
 from penstock.features import ViewAge, refresh, require_fresh, space_of, view_ages
+from penstock.ingest import delete_records
 from penstock.plan import Catalogue
 from penstock.ports import Put
-from penstock.records import Batch
+from penstock.records import Batch, Deletion
 from penstock.runtime import open_services
 
 if TYPE_CHECKING:
@@ -64,6 +65,17 @@ def test_the_age_counts_from_the_arrival_of_the_newest_batch_online(
     assert "penstock ingest candles" in said.message
     assert isinstance(said, NotReadyError)
     assert (said.kind, said.facts["allowed_s"]) == ("stale", 7200.0)
+
+
+def test_a_deletion_brings_nothing_new(services: LocalServices) -> None:
+    view = view_of(services)
+    before = age_of(services)
+    deletion = Deletion(delete_id="x", keys=("BTC",))
+    batch = delete_records(services, view.source, deletion)
+    refresh(services.tables, services.online, services.locks, view)
+    after = age_of(services)
+    assert after.batch == batch.number
+    assert after.arrived_us == before.arrived_us
 
 
 def test_newer_batches_that_wait_are_the_reason_named(services: LocalServices) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,9 @@ from penstock.errors import UnavailableError
 from penstock.features import Parts, UnknownEntities, Wanted, backfill, parts_of, point_in_time
 from penstock.runtime import open_services
 from penstock.testing.children import child
-from penstock.testing.oracle import naive_feature, naive_tolerance
+from penstock.testing.oracle import naive_feature, naive_remaining, naive_tolerance
 from penstock.testing.parts_child import CountingExecutor, backfill_until, finished_parts
-from penstock.testing.strategies import feature_views, histories, times
+from penstock.testing.strategies import deleted_histories, feature_views, is_deletion, times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from penstock.runtime import LocalServices
     from penstock.spec import FeatureView
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR_US = 3_600_000_000
 Records = list[dict[str, object]]
 Points = list[tuple[str | None, int]]
@@ -57,7 +59,7 @@ def spine_of(points: Points) -> pl.DataFrame:
 )
 @given(
     feature_views(),
-    histories(),
+    deleted_histories(),
     st.lists(st.tuples(st.sampled_from(["a", "b", "z", None]), times()), max_size=8),
     st.sampled_from([150, 500, 2_000]),
     st.integers(1, 3),
@@ -68,16 +70,22 @@ def test_parts_are_the_whole_and_what_the_oracle_says(  # noqa: PLR0917 - what a
     executor: ProcessExecutor,
     tmp_path_factory: pytest.TempPathFactory,
     view: FeatureView,
-    records: Records,
+    history: Records,
     points: Points,
     memory_bytes: int,
     at_once: int,
     as_known: bool,  # noqa: FBT001 - drawn
 ) -> None:
     world = new_world()
-    for record in records:  # raw tables hold no infinity
-        record |= {name: None for name in ("x", "y") if str(record[name]) in {"nan", "inf", "-inf"}}
-    world.ingest(view.source, records)
+    world.ingest(view.source, [])
+    for step in history:  # raw tables hold no infinity
+        step |= {name: None for name in ("x", "y") if str(step.get(name)) in {"nan", "inf", "-inf"}}
+        if is_deletion(step):
+            at = step["ts"]
+            world.delete(view.source, str(step["key"]), at if at is None else int(str(at)), EPOCH)
+        else:
+            world.ingest(view.source, [step], arrived=EPOCH)
+    records = naive_remaining(view, history, is_deletion)
     spine = spine_of([*points, *points[:2]])
     folder = tmp_path_factory.mktemp("parts")
     unknown: list[UnknownEntities] = []

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from penstock.ingest import accept_events, ingest_files, ingest_log
-from penstock.records import Batch
+from penstock.ingest import (
+    accept_events,
+    delete_records,
+    ingest_files,
+    ingest_log,
+    remaining_records,
+)
+from penstock.records import Batch, Deletion, Identity
 from penstock.runtime import open_services
 from penstock.spec import fingerprint
 
@@ -30,9 +36,11 @@ LINES = [
     "BTC,2026-01-01T02:00:00Z,1,3,-2,7",
 ]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SOMEBODY = Identity(name="somebody", role="admin", token_sha256="", created_at=EPOCH)
 WRITES = ["metadata.write", "tables.append", "log.publish", "log.commit"]
 STEPS_OF_FILE = 5  # started, raw, quarantine, stored, event
 STEPS_OF_LOG = 6  # and the offset
+STEPS_OF_DELETION = 6  # the last batch's event, started, tombstones, raw number, stored, event
 
 
 class KilledError(BaseException):
@@ -136,6 +144,47 @@ def test_messages(tmp_path: Path, candles: Source, at: int, *, after: bool) -> N
         else:  # nothing had begun: both requests make one batch
             assert state(killed)["offset"] == state(whole)["offset"]
             assert killed.metadata.find(Batch)[0].read == 2 * len(LINES)
+
+
+@pytest.mark.parametrize("by_itself", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(1, STEPS_OF_DELETION + 1))
+def test_deletions(
+    tmp_path: Path, candles: Source, at: int, *, after: bool, by_itself: bool
+) -> None:
+    deletion = Deletion(delete_id="d-1", keys=("BTC",), reason="asked to")
+    with fresh(tmp_path / "whole") as whole, fresh(tmp_path / "killed") as killed:
+        for services in (whole, killed):
+            two_files(services)
+            ingest_files(services, candles)
+        delete_records(whole, candles, deletion)
+        other = killed.acting(SOMEBODY)
+        kill(killed, Killer(at, after), lambda: delete_records(other, candles, deletion))
+        counted = remaining_records(killed.tables, candles).collect().height
+        assert counted == (0 if at + after > 4 else 4)  # wholly or not at all
+        begun = at + after > 2
+        if by_itself:
+            ingest_files(killed, candles)  # whoever comes next finishes it
+        finished = state(killed)
+        delete_records(other, candles, deletion)
+        found, expected = state(killed), state(whole)
+        if by_itself and begun:
+            assert found == finished
+        for each in (found, expected):
+            each["batches"] = [nobody(batch) for batch in each["batches"]]  # type: ignore[attr-defined]
+        assert found == expected
+        assert remaining_records(killed.tables, candles).collect().is_empty()
+        stones = killed.tables.scan("tombstones/candles").collect()
+        assert stones["_actor"].to_list() == ["somebody"]
+        entry = killed.metadata.audit()[-1]
+        assert (entry.actor, entry.action) == ("somebody", "delete")
+
+
+def nobody(batch: Batch) -> Batch:
+    """The batch without who asked for it."""
+    deletion = batch.deletion
+    gone = None if deletion is None else msgspec.structs.replace(deletion, actor="")
+    return msgspec.structs.replace(batch, deletion=gone)
 
 
 def test_a_file_that_was_removed_closes_its_batch(services: LocalServices, candles: Source) -> None:

@@ -7,7 +7,7 @@ import os
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -19,13 +19,17 @@ from deltalake.transaction import AddAction
 from penstock.errors import StateError, UnavailableError
 
 from .frames import checked_schema, conformed, missing_fields, schema_of
+from .listing import Listing, list_files
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from deltalake.transaction import RemoveAction
 
-__all__ = ["Listing", "OneTable"]
+__all__ = ["OneTable"]
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 # Expired logs are kept: a pinned version reads the same until somebody vacuums.
 _CONFIGURATION = {
@@ -35,27 +39,13 @@ _CONFIGURATION = {
 # Appends never conflict in what they do, they only race for the next number.
 _COMMIT_RETRIES = 500
 _ATTEMPTS = 20
-_LISTINGS_KEPT = 16
+_KEPT = 16
 # Readers of Delta tables pass over names that begin with an underscore.
 _COMPACTION_LOCK = "_compaction.lock"
 _CREATION_LOCK = "_creation.lock"
 # What the library says when the writer's number was committed, or the table widened, after the
 # handle was read.
 _RACES = ("Concurrent transaction failed", "Metadata changed")
-
-
-class Listing(msgspec.Struct, frozen=True):
-    """The files of one version.
-
-    Attributes:
-        version: The version.
-        schema: Its columns.
-        files: Path and size in bytes of each file.
-    """
-
-    version: int
-    schema: pl.Schema
-    files: tuple[tuple[str, int], ...]
 
 
 class OneTable:
@@ -72,6 +62,7 @@ class OneTable:
         self._lock = threading.RLock()
         self._opened: DeltaTable | None = None
         self._listings: dict[int, Listing] = {}
+        self._numbers: dict[tuple[str, int], int] = {}
 
     def append(self, frame: pl.DataFrame, app: str, number: int) -> bool:
         """Commit the frame with the writer's number; False when the number was in already."""
@@ -106,11 +97,17 @@ class OneTable:
                     handle.alter.add_columns(fields, commit_properties=_properties())
                     self._refresh(handle)
 
-    def applied(self, app: str) -> int:
-        """The writer's greatest number; 0 for none."""
+    def applied(self, app: str, version: int | None = None) -> int:
+        """The writer's greatest number, now or in an older version; 0 for none."""
         with self._lock, self._guarded():
             handle = self._handle()
-            return 0 if handle is None else handle.transaction_version(app) or 0
+            if handle is None or version is None or version == handle.version():
+                return 0 if handle is None else handle.transaction_version(app) or 0
+            if (app, version) not in self._numbers:
+                _make_room(self._numbers)
+                older = DeltaTable(self._folder, version=version)
+                self._numbers[app, version] = older.transaction_version(app) or 0
+            return self._numbers[app, version]
 
     def version(self) -> int | None:
         """The newest version, or None when there is no table."""
@@ -254,13 +251,9 @@ class OneTable:
         handle = self._handle()
         if handle is None or handle.version() != version:
             handle = DeltaTable(self._folder, version=version)
-        actions = pl.DataFrame(handle.get_add_actions().select(["path", "size_bytes"]))
-        files = tuple((f"{self._folder}/{path}", size) for path, size in actions.iter_rows())
-        if len(self._listings) >= _LISTINGS_KEPT:
-            self._listings.pop(next(iter(self._listings)))
-        listing = Listing(version, schema_of(handle), files)
-        self._listings[version] = listing
-        return listing
+        _make_room(self._listings)
+        self._listings[version] = list_files(handle, self._folder)
+        return self._listings[version]
 
     @contextmanager
     def _guarded(self) -> Generator[None]:
@@ -291,6 +284,12 @@ def _properties(*numbers: Transaction) -> CommitProperties:
     return CommitProperties(
         app_transactions=list(numbers) or None, max_commit_retries=_COMMIT_RETRIES
     )
+
+
+def _make_room(kept: dict[Key, Value]) -> None:
+    """Of what is kept, the oldest goes."""
+    if len(kept) >= _KEPT:
+        kept.pop(next(iter(kept)))
 
 
 def _size_bytes(path: Path) -> int | None:

@@ -73,9 +73,23 @@ class DeltaTables(Tables):
         """
         self._table(name).widen(columns)
 
-    def applied(self, name: str, app: str) -> int:
-        """The greatest number that the writer has in the table; 0 for none or no table."""
-        return self._table(name).applied(app)
+    def applied(self, name: str, app: str, *, version: int | None = None) -> int:
+        """The greatest number that the writer has in the table; 0 for none or no table.
+
+        Args:
+            name: The table.
+            app: Who writes.
+            version: The version to look at; the newest when left out.
+
+        Raises:
+            NotFoundError: There is no such version.
+            StateError: The table is damaged.
+        """
+        table = self._table(name)
+        if version is None:
+            return table.applied(app)
+        self._check_version(name, version, table.version())
+        return table.applied(app, version)
 
     def version(self, name: str) -> int | None:
         """The newest version, or None when there is no such table."""
@@ -99,9 +113,8 @@ class DeltaTables(Tables):
         newest = table.version()
         if newest is None:
             raise NotFoundError.of("table", name, self.names())
-        if version is not None and not 0 <= version <= newest:
-            hint = f"The table {name!r} has versions 0 to {newest}."
-            raise NotFoundError.of("version", str(version), hint=hint)
+        if version is not None:
+            self._check_version(name, version, newest)
         listing = table.listing(newest if version is None else version)
         for column in columns or ():
             if column not in listing.schema:
@@ -144,6 +157,13 @@ class DeltaTables(Tables):
         """Let go of every table; the object is not used afterwards."""
         with self._lock:
             self._tables.clear()
+
+    def _check_version(self, name: str, version: int, newest: int | None) -> None:
+        if newest is None:
+            raise NotFoundError.of("table", name, self.names())
+        if not 0 <= version <= newest:
+            hint = f"The table {name!r} has versions 0 to {newest}."
+            raise NotFoundError.of("version", str(version), hint=hint)
 
     def _table(self, name: str) -> OneTable:
         with self._lock:

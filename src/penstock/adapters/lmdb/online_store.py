@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import lmdb
 
 from penstock.errors import InputError, StateError, UnavailableError
-from penstock.ports import Found, OnlineStore, claimed, passed
+from penstock.ports import Changes, Found, OnlineStore, claimed, passed
 
 from .layout import cut_short
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from penstock.errors import PenstockError
 
@@ -134,9 +134,9 @@ class LmdbOnlineStore(OnlineStore):
         return entry.reached
 
     def write(
-        self, space: str, values: Mapping[bytes, bytes], *, progress: int, token: int | None = None
+        self, space: str, values: Changes, *, progress: int, token: int | None = None
     ) -> None:
-        """Store values and the number of the last raw batch they contain.
+        """Store or remove values, and store the number of the last raw batch they contain.
 
         Raises:
             ConflictError: The space's progress is at or past that number, or its last claim is not
@@ -154,10 +154,12 @@ class LmdbOnlineStore(OnlineStore):
             if progress <= entry.progress:
                 raise passed(space, entry.progress, progress)
             number = entry.number or _new_number(transaction)
-            prefix = _NUMBER.pack(number)
+            prefix, changes = _NUMBER.pack(number), sorted(values.items())
             with transaction.cursor() as cursor:
                 # Sorted, so that neighbours are written to the same page one after the other.
-                cursor.putmulti([(prefix + key, values[key]) for key in sorted(values)])
+                cursor.putmulti([(prefix + k, v) for k, v in changes if v is not None])
+            for key in [key for key, value in changes if value is None]:
+                transaction.delete(prefix + key)
             transaction.put(_name(space), _ENTRY.pack(number, progress, entry.token))
 
     def progress(self, space: str) -> int | None:

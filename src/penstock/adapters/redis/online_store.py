@@ -18,10 +18,10 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from penstock.errors import ConflictError, InputError, StateError, UnavailableError
-from penstock.ports import Found, OnlineStore, claimed, passed
+from penstock.ports import Changes, Found, OnlineStore, claimed, passed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from redis.client import Pipeline
 
@@ -130,9 +130,9 @@ class RedisOnlineStore(OnlineStore):
         return None if anew else progress
 
     def write(
-        self, space: str, values: Mapping[bytes, bytes], *, progress: int, token: int | None = None
+        self, space: str, values: Changes, *, progress: int, token: int | None = None
     ) -> None:
-        """Store values and how far the space has come: the last raw batch they contain.
+        """Store or remove values, and store how far the space has come: the last raw batch in them.
 
         Raises:
             ConflictError: The space's progress is at or past that number, or its last claim is not
@@ -141,7 +141,8 @@ class RedisOnlineStore(OnlineStore):
             UnavailableError: It cannot be reached.
         """
         name = self._name(space)
-        fields = [(_PREFIX + key, value) for key, value in values.items()]
+        fields = [(_PREFIX + key, value) for key, value in values.items() if value is not None]
+        gone = [_PREFIX + key for key, value in values.items() if value is None]
         with self._translated(), self._redis.pipeline() as pipe:
             reached, last = self._watched(pipe, name)
             if token not in {None, last}:
@@ -151,6 +152,8 @@ class RedisOnlineStore(OnlineStore):
             pipe.multi()
             for start in range(0, len(fields), _AT_ONCE):
                 pipe.hset(name, mapping=dict(fields[start : start + _AT_ONCE]))
+            for start in range(0, len(gone), _AT_ONCE):
+                pipe.hdel(name, *gone[start : start + _AT_ONCE])
             pipe.hset(name, mapping={_PROGRESS: progress})
             self._execute(pipe, space)
 

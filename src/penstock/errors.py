@@ -142,7 +142,15 @@ class StateError(PenstockError):
 
 
 class UserCodeError(PenstockError):
-    """A function of the user failed."""
+    """A function of the user failed.
+
+    Its message repeats what the function said, in which there may be values of the data.
+    """
+
+    @property
+    def plain(self) -> str:
+        """The message without the function's own words, for those who may not read the data."""
+        return str(self.facts.get("plain", "A function of the user failed."))
 
 
 class NotSupportedError(PenstockError):

@@ -100,6 +100,20 @@ class Permissions(msgspec.Struct, frozen=True):
                 found[name] = closed
         return found
 
+    def behind(self) -> dict[str, list[str]]:
+        """What protects which features: ``tag pii`` or ``view payments``, to their full names.
+
+        What is computed from a protected feature is among them.
+        """
+        found: dict[str, list[str]] = {
+            f"tag {tag}": [] for one in self.protections for tag in one.tagged
+        }
+        found |= {f"view {view.name}": [] for one in self.protections for view in one.views}
+        for name in self.locks:
+            for by in dict.fromkeys((lock.kind, lock.name) for lock in self.protected_by(name)):
+                found[" ".join(by)].append(name)
+        return found
+
     def require(self, identity: Identity, names: Iterable[str]) -> None:
         """Refuse somebody who may not read all of the features.
 

@@ -74,11 +74,13 @@ def call_function(
         result = np.asarray(body(*arrays), dtype=np.float64)
     except Exception as error:  # the one boundary around code that is not ours
         last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"The function {name!r} failed with {type(error).__name__}"
+        place = f"({last.filename}:{last.lineno})"
         raise UserCodeError(
-            f"The function {name!r} failed with {type(error).__name__}: {error} "
-            f"({last.filename}:{last.lineno}). It is called with one float64 array per column, "
+            f"{what}: {error} {place}. It is called with one float64 array per column, "
             "NaN where there is no value; correct it and apply again.",
             function=name,
+            plain=f"{what} {place}.",
         ) from error
     if result.shape != arrays[0].shape:
         raise UserCodeError(

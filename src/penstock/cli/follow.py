@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from penstock.control import start
+from penstock.control import shown_run, start
 from penstock.errors import PenstockError, UnavailableError
 from penstock.records import RunProgress
 from penstock.runtime import executing, leave
@@ -103,7 +103,7 @@ def _watch(screen: Screen, services: LocalServices, run_id: str, steps: int) -> 
             if run is None:
                 raise UnavailableError(f"Run {run_id!r} is not there any more.", run_id=run_id)
             if run.state in ENDED:
-                return run
+                return shown_run(services, run)
             done = sum(step.state == "succeeded" for step in run.steps)
             now = next((step.name for step in run.steps if step.state == "running"), run.state)
             inner = services.metadata.read(RunProgress, run_id)

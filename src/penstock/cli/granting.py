@@ -53,7 +53,7 @@ def list_access(
         permissions = Permissions.load(services.metadata)
         grants = grants_of(services, user)
         now = services.clock.now()
-    protected = _protected(permissions)
+    protected = permissions.behind()
     names = ["protected by", "features"]
     rows = [(lock, ", ".join(features)) for lock, features in protected.items()]
     shown: list[object] = ["Nothing is protected. Declare a ps.Protection and apply."]
@@ -72,19 +72,6 @@ def _show(screen: Screen, done: Granted, changed: str, unchanged: str) -> None:
     shown = [f"{changed} {', '.join(done.changed)}."] if done.changed else []
     shown += [f"{unchanged} {', '.join(done.unchanged)}."] if done.unchanged else []
     screen.show(done, *shown)
-
-
-def _protected(permissions: Permissions) -> dict[str, list[str]]:
-    """The features behind each tag and each view, those computed from others too."""
-    found: dict[str, list[str]] = {
-        f"tag {tag}": [] for one in permissions.protections for tag in one.tagged
-    }
-    found |= {f"view {view.name}": [] for one in permissions.protections for view in one.views}
-    for name in permissions.locks:
-        locks = permissions.protected_by(name)
-        for by in dict.fromkeys(f"{lock.kind} {lock.name}" for lock in locks):
-            found[by].append(name)
-    return found
 
 
 def _grants(grants: list[Grant], now: datetime) -> object:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast, get_args
 import typer
 
 from penstock.control import retry as retry_run
+from penstock.control import shown_run
 from penstock.errors import NotFoundError, nearest
 from penstock.ports import RunState
 from penstock.runtime import executing, open_services
@@ -44,18 +45,19 @@ def list_runs(
         raise UsageError(f"There is no pipeline {pipeline!r}. {known}", pipeline=pipeline)
     with open_services(screen.home) as services:
         wanted = cast("RunState", state) if state else None
-        found = services.workflows.runs(pipeline=pipeline, state=wanted, limit=limit)
+        runs = services.workflows.runs(pipeline=pipeline, state=wanted, limit=limit)
+        found = [shown_run(services, run) for run in runs]
         now = services.clock.now()
     rows = [_row(run, now) for run in found]
     columns = ["run", "pipeline", "about", "state", "began", "took", "error"]
     empty = "No run yet. 'penstock ingest', 'train', 'score' and 'monitor' make them."
-    screen.show(list(found), table(columns, rows, right=["took"]) if rows else empty)
+    screen.show(found, table(columns, rows, right=["took"]) if rows else empty)
 
 
 def show(screen: Screen, run_id: str = RUN) -> None:
     """Show a run."""
     with open_services(screen.home) as services:
-        run = _find(services, run_id)
+        run = shown_run(services, _find(services, run_id))
         now = services.clock.now()
     facts = [
         ("run", run.run_id),

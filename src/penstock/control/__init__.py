@@ -5,6 +5,7 @@ from __future__ import annotations
 from .actions import NOTIFICATIONS_TOPIC, Notification, react
 from .causes import Cause
 from .checking import check_features, check_scores, check_view, report_inconsistent
+from .hiding import shown_run
 from .lineage import lineage
 from .links import Lineage, Link
 from .listing import Freshness, Listing, ViewState, list_features, view_states
@@ -70,6 +71,7 @@ __all__ = [
     "retry",
     "score_pipeline",
     "score_run",
+    "shown_run",
     "start",
     "step_functions",
     "train_pipeline",

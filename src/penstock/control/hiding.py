@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.access import hidden_features
-from penstock.errors import StateError
+import msgspec
+
+from penstock.access import Permissions, hidden_features
+from penstock.errors import StateError, UserCodeError
 from penstock.registry import views_of
 
 if TYPE_CHECKING:
-    from penstock.ports import Services
+    from penstock.ports import RunInfo, Services
     from penstock.records import Manifest, Score
 
-__all__ = ["PROTECTED", "hidden_of", "shown_values"]
+__all__ = ["PROTECTED", "hidden_of", "hides_words", "shown_run", "shown_values"]
 
 PROTECTED = "protected"
 """What stands in the place of a value that the caller may not read."""
+
+USER_CODE = UserCodeError.__name__
+WORDLESS = "a function failed; what it said may hold protected values, and is shown to admins"
 
 
 def hidden_of(services: Services, manifest: Manifest) -> frozenset[str]:
@@ -51,3 +56,33 @@ def shown_values(services: Services, manifest: Manifest | None, score: Score) ->
         PROTECTED if name in hidden else value
         for name, value in zip(manifest.features, score.features, strict=True)
     ]
+
+
+def hides_words(services: Services) -> bool:
+    """Whether what a user's function said is kept from whoever acts through the ports.
+
+    It may hold values of any feature, so it is for admins where any feature is protected.
+    """
+    if services.caller.role == "admin":
+        return False
+    return bool(Permissions.load(services.metadata).protections)
+
+
+def shown_run(services: Services, run: RunInfo) -> RunInfo:
+    """A run as whoever acts through the ports may see it: without the words of functions of users.
+
+    Args:
+        services: The ports.
+        run: The run as it is kept.
+    """
+    if USER_CODE not in run.error and not any(USER_CODE in step.error for step in run.steps):
+        return run
+    if not hides_words(services):
+        return run
+    replace = msgspec.structs.replace
+    steps = tuple(replace(step, error=_plain(step.error)) for step in run.steps)
+    return replace(run, error=_plain(run.error), steps=steps)
+
+
+def _plain(error: str) -> str:
+    return f"{USER_CODE}: {WORDLESS}" if USER_CODE in error else error

@@ -23,7 +23,7 @@ from penstock.scoring import find_score, score_spine
 from penstock.spec import Deployment
 
 from .causes import Cause, environment_causes, feature_causes, list_causes, package_causes
-from .hiding import hidden_of
+from .hiding import hidden_of, hides_words
 from .recomputing import features_from_raw
 
 if TYPE_CHECKING:
@@ -223,7 +223,10 @@ class _Replayer:
         kind: Literal["model binary", "feature list", "feature code", "feature data"],
         error: PenstockError,
     ) -> None:
-        self._causes.append(Cause(kind=kind, reason=error.message))
+        reason = error.message
+        if isinstance(error, UserCodeError) and hides_words(self._services):
+            reason = error.plain
+        self._causes.append(Cause(kind=kind, reason=reason))
 
 
 def _compared(manifest: Manifest, logged: Values, raw: Values) -> tuple[FeatureReplay, ...]:

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from penstock.errors import PenstockError
 from penstock.plan import Catalogue
 
+from .api_access import access_routes
 from .api_answers import BROKEN, answer, failure, refusal
 from .api_data import data_routes
 from .api_features import FeatureMetrics
@@ -53,7 +54,8 @@ def build_app(services: LocalServices) -> FastAPI:
     registry = CollectorRegistry()
     registry.register(FeatureMetrics(services))
     app.state.services = services
-    for routes in (_health(), _about(registry), data_routes(), model_routes(), watch_routes()):
+    inner = (data_routes(), model_routes(), watch_routes(), access_routes())
+    for routes in (_health(), _about(registry), *inner):
         app.include_router(routes)
     app.add_middleware(BodyLimit)  # inside of what measures, which would wrap what it raises
     _measure(app, registry)

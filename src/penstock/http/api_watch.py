@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from penstock.control import lineage, replay, retry
+from penstock.control import lineage, replay, retry, shown_run
 from penstock.errors import NotFoundError
 from penstock.records import CheckOrigin, FeatureReport, Incident, MonitorReport
 
@@ -40,7 +40,8 @@ def list_runs(
     acting: Reader, pipeline: str = "", state: RunState | None = None, limit: Limit = 50
 ) -> Response:
     """Durable runs, newest first, without their steps."""
-    return answer(acting.workflows.runs(pipeline=pipeline, state=state, limit=limit))
+    found = acting.workflows.runs(pipeline=pipeline, state=state, limit=limit)
+    return answer([shown_run(acting, run) for run in found])
 
 
 def show_run(run_id: str, acting: Reader) -> Response:
@@ -48,7 +49,7 @@ def show_run(run_id: str, acting: Reader) -> Response:
     run = acting.workflows.get(run_id)
     if run is None:
         raise NotFoundError.of("run", run_id, [run.run_id for run in acting.workflows.runs()])
-    return answer(run)
+    return answer(shown_run(acting, run))
 
 
 def retry_run(run_id: str, acting: Admin) -> Response:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from penstock.errors import InputError, NotFoundError, NotReadyError, PenstockError
+from penstock.errors import (
+    InputError,
+    NotFoundError,
+    NotReadyError,
+    PenstockError,
+    UserCodeError,
+)
 from penstock.registry import views_of
 from penstock.scoring import Ask
 from penstock.spec import key_of
@@ -95,6 +101,10 @@ class ServeApp:
             return kind, await self._routed(kind, call, path)
         except Gone:
             return kind, None
+        except UserCodeError as error:
+            # What a function said may hold values of features; who calls need not be who may read.
+            self._log.error("a function of the user failed", path=path, error=error.message)
+            return kind, failure(UserCodeError(error.plain))
         except PenstockError as error:
             return kind, failure(error)
         except Exception:  # noqa: BLE001 - see above; the log has all of it

@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from penstock.errors import InputError, NotReadyError, PenstockError, UnavailableError
+import structlog
+
+from penstock.errors import (
+    InputError,
+    NotReadyError,
+    PenstockError,
+    UnavailableError,
+    UserCodeError,
+)
 from penstock.records import Score
 
 from .circuit import Circuit
@@ -163,7 +171,7 @@ class Endpoint:
             raise  # the row is at fault, not the version
         except PenstockError as error:
             circuit.failed(self.writer.clock.now_us())
-            return await self._fall_back(ask, lane, error.message, error)
+            return await self._fall_back(ask, lane, _reason(error), error)
         circuit.succeeded()
         self.counters.answer(score)
         if self._shadows:
@@ -298,6 +306,18 @@ class Endpoint:
     def _shadowed(self, future: asyncio.Future[Score]) -> None:
         if future.cancelled() or future.exception() is not None:
             self.counters.shadows_dropped += 1
+
+
+def _reason(error: PenstockError) -> str:
+    """Why a fallback answers, as callers and the score are told: without words of user code.
+
+    Those may hold values of features; the log of the process has them. The circuit bounds how
+    often.
+    """
+    if not isinstance(error, UserCodeError):
+        return error.message
+    structlog.get_logger("penstock.scoring").warning("a version failed", error=error.message)
+    return error.plain
 
 
 def _is_stale(ask: Ask, lane: Lane, now_us: int) -> bool:

@@ -267,6 +267,7 @@ def _failed(label: str, error: Exception) -> UserCodeError:
         f"{label} failed: {type(error).__name__}: {error}. "
         "Look at its inputs, or roll back with 'penstock rollback'.",
         version=label,
+        plain=f"{label} failed with {type(error).__name__}; see the log of the serving process.",
     )
 
 

@@ -174,5 +174,6 @@ def _blame(job: TrainingJob, what: str, error: Exception) -> UserCodeError:
     return UserCodeError(
         f"Candidate {job.trainer.name!r} failed while {what}: {type(error).__name__}: {error}",
         candidate=job.trainer.name,
+        plain=f"Candidate {job.trainer.name!r} failed while {what}: {type(error).__name__}.",
         traceback="".join(traceback.format_exception(error)),
     )

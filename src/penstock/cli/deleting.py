@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from penstock.access import require_role
 from penstock.control import refresh_features
 from penstock.ingest import delete_records, deletion_hits
 from penstock.plan import Catalogue
@@ -44,8 +45,9 @@ def data_delete(  # noqa: PLR0913, PLR0917 - its options
     ),
     yes: bool = typer.Option(False, "--yes", "-y", help="Do it without asking."),
 ) -> None:
-    """Delete an entity's records."""
+    """Delete an entity's records; for admins."""
     with open_services(screen.home) as services:
+        require_role(services.caller, "admin")
         found = Catalogue.load(services.metadata).source(source)
         deletion = Deletion(
             delete_id=delete_id or services.ids.new(),

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from penstock.errors import InputError
-from penstock.ingest import accept_events
+from penstock.ingest import accept_events, delete_records
 from penstock.monitoring import observe
 from penstock.plan import Catalogue
-from penstock.records import Batch, Observation
+from penstock.records import Batch, Deletion, Observation
 from penstock.spec import Source, to_document
 
 from .api_answers import answer, failure
-from .api_guard import Reader, Writer  # noqa: TC001 - FastAPI reads the annotations
+from .api_guard import Admin, Reader, Writer  # noqa: TC001 - FastAPI reads the annotations
 
 if TYPE_CHECKING:
     from penstock.ports import Metadata, Services
 
-__all__ = ["Observations", "Observed", "data_routes"]
+__all__ = ["Deleted", "Observations", "Observed", "data_routes"]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 NEWEST = 20
 ACCEPTED, MALFORMED, NO_SUCH_TYPE = 202, 400, 415
@@ -35,6 +38,20 @@ class Observed(BaseModel):
     prediction_id: str = Field(min_length=1)
     value: float = Field(description="0 or 1 for a classification, else the number")
     observed_at: AwareDatetime | None = Field(None, description="Now when left out")
+
+
+class Deleted(BaseModel):
+    """Records that are to count no more."""
+
+    model_config = ConfigDict(extra="forbid")
+    keys: list[StrictStr | StrictInt] = Field(
+        min_length=1, max_length=10_000, description="The entities"
+    )
+    at: AwareDatetime | None = Field(
+        None, description="Only their records with this timestamp; all when left out"
+    )
+    id: str = Field("", description="A name of your own: under the same one it is done once")
+    reason: str = Field("", description="Why; kept with the deletion")
 
 
 class Observations(BaseModel):
@@ -52,6 +69,7 @@ def data_routes() -> APIRouter:
     router.get("/sources/{name}")(show_source)
     events = {"requestBody": _events_body()}
     router.post("/sources/{name}/events", status_code=ACCEPTED, openapi_extra=events)(take_events)
+    router.post("/sources/{name}/deletions")(take_deletion)
     router.post("/observations", status_code=ACCEPTED)(take_observations)
     return router
 
@@ -78,6 +96,23 @@ async def take_events(name: str, request: Request, acting: Writer) -> Response:
     body = await request.body()
     kind = request.headers.get("content-type", "")
     return await run_in_threadpool(_take, acting, name, body, kind)
+
+
+def take_deletion(name: str, body: Deleted, acting: Admin) -> Response:
+    """Delete records of entities; nothing computes with them once it is answered.
+
+    Online features follow with the next turn of ``penstock stream``.
+    """
+    source = Catalogue.load(acting.metadata).source(name)
+    deletion = Deletion(
+        delete_id=body.id or acting.ids.new(),
+        keys=tuple(dict.fromkeys(body.keys)),
+        at_us=None if body.at is None else (body.at - EPOCH) // timedelta(microseconds=1),
+        reason=body.reason,
+    )
+    batch = delete_records(acting, source, deletion)
+    done = batch.deletion.delete_id if batch.deletion else ""
+    return answer({"batch_id": batch.batch_id, "delete_id": done, "deleted": batch.deleted})
 
 
 def take_observations(body: Observations, acting: Writer) -> Response:

@@ -459,6 +459,16 @@ def test_records_are_deleted_when_somebody_agrees(
         assert services.metadata.verify_audit()
 
 
+def test_records_are_deleted_by_admins(
+    home: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = call("users", "add", "bob", "--role", "writer", "--json", "--home", home).value["token"]
+    monkeypatch.setenv("PENSTOCK_TOKEN", token)
+    said = call("data", "delete", "candles", "--key", "symbol=BTC", "--yes", "--home", home)
+    assert said.code == 1
+    assert "admin" in said.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

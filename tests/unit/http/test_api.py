@@ -182,6 +182,42 @@ def test_a_deployment_is_changed_in_the_name_of_the_caller(caller: Caller) -> No
     )
 
 
+def test_records_are_deleted_once_and_by_admins(caller: Caller) -> None:
+    path, admin = "/v1/sources/candles/deletions", caller.as_role("admin")
+    body = {"keys": ["BTC"], "id": "gdpr-1", "reason": "asked to"}
+    source = caller.services.tables.scan("raw/candles").filter(symbol="BTC").collect()
+    at = source["ts"].sort()[0].isoformat()
+
+    assert error_of(caller.http.post(path, json=body, headers=caller.as_role("writer"))) == (
+        403,
+        "access",
+    )
+    one = caller.http.post(path, json={"keys": ["BTC"], "at": at}, headers=admin).json()
+    rest = caller.http.post(path, json=body, headers=admin)
+    again = caller.http.post(path, json=body, headers=admin)
+
+    assert (one["deleted"], rest.json()["deleted"]) == (1, source.height - 1)
+    assert rest.json() == again.json()
+    assert rest.json()["delete_id"] == "gdpr-1"
+    shown = caller.http.get("/v1/sources/candles").json()
+    assert shown["deleted"] == source.height
+    assert shown["batches"][0]["deletion"]["actor"] == "ana-admin"
+    audit = caller.http.get("/v1/audit").json()
+    assert [(e["actor"], e["action"]) for e in audit[-2:]] == [("ana-admin", "delete")] * 2
+    for wrong, status in (
+        ({"keys": ["BTC"]}, 404),  # none is left
+        ({"keys": ["ETH"], "id": "gdpr-1"}, 409),
+        ({"keys": []}, 422),
+        ({"keys": [7]}, 422),
+        ({"keys": [True]}, 422),
+        ({"keys": ["ETH"], "at": "2026-01-01T00:00:00"}, 422),
+        ({"keys": ["ETH"], "id": "x" * 201}, 422),
+        ({"keys": ["ETH"], "key": "BTC"}, 422),
+    ):
+        assert caller.http.post(path, json=wrong).status_code == status, wrong
+    assert caller.http.post("/v1/sources/candle/deletions", json=body).status_code == 404
+
+
 def test_observations_are_checked_and_durable(caller: Caller) -> None:
     path, one = "/v1/observations", {"prediction_id": "p", "value": 1}
 

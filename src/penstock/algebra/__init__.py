@@ -6,6 +6,7 @@
 - ``program``: a feature view compiled once; ``compute_points`` is the batch engine over it,
   ``fold`` the stream engine, ``ValueReader`` the reader of what the stream engine keeps.
 - ``tombstones``: which records a deletion takes away.
+- ``spread``: how the values of a column lie, day by day.
 - ``drift``: how far a feature has moved from the rows a model learned from.
 - ``metrics``: how far predictions agree with what came true.
 """
@@ -25,13 +26,16 @@ from .on_demand import OnDemandProgram, compile_on_demand
 from .operators import dtype_of
 from .program import Program, compile_view
 from .read import ValueReader, as_of
+from .registers import hashes_of
 from .rows import RowFunction, Scalar, compile_row
+from .spread import SPREAD_QUANTILES, Spread, equal_bins, merge_spreads, shift, spreads_of
 from .tombstones import FOR_EVER, Tombstones
 from .windows import first_tile, tile_of, window_start
 
 __all__ = [
     "FOR_EVER",
     "PSI_FLOOR",
+    "SPREAD_QUANTILES",
     "BoolArray",
     "Each",
     "Events",
@@ -41,6 +45,7 @@ __all__ = [
     "Program",
     "RowFunction",
     "Scalar",
+    "Spread",
     "Tombstones",
     "ValueReader",
     "as_of",
@@ -53,13 +58,18 @@ __all__ = [
     "compute_points_as_known",
     "count_bins",
     "dtype_of",
+    "equal_bins",
     "extract",
     "first_tile",
     "fold",
+    "hashes_of",
     "in_turn",
+    "merge_spreads",
     "newest_one",
     "psi",
     "reference_bins",
+    "shift",
+    "spreads_of",
     "tidy",
     "tile_of",
     "to_polars",

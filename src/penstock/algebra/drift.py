@@ -81,7 +81,9 @@ def count_bins(values: ArrayLike, edges: Sequence[float] | FloatArray) -> IntArr
     return np.append(counts, len(column) - len(known)).astype(np.int64)
 
 
-def psi(reference: Sequence[int] | IntArray, counts: Sequence[int] | IntArray) -> float:
+def psi(
+    reference: Sequence[int] | IntArray | FloatArray, counts: Sequence[int] | IntArray | FloatArray
+) -> float:
     """Population stability index of counts against the reference's counts, over the same bins.
 
     Below 0.1 is commonly read as no drift, above 0.2 as much of it. Symmetric, never negative, and

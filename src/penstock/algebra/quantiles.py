@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .arrays import FloatArray, IntArray, Words
     from .state import Reducer
 
-__all__ = ["BUCKETS", "Buckets", "quantile_of"]
+__all__ = ["BUCKETS", "Buckets", "bucket_edges", "quantile_of"]
 
 BUCKETS = 128
 """Places of a state."""
@@ -159,8 +159,18 @@ def quantile_of(words: Words, q: float) -> FloatArray:
     at = (place, np.arange(len(level)))
     inside = (wanted - (past[at] - counts[at])) / np.where(total > 0, counts[at], 1.0)
     bucket = buckets[at].astype(np.int64)
-    low, high = _value(bucket, level), _value(bucket + 1, level)
+    low, high = bucket_edges(bucket, level)
     return np.where(total > 0, low + np.clip(inside, 0, 1) * (high - low), np.nan)
+
+
+def bucket_edges(bucket: IntArray, level: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Between which values those of each bucket lie.
+
+    Args:
+        bucket: The buckets.
+        level: The level of each.
+    """
+    return _value(bucket, level), _value(bucket + 1, level)
 
 
 def _value(bucket: IntArray, level: IntArray) -> FloatArray:

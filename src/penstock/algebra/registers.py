@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .arrays import FloatArray, IntArray, Words
     from .state import Reducer
 
-__all__ = ["Registers", "distinct_of", "mark_of_hashes", "marks_of"]
+__all__ = ["Registers", "distinct_of", "hashes_of", "mark_of_hashes", "marks_of"]
 
 BITS = 10
 SIZE = 2**BITS
@@ -129,8 +129,16 @@ def marks_of(values: pl.Series) -> FloatArray:
         values: Of any type; text by its UTF-8 bytes, numbers by their value.
     """
     null = values.is_null().to_numpy()
-    hashes = _text(values) if values.dtype == pl.String else _mixed(_patterns(values))
-    return np.where(null, np.nan, mark_of_hashes(hashes))
+    return np.where(null, np.nan, mark_of_hashes(hashes_of(values)))
+
+
+def hashes_of(values: pl.Series) -> NDArray[np.uint64]:
+    """A hash of each value, any for null; the same on every machine and in every process.
+
+    Args:
+        values: Of any type; text by its UTF-8 bytes, numbers by their value.
+    """
+    return _text(values) if values.dtype == pl.String else _mixed(_patterns(values))
 
 
 def mark_of_hashes(hashes: NDArray[np.uint64]) -> FloatArray:

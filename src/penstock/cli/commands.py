@@ -82,7 +82,7 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
             "show": Command(
                 "overviews:features_show",
-                "Show what is known of a view or feature: meaning, versions, users, origins.",
+                "Show what is known of a view or feature: meaning, profile, users, origins.",
                 "penstock features show momentum.last_close",
             ),
             "build": Command(
@@ -105,6 +105,11 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "storing:features_backfill",
                 "Store a view's features as of many times, and again only what new records change.",
                 "penstock features backfill momentum --from 2024-01-01 --every 1h",
+            ),
+            "profile": Command(
+                "profiles:features_profile",
+                "Show how a view's features lie, day by day: nulls, mean, quantiles, shifts.",
+                "penstock features profile momentum --days 30",
             ),
             "diff": Command(
                 "differing:features_diff",

@@ -14,6 +14,7 @@ from penstock.runtime import open_services
 from .catalogue import online_text
 from .humanise import plural
 from .origins import grow
+from .profiles import by_column, days_table, newest_table
 from .screen import Screen, table
 
 if TYPE_CHECKING:
@@ -31,14 +32,14 @@ def features_show(
     screen: Screen,
     name: str = typer.Argument(help="A view, VIEW.FEATURE, or a feature service."),
 ) -> None:
-    """Show what is known of a view or feature: meaning, versions, who uses it, where it is from."""
+    """Show what is known of a view or feature: meaning, profile, versions, users, origins."""
     with open_services(screen.home) as services:
         found = overview(services, name)
     title = f"[bold]{escape(found.feature or found.name)}[/]  [dim]{_kind(found)}[/]"
     shown: list[object] = [title, table(["", ""], list(_facts(found)))]
     if not found.feature:
         shown += ["", _features(found)]
-    shown += ["", *_used(found), "", *_versions(found), "", _origins(found)]
+    shown += [*_profiled(found), "", *_used(found), "", *_versions(found), "", _origins(found)]
     screen.show(found, *shown)
 
 
@@ -109,6 +110,21 @@ def _features(found: Overview) -> object:
         for one in found.features
     ]
     return table(columns, rows, right=["used by"])
+
+
+def _profiled(found: Overview) -> Iterator[object]:
+    """How it lay on the newest days: a feature by day, a view's columns on the last."""
+    if found.kind != "feature_view":
+        return
+    yield ""
+    if found.hidden:
+        yield f"[dim]how {', '.join(found.hidden)} lies is protected[/]"
+    if found.profiles and found.feature:
+        yield from map(days_table, by_column(found.profiles).values())
+    elif found.profiles:
+        yield newest_table(found.profiles)
+    elif len(found.hidden) < sum(len(one.columns) for one in found.features):
+        yield f"[dim]not profiled yet: penstock features profile {found.name}[/]"
 
 
 def _used(found: Overview) -> Iterator[object]:

@@ -9,7 +9,7 @@ from .hiding import shown_run
 from .lineage import lineage
 from .links import Lineage, Link
 from .listing import Freshness, Listing, ViewState, list_features, view_states
-from .overview import AppliedVersion, Overview, OverviewKind, overview
+from .overview import AppliedVersion, Overview, OverviewKind, overview, profiled_columns
 from .pipelines import (
     Submission,
     check_pipeline,
@@ -18,6 +18,8 @@ from .pipelines import (
     ingest_run,
     monitor_pipeline,
     monitor_run,
+    profile_pipeline,
+    profile_run,
     retry,
     score_pipeline,
     score_run,
@@ -25,11 +27,12 @@ from .pipelines import (
     train_pipeline,
     train_run,
 )
+from .profiling import profile_views
 from .refreshing import drop_unread_spaces, refresh_features
 from .replay import FeatureReplay, Replay, replay
 from .served import check_served
 from .steps import step_functions
-from .triggers import CheckSchedule, due
+from .triggers import CheckSchedule, ProfileSchedule, due
 from .usage import Usage
 
 __all__ = [
@@ -45,6 +48,7 @@ __all__ = [
     "Notification",
     "Overview",
     "OverviewKind",
+    "ProfileSchedule",
     "Replay",
     "Submission",
     "Usage",
@@ -64,6 +68,10 @@ __all__ = [
     "monitor_pipeline",
     "monitor_run",
     "overview",
+    "profile_pipeline",
+    "profile_run",
+    "profile_views",
+    "profiled_columns",
     "react",
     "refresh_features",
     "replay",

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from penstock.errors import NotFoundError
+from penstock.access import hidden_features
+from penstock.errors import InputError, NotFoundError
+from penstock.features import ColumnProfile, profiles_of
 from penstock.plan import Catalogue, FeatureEntry, field_changes, readable, versions_of
 from penstock.spec import (
     FeatureService,
     FeatureView,
     OnDemandView,
+    base_views,
     expression_words,
     kind_of,
     request_fields,
@@ -31,7 +34,9 @@ if TYPE_CHECKING:
     from penstock.ports import Metadata, Services
     from penstock.records import DeclarationVersion
 
-__all__ = ["AppliedVersion", "Overview", "OverviewKind", "overview"]
+__all__ = ["AppliedVersion", "Overview", "OverviewKind", "overview", "profiled_columns"]
+
+DAYS = 7
 
 OverviewKind: TypeAlias = Literal["feature_view", "on_demand_view", "feature_service"]
 
@@ -83,6 +88,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         views: Of an on-demand view or a service: what its features come from.
         request: Of those: the fields that a request brings, to their types.
         service_id: Of a service: its id as it is applied.
+        profiles: Of a feature view: how its columns lay on the newest days that are profiled.
+        hidden: Columns whose profile whoever asks may not see, since they are protected.
     """
 
     kind: OverviewKind
@@ -107,6 +114,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     views: tuple[str, ...] = ()
     request: Mapping[str, str] = {}
     service_id: str = ""
+    profiles: tuple[ColumnProfile, ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 Shown: TypeAlias = FeatureView | OnDemandView | FeatureService
@@ -153,13 +162,48 @@ def overview(services: Services, name: str) -> Overview:
         comes_from=view_origins(services, shown),
     )
     if isinstance(shown, FeatureView):
-        return _of_view(made, shown, listing)
+        return _with_profiles(services, _of_view(made, shown, listing), shown)
     fields = request_fields(shown.views if isinstance(shown, FeatureService) else [shown])
     return msgspec.structs.replace(
         made,
         views=tuple(view.name for view in shown.views),
         request={field: dtype.value for field, dtype in fields.items()},
         service_id=shown.service_id if isinstance(shown, FeatureService) else "",
+    )
+
+
+def _with_profiles(services: Services, made: Overview, view: FeatureView) -> Overview:
+    columns = [column for one in made.features for column in one.columns]
+    hidden = hidden_features(services, columns)
+    profiles = profiles_of(services.tables, view, days=DAYS)
+    return msgspec.structs.replace(
+        made,
+        profiles=tuple(one for one in profiles if one.feature in set(columns) - hidden),
+        hidden=tuple(sorted(hidden)),
+    )
+
+
+def profiled_columns(services: Services, name: str) -> tuple[FeatureView, tuple[str, ...]]:
+    """The feature view that a name names, or names a feature of, and the columns that it means.
+
+    Args:
+        services: The ports.
+        name: A view, or ``view.feature``.
+
+    Raises:
+        NotReadyError: Nothing has been applied yet.
+        NotFoundError: There is no such view or feature; names the nearest.
+        InputError: It is of an on-demand view, whose values exist only in answers.
+    """
+    catalogue = Catalogue.load(services.metadata)
+    view, features = _resolved(catalogue, list_features(services), name)
+    if isinstance(view, FeatureView):
+        return view, tuple(column for one in features for column in one.columns)
+    inner = ", ".join(one.name for one in base_views(view.views))
+    raise InputError(
+        f"{name!r} is no feature view, so that nothing of it is stored that could be profiled. "
+        f"Profile what it is computed from: {inner}.",
+        name=name,
     )
 
 

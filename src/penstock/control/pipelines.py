@@ -1,4 +1,4 @@
-"""The five pipelines, and the runs of them that something or somebody asks for.
+"""The pipelines, and the runs of them that something or somebody asks for.
 
 A pipeline is data: it travels in its run's arguments, so a run goes on with the steps that it was
 begun with, whatever code is installed meanwhile. Names of steps and of their functions are
@@ -27,6 +27,8 @@ __all__ = [
     "ingest_run",
     "monitor_pipeline",
     "monitor_run",
+    "profile_pipeline",
+    "profile_run",
     "retry",
     "score_pipeline",
     "score_run",
@@ -133,6 +135,11 @@ def check_pipeline() -> Pipeline:
     return _pipeline("check", "drain", "compare", "tell")
 
 
+def profile_pipeline() -> Pipeline:
+    """Profiles of the days that have new records."""
+    return _pipeline("profile", "compute")
+
+
 def ingest_run(run_id: str, source: str, *, paths: Sequence[str] | None = None) -> Submission:
     """A run that takes in files.
 
@@ -206,6 +213,22 @@ def check_run(run_id: str, *, max_rate: float) -> Submission:
     return Submission(
         pipeline=check_pipeline(),
         parameters={"max_rate": max_rate},
+        run_id=run_id,
+        subject="features",
+    )
+
+
+def profile_run(run_id: str, *, days: int, sample: int) -> Submission:
+    """A run in which the views with new records are profiled.
+
+    Args:
+        run_id: Its id.
+        days: So many days up to the newest record of each.
+        sample: At most so many points of a day.
+    """
+    return Submission(
+        pipeline=profile_pipeline(),
+        parameters={"days": days, "sample": sample},
         run_id=run_id,
         subject="features",
     )

@@ -24,6 +24,7 @@ from penstock.scoring import drain_scores, score_batch
 
 from .actions import react
 from .checking import check_features, report_inconsistent
+from .profiling import profile_views
 from .refreshing import drop_unread_spaces, refresh_features
 from .telling import telling
 from .training import TRAIN_STEPS
@@ -56,6 +57,7 @@ def step_functions(services: Services) -> Mapping[str, StepFunction]:
         "check.drain": _drain_scores,
         "check.compare": _compare,
         "check.tell": _tell,
+        "profile.compute": _profile,
     }
     return {name: partial(step, services) for name, step in steps.items()}
 
@@ -140,6 +142,10 @@ def _drain_scores(services: Services, _: Values, __: Values) -> Mapping[str, obj
 def _compare(services: Services, _: Values, outputs: Values) -> Mapping[str, object]:
     reports = check_features(services, to_us=outputs["drain"]["now_us"])
     return {"reports": [report.report_id for report in reports]}
+
+
+def _profile(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+    return profile_views(services, days=given["days"], sample=given["sample"])
 
 
 def _tell(services: Services, given: Values, outputs: Values) -> Mapping[str, object]:

@@ -11,6 +11,7 @@ Nothing is kept in memory and nothing is remembered beside the runs themselves:
 - A monitor has the run id of its interval, and looks at most once in each.
 - A check of the features has the run id of its interval too. The first interval is the one that
   begins after the project was applied, and there is none while no records have been stored.
+- So have profiles of features; there is none while no view has new records.
 
 So any number of processes may ask at the same time, and each occasion is one run.
 """
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from penstock.features import PROFILE_DAYS, PROFILE_SAMPLE
 from penstock.plan import Catalogue
 from penstock.ports import EVENTS_TOPIC
 from penstock.records import AppliedDeclaration, MonitorReport
@@ -39,7 +41,8 @@ from penstock.spec import (
     key_of,
 )
 
-from .pipelines import check_run, monitor_run, score_run, train_run
+from .pipelines import check_run, monitor_run, profile_run, score_run, train_run
+from .profiling import views_to_profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
 
     from .pipelines import Submission
 
-__all__ = ["CheckSchedule", "due"]
+__all__ = ["CheckSchedule", "ProfileSchedule", "due"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PAGE = 1_000
@@ -94,11 +97,30 @@ class CheckSchedule(NamedTuple):
     max_rate: float = 0.0
 
 
+class ProfileSchedule(NamedTuple):
+    """When features are profiled by themselves, and how.
+
+    Attributes:
+        every_us: How often, in microseconds; 0 for never.
+        days: So many days up to the newest record.
+        sample: At most so many points of a day.
+    """
+
+    every_us: int
+    days: int = PROFILE_DAYS
+    sample: int = PROFILE_SAMPLE
+
+
 NEVER = CheckSchedule(0)
+NO_PROFILES = ProfileSchedule(0)
 
 
 def due(
-    services: Services, *, now_us: int | None = None, check: CheckSchedule = NEVER
+    services: Services,
+    *,
+    now_us: int | None = None,
+    check: CheckSchedule = NEVER,
+    profile: ProfileSchedule = NO_PROFILES,
 ) -> list[Submission]:
     """The runs that are called for now; start each with ``start``.
 
@@ -108,6 +130,7 @@ def due(
         services: The ports.
         now_us: The time, in microseconds since 1970 UTC; the clock's when left out.
         check: When features are compared with the raw tables.
+        profile: When features are profiled.
     """
     applied = services.metadata.find(AppliedDeclaration)
     asked = _Asked(
@@ -115,7 +138,7 @@ def due(
         services.clock.now_us() if now_us is None else now_us,
         {record.key: _us(record.applied_at) for record in applied},
     )
-    return list(asked.due(Catalogue.of(applied), check))
+    return list(asked.due(Catalogue.of(applied), check, profile))
 
 
 class _Asked:
@@ -127,7 +150,9 @@ class _Asked:
         self._applied_us = applied_us
         self._taken: dict[str, set[str]] = {}
 
-    def due(self, catalogue: Catalogue, check: CheckSchedule) -> Iterator[Submission]:
+    def due(
+        self, catalogue: Catalogue, check: CheckSchedule, profile: ProfileSchedule
+    ) -> Iterator[Submission]:
         for rule in _rules(self._services, catalogue):
             submission = self._by_data(rule) or self._by_time(rule)
             if submission is not None:
@@ -137,9 +162,9 @@ class _Asked:
             submission = self._by_interval(monitor)
             if submission is not None:
                 yield submission
-        submission = self._check(catalogue, check) if check.every_us else None
-        if submission is not None:
-            yield submission
+        for submission in (self._check(catalogue, check), self._profile(catalogue, profile)):
+            if submission is not None:
+                yield submission
 
     def _busy(self, pipeline: str, subject: str) -> bool:
         """Whether a run of the subject is queued, running, or called for already."""
@@ -213,9 +238,9 @@ class _Asked:
         return None if known or self._busy("monitor", monitor.name) else submission
 
     def _check(self, catalogue: Catalogue, check: CheckSchedule) -> Submission | None:
-        slot_us = self._now_us // check.every_us * check.every_us
         views = catalogue.all(FeatureView)
-        if not views or slot_us <= max(self._applied_us.values()):
+        slot_us = self._slot_us(check.every_us)
+        if not views or slot_us is None:
             return None
         submission = check_run(f"check-features-{_stamp(slot_us)}", max_rate=check.max_rate)
         if self._services.workflows.get(submission.run_id) is not None:
@@ -223,6 +248,24 @@ class _Asked:
         tables = self._services.tables
         stored = any(tables.version(f"raw/{view.source.name}") is not None for view in views)
         return submission if stored and not self._busy("check", submission.subject) else None
+
+    def _profile(self, catalogue: Catalogue, profile: ProfileSchedule) -> Submission | None:
+        slot_us = self._slot_us(profile.every_us)
+        if slot_us is None:
+            return None
+        run_id = f"profile-features-{_stamp(slot_us)}"
+        submission = profile_run(run_id, days=profile.days, sample=profile.sample)
+        known = self._services.workflows.get(run_id) is not None
+        if known or self._busy("profile", submission.subject):
+            return None
+        return submission if views_to_profile(self._services, catalogue) else None
+
+    def _slot_us(self, every_us: int) -> int | None:
+        """When the interval of now began; None for never, and if the project was applied in it."""
+        if not every_us or not self._applied_us:
+            return None
+        slot_us = self._now_us // every_us * every_us
+        return slot_us if slot_us > max(self._applied_us.values()) else None
 
 
 def _rules(services: Services, catalogue: Catalogue) -> Iterator[_Rule]:

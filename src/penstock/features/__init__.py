@@ -2,8 +2,8 @@
 
 ``point_in_time`` is what training and batch scoring use, ``refresh`` brings raw batches to the
 online store, ``OnlineReader`` reads it; ``backfill`` stores values as of many times, and
-``stored_features`` joins them; ``check_online`` compares what is online with the tables. All are
-the same algebra, and give the same values.
+``stored_features`` joins them; ``profile`` stores how they lie, day by day; ``check_online``
+compares what is online with the tables. All are the same algebra, and give the same values.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from .partitions import (
 )
 from .parts import Parts, parts_of
 from .points import Wanted, known_span
+from .profiles import ColumnProfile, profiles_of
+from .profiling import PROFILE_DAYS, PROFILE_SAMPLE, ProfileResult, profile, profiled_to
 from .reader import OnlineReader, Reading
 from .refreshing import RefreshResult, built_to, lock_of, refresh, space_of
 from .service import GatheredReads, ServiceReader
@@ -34,13 +36,17 @@ from .unknown import UnknownEntities
 
 __all__ = [
     "MOST_PARTITIONS",
+    "PROFILE_DAYS",
+    "PROFILE_SAMPLE",
     "REQUEST_DTYPES",
     "BackfillResult",
+    "ColumnProfile",
     "GatheredReads",
     "Layout",
     "OnlineReader",
     "PartOf",
     "Parts",
+    "ProfileResult",
     "Reading",
     "RefreshResult",
     "ServiceReader",
@@ -61,6 +67,9 @@ __all__ = [
     "partition_spaces",
     "parts_of",
     "point_in_time",
+    "profile",
+    "profiled_to",
+    "profiles_of",
     "refresh",
     "require_fresh",
     "slot_count",

@@ -58,7 +58,7 @@ class FeatureEntry(msgspec.Struct, frozen=True, kw_only=True):
         description: What it says about its entity.
         view_description: What its view is for.
         unit: Of its values.
-        tags: Its own, and those of its view.
+        tags: Its own, and those of its view and its source.
         owner: Who answers for it, or else for its view.
         deprecated: The day from which on nothing new may use it; empty while it is there to stay.
         instead: What to use in its place, by its full name.
@@ -206,7 +206,7 @@ def _aggregate(
         description=feature.description,
         view_description=view.description,
         unit=feature.unit,
-        tags=tuple(dict.fromkeys([*feature.tags, *view.tags])),
+        tags=tuple(dict.fromkeys([*feature.tags, *view.tags, *view.source.tags])),
         owner=feature.owner or view.owner,
         deprecated=str(deprecation.since) if deprecation else "",
         instead=deprecation.instead if deprecation else "",

@@ -69,6 +69,10 @@ class Settings(BaseSettings):
         features_check_minutes: How often the worker compares features, online and as scores saw
             them, with the raw tables; 0 for never.
         features_check_max: Share of a feature's values that may differ before it is told.
+        features_profile_minutes: How often the worker profiles the features of views with new
+            records, day by day; 0 for never.
+        features_profile_days: How many days, up to the newest record, have a profile.
+        features_profile_sample: At most so many points of a day are looked at.
         metadata_url: Where records are kept; ``sqlite`` is built.
         tables_url: Where tables are kept; ``delta`` is built.
         online_url: Where online features are kept: ``lmdb``, or ``redis://host:port/db#namespace``
@@ -97,6 +101,9 @@ class Settings(BaseSettings):
     features_workers: int = Field(default=0, ge=0, le=256)
     features_check_minutes: int = Field(default=60, ge=0, le=10_080)
     features_check_max: float = Field(default=0.0, ge=0, lt=1)
+    features_profile_minutes: int = Field(default=60, ge=0, le=10_080)
+    features_profile_days: int = Field(default=30, ge=1, le=3_660)
+    features_profile_sample: int = Field(default=10_000, ge=100, le=1_000_000)
     metadata_url: str = "sqlite"
     tables_url: str = "delta"
     online_url: str = "lmdb"

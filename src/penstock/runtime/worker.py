@@ -96,13 +96,18 @@ def _loop(services: LocalServices, stop: threading.Event) -> None:
     check = control.CheckSchedule(
         settings.features_check_minutes * MINUTE_US, settings.features_check_max
     )
+    profile = control.ProfileSchedule(
+        settings.features_profile_minutes * MINUTE_US,
+        settings.features_profile_days,
+        settings.features_profile_sample,
+    )
     while not stop.wait(min(TICK_S * 2**failures, LONGEST_WAIT_S)):
         try:
             if time.monotonic() >= next_recovery_s:
                 next_recovery_s = time.monotonic() + RECOVER_EVERY_S
                 for run_id in recover(services):
                     log.warning("took over a run whose worker is gone", run=run_id)
-            for submission in control.due(services, check=check):
+            for submission in control.due(services, check=check, profile=profile):
                 log.info("submitted", run=control.start(services, submission))
             failures = 0
         except PenstockError as error:

@@ -52,6 +52,8 @@ def admin(served: ServedProject, call: Call, monkeypatch: pytest.MonkeyPatch) ->
         ("features", "get", "momentum", "--key", "BTC"),
         ("features", "get", "momentum", "--key", "BTC", "--at", "2026-01-05T00:00Z"),
         ("features", "select", "hourly"),
+        ("features", "profile", "momentum"),
+        ("features", "profile", "momentum.last_close"),
         ("train", "direction"),
     ],
 )

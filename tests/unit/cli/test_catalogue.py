@@ -166,3 +166,32 @@ def test_a_feature_is_shown_with_its_history_and_users(home: Path, call: Call) -
     assert [one["name"] for one in told["used_by"]] == ["hourly"]
     said = call("features", "show", "momentum.n", "--home", home)
     assert (said.code, "There is no feature 'momentum.n'" in said.err) == (1, True)
+
+
+def data(folder: Path) -> None:
+    (folder / "data").mkdir()
+    rows = [f"A,2026-01-0{day}T{hour:02}:00:00Z,{day}" for day in (1, 2, 3) for hour in range(24)]
+    (folder / "data" / "a.csv").write_text("\n".join(["symbol,ts,close", *rows]))
+
+
+def test_a_view_is_profiled_day_by_day(home: Path, call: Call) -> None:
+    none = call("features", "profile", "momentum", "--home", home)
+    assert (none.code, "has no records yet" in none.err) == (1, True)
+    assert "not profiled yet" in call("features", "show", "momentum", "--home", home).out
+    data(home)
+    assert call("ingest", "candles", "--home", home).code == 0
+    said = call("features", "profile", "momentum", "--home", home)
+    assert "2026-01-03: 24 points" in said.out
+    assert "3 days up to batch 1: 3 computed, 0 again, 0 kept." in said.out
+    last = next(row for row in rows_of(said) if row[:1] == ["momentum.last_close"])
+    assert last[1:9] == ["0.0%", "3", "0", "3", "3", "3", "3", "3"]
+    assert last[-2:] == ["▁▅█", "▁▁▁"]
+    again = call("features", "profile", "momentum.m", "--days", 2, "--home", home)
+    assert "0 computed, 0 again, 3 kept" in again.out
+    rows = [row for row in rows_of(again) if row[:1] == ["2026-01-02"]]
+    assert rows == [["2026-01-02", "24", "0.0%", "4", "0", "4", "4", "4", "4", "4"]]
+    told = call("features", "profile", "momentum", "--home", home, "--json").value
+    assert len(told["profiles"]) == 9
+    assert told["profiles"][0]["spread"]["rows"] == 24
+    assert "2026-01-03: 24 points" in call("features", "show", "momentum", "--home", home).out
+    assert call("features", "profile", "momentum", "--days", 0, "--home", home).code == 2

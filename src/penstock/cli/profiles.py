@@ -1,0 +1,135 @@
+"""The command that profiles a view's features day by day, and how profiles are shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from penstock.access import require_features
+from penstock.algebra import merge_spreads, shift
+from penstock.control import profiled_columns
+from penstock.features import PROFILE_DAYS, ColumnProfile, profile, profiles_of
+from penstock.records import to_plain
+from penstock.runtime import open_services
+
+from .humanise import count, number, plural
+from .screen import Screen, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
+
+    from penstock.features import ProfileResult
+
+__all__ = ["by_column", "days_table", "features_profile", "newest_table"]
+
+BARS = "▁▂▃▄▅▆▇█"
+MEDIAN = 3  # of SPREAD_QUANTILES
+FIFTH, NINETY_FIFTH = 1, 5
+DIGITS = 4
+
+
+def features_profile(
+    screen: Screen,
+    name: str = typer.Argument(help="The feature view, or VIEW.FEATURE.", metavar="VIEW"),
+    days: int = typer.Option(
+        PROFILE_DAYS, "--days", min=1, help="So many days up to the newest record."
+    ),
+) -> None:
+    """Compute how a view's features lie, day by day, where it is not known yet, and show it."""
+    with open_services(screen.home) as services:
+        found, columns = profiled_columns(services, name)
+        require_features(services, columns, subject=f"feature_view/{found.name}")
+        with screen.progress("profile") as told:
+            result = profile(
+                services.tables,
+                services.locks,
+                found,
+                days=days,
+                sample=services.settings.features_profile_sample,
+                memory_bytes=services.features_memory_bytes,
+                progress=told,
+            )
+        every = profiles_of(services.tables, found, days=days)
+    profiles = [one for one in every if one.feature in columns]
+    value = {"result": result, "profiles": profiles}
+    shown = [days_table(some) for some in by_column(profiles).values()]
+    whole = found.name == name
+    screen.show(to_plain(value), *([newest_table(profiles)] if whole else shown))
+    screen.hint(_did(result, profiles))
+
+
+def by_column(profiles: Sequence[ColumnProfile]) -> Mapping[str, list[ColumnProfile]]:
+    """The profiles of each column, by day."""
+    found: dict[str, list[ColumnProfile]] = {}
+    for one in profiles:
+        found.setdefault(one.feature, []).append(one)
+    return found
+
+
+def newest_table(profiles: Sequence[ColumnProfile]) -> Table:
+    """How each column lies on the newest day, and how that differs from the days before."""
+    columns = ["feature", "nulls", "mean", "std", "min", "5 %", "median", "95 %", "max"]
+    more = ["shift", "median by day", "nulls by day"]
+    rows = [
+        [name, *_cells(days[-1]), _shift(days), *_trends(days)]
+        for name, days in by_column(profiles).items()
+    ]
+    newest = profiles[-1]
+    points = plural(newest.points, "point")
+    sampled = "" if newest.spread.rows == newest.points else f", {newest.spread.rows:,} looked at"
+    title = f"{newest.day}: {points}{sampled}"
+    return table([*columns, *more], rows, title=title, right=[*columns[1:], "shift"])
+
+
+def days_table(days: Sequence[ColumnProfile]) -> Table:
+    """How one column lies on each day, the newest first."""
+    columns = ["day", "points", "nulls", "mean", "std", "min", "5 %", "median", "95 %", "max"]
+    rows = [[one.day, count(one.points), *_cells(one)] for one in reversed(days)]
+    return table(columns, rows, title=days[0].feature, right=columns[1:])
+
+
+def _cells(one: ColumnProfile) -> list[str]:
+    spread = one.spread
+    some = spread.quantiles or (None,) * (NINETY_FIFTH + 1)
+    values = (spread.mean, spread.std, spread.least, some[FIFTH], some[MEDIAN], some[NINETY_FIFTH])
+    return [f"{one.null_rate:.1%}", *(_number(value) for value in (*values, spread.greatest))]
+
+
+def _number(value: float | None) -> str:
+    """A value of any size in few digits."""
+    if value is not None and value.is_integer():
+        return f"{value:,.0f}"
+    if value is None or abs(value) >= 10.0**-DIGITS:
+        return number(value, DIGITS)
+    return f"{value:.2e}"
+
+
+def _shift(days: Sequence[ColumnProfile]) -> str:
+    """The index of the newest day against all days before; a dash where there are too few rows."""
+    before = [one.spread for one in days[:-1]]
+    return number(shift(merge_spreads(before), days[-1].spread) if before else None, 2)
+
+
+def _trends(days: Sequence[ColumnProfile]) -> tuple[str, str]:
+    medians = [one.spread.quantiles[MEDIAN] if one.spread.quantiles else None for one in days]
+    return _bars(medians), _bars([one.null_rate for one in days], least=0.0, greatest=1.0)
+
+
+def _bars(
+    values: Sequence[float | None], *, least: float | None = None, greatest: float | None = None
+) -> str:
+    """A bar for each value between the least and the greatest, a blank for none."""
+    known = [value for value in values if value is not None]
+    low = min(known, default=0.0) if least is None else least
+    high = max(known, default=0.0) if greatest is None else greatest
+    step = (high - low) / (len(BARS) - 1) or 1.0
+    return "".join(" " if v is None else BARS[round((v - low) / step)] for v in values)
+
+
+def _did(result: ProfileResult, profiles: Sequence[ColumnProfile]) -> str:
+    shown = len({one.day for one in profiles})
+    done = f"{result.computed:,} computed, {result.recomputed:,} again, {result.kept:,} kept"
+    return f"[green]✓[/] {plural(shown, 'day')} up to batch {result.last_batch:,}: {done}."

@@ -147,7 +147,11 @@ def _wait(
     role = f"{declared.name}/champion"
     end_us = services.clock.now_us() + int(wait_s * 1e6)
     while True:
-        living = [status for status in services.metadata.find(ServingStatus) if _lives(status)]
+        living = [
+            status
+            for status in services.metadata.find(ServingStatus)
+            if _lives(status) and declared.name not in status.unloaded
+        ]
         behind = [status for status in living if status.versions.get(role) != label]
         if not behind:
             return len(living)

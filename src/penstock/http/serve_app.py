@@ -5,48 +5,40 @@ A request costs a look into two dictionaries, one decoding, one row in a batch a
 
 from __future__ import annotations
 
-import asyncio
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
-from penstock.errors import (
-    InputError,
-    NotFoundError,
-    NotReadyError,
-    PenstockError,
-    UserCodeError,
-)
+from penstock.errors import NotFoundError, PenstockError, UserCodeError
 from penstock.registry import views_of
-from penstock.scoring import Ask
 from penstock.spec import key_of
 
 from .serve_call import BODY_LIMIT_BYTES, Call, Gone
 from .serve_errors import Answer, failure, refuse
 from .serve_features import FEATURES, answer_features
-from .serve_inference import inference_answer, inference_rows, model_metadata, server_metadata
 from .serve_metrics import render_metrics
 from .serve_openapi import openapi_document
+from .serve_packing import WORTH_PACKING_BYTES, packed
+from .serve_scoring import door_of, score_all, score_one
+from .serve_v2 import V2, V2_PATHS, InferenceDoor
 
 if TYPE_CHECKING:
     from penstock.ports import Clock
-    from penstock.records import Role, Score
+    from penstock.records import Role
 
     from .serve_call import Message, Receive, Send
     from .serve_keeper import Door, Keeper
-    from .serve_schema import Row, Schema
 
 __all__ = ["BODY_LIMIT_BYTES", "ServeApp"]
 
 DEPLOYMENTS, PREDICT = "/v1/deployments/", "/predict"
-MODELS, INFER, READY = "/v2/models/", "/infer", "/ready"
+MODELS, INFER = "/v2/models/", "/infer"
 TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 KNOWN = (
-    "/v1/deployments", "/v1/deployments/{name}/predict", "/v2", "/v2/models/{name}",
-    "/v2/models/{name}/infer", "/v2/models/{name}/ready", "/v2/health/live", "/v2/health/ready",
-    "/v1/features", "/v1/features/{service}", "/metrics", "/openapi.json",
+    "/v1/deployments", "/v1/deployments/{name}/predict", "/v1/features",
+    "/v1/features/{service}", "/metrics", "/openapi.json", *V2_PATHS,
 )  # fmt: skip
 
 
@@ -67,6 +59,7 @@ class ServeApp:
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
         self._version = installed_version("penstock")
+        self._inference = InferenceDoor(keeper, self._version)
         self._log = structlog.get_logger("penstock.serve")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -82,6 +75,8 @@ class ServeApp:
             return
         key = (kind, answer.status)
         self.requests[key] = self.requests.get(key, 0) + 1
+        if len(answer.body) >= WORTH_PACKING_BYTES:
+            answer = packed(answer, call.header(b"accept-encoding"))
         length = (b"content-length", str(len(answer.body)).encode())
         await send(
             {
@@ -104,62 +99,42 @@ class ServeApp:
         except UserCodeError as error:
             # What a function said may hold values of features; who calls need not be who may read.
             self._log.error("a function of the user failed", path=path, error=error.message)
-            return kind, failure(UserCodeError(error.plain))
+            return kind, failure(UserCodeError(error.plain), plain=_is_v2(path))
         except PenstockError as error:
-            return kind, failure(error)
+            return kind, failure(error, plain=_is_v2(path))
         except Exception:  # noqa: BLE001 - see above; the log has all of it
             self._log.exception("a request failed", path=path)
             message = "The server failed; its log says where. Try again, or report it."
-            return kind, refuse(500, "internal", message)
+            return kind, refuse(500, "internal", message, plain=_is_v2(path))
 
     async def _routed(self, kind: str, call: Call, path: str) -> Answer:
         if kind == "predict":
             return await self._predict(call, path[len(DEPLOYMENTS) : -len(PREDICT)])
         if kind == "features":
             return await answer_features(self._keeper, call)
-        if kind == "infer":
-            return await self._infer(call, path[len(MODELS) : -len(INFER)])
+        if kind == "infer" or _is_v2(path):
+            return await self._inference.answer(call)
         return self._read(call, path)
 
     async def _predict(self, call: Call, name: str) -> Answer:
         self._check(call, "writer", "POST")
         body = await call.body()
-        door, schema = self._door(name)
+        door, schema = door_of(self._keeper, name)
         wanted = b"features=true" in call.scope["query_string"]
         if wanted:
             await self._check_echo(call, door)
         rows, several = schema.rows_of(body)
         if not several:
-            score = await door.endpoint.score(_ask(rows[0], call))
+            score = await score_one(door, rows[0], call)
             return Answer(200, self._encode(schema.answer(score, features=wanted)))
-        scores = await _score_all(door, rows, call)
+        scores = await score_all(door, rows, call)
         told = [schema.answer(score, features=wanted) for score in scores]
         return Answer(200, self._encode({"predictions": told}))
 
-    async def _infer(self, call: Call, name: str) -> Answer:
-        self._check(call, "writer", "POST")
-        body = await call.body()
-        door, schema = self._door(name)
-        rows, request_id = inference_rows(schema.manifest, body)
-        call.request_id = request_id or call.request_id
-        scores = await _score_all(door, rows, call)
-        return Answer(
-            200, self._encode(inference_answer(name, schema.manifest, scores, request_id))
-        )
-
     def _read(self, call: Call, path: str) -> Answer:
         """Everything that is only looked at."""
-        if path == "/v2/health/live":
-            return self._json({"live": True})
-        if path == "/v2/health/ready":
-            ready = self._keeper.ready
-            return Answer(200 if ready else 503, self._encode({"ready": ready}))
-        if path.startswith(MODELS):
-            self._check(call, "reader", "GET")
-            return self._model(path[len(MODELS) :])
         told = {
             "/v1/deployments": self._deployments,
-            "/v2": lambda: self._json(server_metadata(self._version)),
             "/metrics": self._metrics,
             "/openapi.json": self._openapi,
         }.get(path)
@@ -167,13 +142,6 @@ class ServeApp:
         if told is None:
             raise NotFoundError.of("path", path, KNOWN)
         return told()
-
-    def _model(self, rest: str) -> Answer:
-        name = rest.removesuffix(READY)
-        _, schema = self._door(name)
-        if rest.endswith(READY):
-            return self._json({"name": name, "ready": True})
-        return self._json(model_metadata(name, schema.manifest))
 
     def _deployments(self) -> Answer:
         told = [
@@ -217,19 +185,6 @@ class ServeApp:
             views=lambda: [view for version in served for view in views_of(version.manifest)],
         )
 
-    def _door(self, name: str) -> tuple[Door, Schema]:
-        door = self._keeper.doors.get(name)
-        if door is None:
-            raise NotFoundError.of(
-                "deployment",
-                name,
-                self._keeper.doors,
-                hint="Declare it and run 'penstock apply'.",
-            )
-        if door.schema is None:
-            raise NotReadyError(door.endpoint.no_champion, deployment=name)
-        return door, door.schema
-
     def _json(self, value: object) -> Answer:
         return Answer(200, self._encode(value))
 
@@ -247,6 +202,10 @@ class ServeApp:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+def _is_v2(path: str) -> bool:
+    return path == V2 or path.startswith(f"{V2}/")
+
+
 def _kind_of(path: str) -> str:
     """What a request is counted as."""
     if path.startswith(DEPLOYMENTS) and path.endswith(PREDICT):
@@ -254,29 +213,3 @@ def _kind_of(path: str) -> str:
     if path == FEATURES or path.startswith(f"{FEATURES}/"):
         return "features"
     return "infer" if path.startswith(MODELS) and path.endswith(INFER) else "other"
-
-
-def _ask(row: Row, call: Call) -> Ask:
-    return Ask(
-        call.arrived_us,
-        key=row.key,
-        at_us=row.at_us,
-        values=row.values,
-        given=row.given,
-        request_id=call.request_id,
-    )
-
-
-async def _score_all(door: Door, rows: list[Row], call: Call) -> list[Score]:
-    """Score rows together; the first that fails fails the request, after all are done."""
-    found = await asyncio.gather(
-        *[door.endpoint.score(_ask(row, call)) for row in rows], return_exceptions=True
-    )
-    scores: list[Score] = []
-    for number, one in enumerate(found):
-        if isinstance(one, InputError):
-            raise InputError(f"rows[{number}]: {one.message}") from one
-        if isinstance(one, BaseException):
-            raise one
-        scores.append(one)
-    return scores

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from .serve_errors import refusal
+from .serve_packing import unpacked
 
 __all__ = ["BODY_LIMIT_BYTES", "Call", "Gone", "Message", "Receive", "Send"]
 
@@ -34,6 +35,7 @@ class Call:
         "arrived_us",
         "authorization",
         "content_type",
+        "encoding",
         "receive",
         "request_id",
         "scope",
@@ -43,7 +45,7 @@ class Call:
         self.scope = scope
         self.receive = receive
         self.arrived_us = arrived_us
-        self.authorization = self.content_type = self.accept = b""
+        self.authorization = self.content_type = self.accept = self.encoding = b""
         self.request_id = ""
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -54,6 +56,12 @@ class Call:
                 self.accept = value
             elif name == b"x-request-id":
                 self.request_id = value.decode("latin-1")[:200]
+            elif name == b"content-encoding":
+                self.encoding = value
+
+    def header(self, wanted: bytes) -> bytes:
+        """A header that few requests need, by its name in lower case; empty when there is none."""
+        return next((value for name, value in self.scope["headers"] if name == wanted), b"")
 
     def need(self, method: str) -> None:
         """Refuse any other method; ``HEAD`` goes where ``GET`` does.
@@ -71,12 +79,18 @@ class Call:
             )
 
     async def body(self) -> bytes:
-        """The whole body.
+        """The whole body, unpacked where it came packed.
 
         Raises:
-            InputError: It is longer than ``BODY_LIMIT_BYTES``.
+            InputError: It is longer than ``BODY_LIMIT_BYTES``, or packed in a way nobody knows.
             Gone: The client has hung up.
         """
+        whole = await self._received()
+        if self.encoding:
+            return unpacked(whole, self.encoding, limit_bytes=BODY_LIMIT_BYTES)
+        return whole
+
+    async def _received(self) -> bytes:
         parts: list[bytes] = []
         size_bytes = 0
         while True:

@@ -76,22 +76,44 @@ def malformed(message: str) -> InputError:
     return refusal(message, status=400, kind="malformed")
 
 
-def failure(error: PenstockError) -> Answer:
-    """The answer that an error becomes."""
+def failure(error: PenstockError, *, plain: bool = False) -> Answer:
+    """The answer that an error becomes.
+
+    Args:
+        error: The error.
+        plain: In the shape of the inference protocol, as ``refuse`` has it.
+    """
+    status, kind, headers = _status_of(error)
+    return refuse(status, kind, error.message, headers, plain=plain)
+
+
+def _status_of(error: PenstockError) -> tuple[int, str, tuple[Header, ...]]:
+    """Status, kind and headers of an error's answer."""
     http = error.facts.get("http")
     if isinstance(http, Refused):
-        return refuse(http.status, http.kind, error.message, http.headers)
+        return http
     if isinstance(error, AccessError):
         if "needed" in error.facts:
-            return refuse(FORBIDDEN, error.kind, error.message)
-        challenge = (b"www-authenticate", b"Bearer")
-        return refuse(UNAUTHENTICATED, error.kind, error.message, (challenge,))
+            return FORBIDDEN, error.kind, ()
+        return UNAUTHENTICATED, error.kind, ((b"www-authenticate", b"Bearer"),)
     status = next((status for cls, status in STATUS if isinstance(error, cls)), BROKEN)
     again: tuple[Header, ...] = ((b"retry-after", b"1"),) if status == UNAVAILABLE else ()
-    return refuse(status, error.kind, error.message, again)
+    return status, error.kind, again
 
 
-def refuse(status: int, kind: str, message: str, headers: Sequence[Header] = ()) -> Answer:
-    """An error in words: ``{"error": {"kind": ..., "message": ...}}``."""
-    body = msgspec.json.encode({"error": {"kind": kind, "message": message}})
-    return Answer(status, body, (JSON, *headers))
+def refuse(
+    status: int, kind: str, message: str, headers: Sequence[Header] = (), *, plain: bool = False
+) -> Answer:
+    """An error in words: ``{"error": {"kind": ..., "message": ...}}``.
+
+    Args:
+        status: The HTTP status.
+        kind: What clients tell errors apart by.
+        message: What is wrong and what to do.
+        headers: Headers beside the type.
+        plain: ``{"error": message, "kind": kind}``, since clients of the Open Inference Protocol
+            take the error for a text.
+    """
+    said: object = {"kind": kind, "message": message}
+    told = {"error": message, "kind": kind} if plain else {"error": said}
+    return Answer(status, msgspec.json.encode(told), (JSON, *headers))

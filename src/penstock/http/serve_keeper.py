@@ -18,8 +18,8 @@ import psutil
 import structlog
 
 from penstock.access import Permissions, users
-from penstock.errors import PenstockError
-from penstock.ports import Delete, Put
+from penstock.errors import NotFoundError, NotReadyError, PenstockError
+from penstock.ports import Audit, Delete, Put
 from penstock.records import ServingStatus
 from penstock.scoring import Endpoint, Fleet, Target, build_fleet, look_at_ages, read_target
 
@@ -67,6 +67,7 @@ class Keeper:
         ports: The project's ports.
         guard: Who may call.
         ready: Whether the first fleet has been loaded.
+        unloaded: Deployments that this process was told not to serve, with what to say of each.
     """
 
     def __init__(self, services: Services, *, address: str, limit_bytes: int) -> None:
@@ -75,6 +76,8 @@ class Keeper:
         self.ports = services
         self.guard = Guard(services)
         self.ready = False
+        self.unloaded: Mapping[str, str] = {}
+        self._looking = asyncio.Lock()
         self._services = services
         self._address = address
         self._limit_bytes = limit_bytes
@@ -146,7 +149,66 @@ class Keeper:
         self.guard.refresh(identities, permissions)
         self._guarded = revision
 
+    async def load(self, name: str, *, actor: str) -> None:
+        """Serve a deployment again, or look again at what it should be served with.
+
+        Args:
+            name: The deployment.
+            actor: Who wants it.
+
+        Raises:
+            NotFoundError: There is no such deployment.
+            NotReadyError: Its version cannot be loaded; the message says why.
+        """
+        self._known(name)
+        await self._hold(
+            name,
+            "serving.load",
+            actor,
+            {other: why for other, why in self.unloaded.items() if other != name},
+        )
+        for role, message in self._fleet.errors.items():
+            if role.partition("/")[0] == name:
+                raise NotReadyError(f"{role} cannot be loaded: {message}", deployment=name)
+
+    async def unload(self, name: str, *, actor: str) -> None:
+        """Serve a deployment no more in this process, until it is loaded or the process restarted.
+
+        Requests under way are answered.
+
+        Args:
+            name: The deployment.
+            actor: Who wants it.
+
+        Raises:
+            NotFoundError: There is no such deployment.
+        """
+        self._known(name)
+        why = (
+            f"{name!r} was unloaded from this process by {actor}. Load it with "
+            f"POST /v2/repository/models/{name}/load, or restart the process."
+        )
+        await self._hold(name, "serving.unload", actor, {**self.unloaded, name: why})
+
+    def _known(self, name: str) -> None:
+        if name not in self.doors and name not in self.unloaded:
+            hint = "Declare it and run 'penstock apply'."
+            raise NotFoundError.of("deployment", name, [*self.doors, *self.unloaded], hint=hint)
+
+    async def _hold(self, name: str, action: str, actor: str, unloaded: Mapping[str, str]) -> None:
+        """Serve all but the unloaded; what was asked for is audited first."""
+        audit = Audit(actor=actor, action=action, subject=f"deployment:{name}",
+                      difference={"process": os.getpid(), "address": self._address})  # fmt: skip
+        await asyncio.to_thread(self._services.metadata.write, audit=audit)
+        self.unloaded = unloaded
+        await self._look(force=True)
+
     async def _look(self, *, force: bool) -> None:
+        # The watch and who loads or unloads take turns.
+        async with self._looking:
+            await self._look_now(force=force)
+
+    async def _look_now(self, *, force: bool) -> None:
         metadata = self._services.metadata
         revision = await asyncio.to_thread(metadata.revision)
         if revision == self._revision and not force:
@@ -165,7 +227,13 @@ class Keeper:
         self._revision = revision
 
     def _build(self, target: Target) -> tuple[Fleet, dict[str, Door]]:
-        fleet = build_fleet(self._services, self._fleet, target, limit_bytes=self._limit_bytes)
+        fleet = build_fleet(
+            self._services,
+            self._fleet,
+            target,
+            limit_bytes=self._limit_bytes,
+            without=self.unloaded,
+        )
         doors: dict[str, Door] = {}
         for name, endpoint in fleet.endpoints.items():
             champion = endpoint.champion
@@ -203,6 +271,7 @@ class Keeper:
             versions=self._fleet.versions,
             revision=self._fleet.revision,
             errors=self._fleet.errors,
+            unloaded=tuple(self.unloaded),
             at=self._services.clock.now(),
         )
 

@@ -99,7 +99,7 @@ def _scores(endpoints: Mapping[str, Endpoint]) -> Iterator[str]:
         for name, endpoint in sorted(endpoints.items()):
             for role, lane in sorted(endpoint.lanes.items()):
                 labels = f'deployment="{name}",role="{role}"'
-                number = lane.rows if what == "rows" else lane.batches
+                number = lane.counts.rows if what == "rows" else lane.counts.batches
                 yield f"penstock_computed_{what}_total{{{labels}}} {number}"
 
 

@@ -32,6 +32,33 @@ ERRORS: Mapping[str, str] = {
     "503": "Nothing is deployed, or no answer came in time.",
 }
 
+TENSOR: Json = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+        "datatype": {"type": "string"},
+        "data": {"type": "array"},
+        "parameters": {"type": "object"},
+    },
+    "required": ["name", "shape", "datatype"],
+}
+INFER_REQUEST: Json = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "inputs": {"type": "array", "items": TENSOR, "minItems": 1},
+        "outputs": {"type": "array", "items": {"type": "object"}},
+        "parameters": {"type": "object"},
+    },
+    "required": ["inputs"],
+}
+PLAIN: Json = {
+    "type": "object",
+    "properties": {"error": {"type": "string"}, "kind": {"type": "string"}},
+    "required": ["error", "kind"],
+}
+
 
 def openapi_document(
     version: str,
@@ -49,6 +76,8 @@ def openapi_document(
         "/v1/deployments": {"get": _get("List the deployments.")},
         "/metrics": {"get": _get("Prometheus metrics.")},
         "/v2": {"get": _get("About this server.")},
+        "/v2/models/stats": {"get": _get("What every model has done, by version.")},
+        "/v2/repository/index": {"post": _get("List models, versions and their states.")},
         "/v2/health/live": {"get": _get("Whether the process runs.") | {"security": []}},
         "/v2/health/ready": {"get": _get("Whether it answers.") | {"security": []}},
     }
@@ -58,8 +87,7 @@ def openapi_document(
             continue
         schemas |= _schemas(name, manifest)
         paths[f"/v1/deployments/{name}/predict"] = {"post": _predict(name, manifest)}
-        paths[f"/v2/models/{name}"] = {"get": _get(f"About {name}, by the inference protocol.")}
-        paths[f"/v2/models/{name}/infer"] = {"post": _infer(name)}
+        paths |= _inference_paths(name)
     if services:
         paths[FEATURES] = {"get": _get("List the feature services.")}
     for service in services.values():
@@ -152,8 +180,35 @@ def _predict(name: str, manifest: Manifest) -> Json:
 def _infer(name: str) -> Json:
     return {
         "summary": f"Predict with {name}, by the Open Inference Protocol.",
-        "requestBody": {"required": True, "content": _json({"type": "object"})},
-        "responses": _responses(_json({"type": "object"})),
+        "requestBody": {"required": True, "content": _json(INFER_REQUEST)},
+        "responses": {
+            "200": {"description": "Scored and logged.", "content": _json({"type": "object"})},
+            **{
+                code: {"description": text, "content": _json(PLAIN)}
+                for code, text in ERRORS.items()
+            },
+        },
+    }
+
+
+def _inference_paths(name: str) -> Json:
+    """The paths of a deployment by the Open Inference Protocol and its extensions."""
+    model = f"/v2/models/{name}"
+    version: Json = {
+        "name": "version",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+    }
+    by_version = {"parameters": [version]}
+    return {
+        model: {"get": _get(f"About {name}, by the inference protocol.")},
+        f"{model}/ready": {"get": _get(f"Whether {name} answers.")},
+        f"{model}/config": {"get": _get(f"The configuration of {name}, as Triton has it.")},
+        f"{model}/stats": {"get": _get(f"What {name} has done, by version.")},
+        f"{model}/infer": {"post": _infer(name)},
+        f"{model}/versions/{{version}}": by_version | {"get": _get("About one version.")},
+        f"{model}/versions/{{version}}/infer": by_version | {"post": _infer(name)},
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar, Literal
 
@@ -84,6 +84,7 @@ class ServingStatus(Record, frozen=True):
         versions: Role to ``model@version``, per deployment, as ``deployment/role``.
         revision: Sum of the alias revisions it has taken in, per model.
         errors: What could not be loaded, per ``deployment/role``.
+        unloaded: Deployments that it was told not to serve.
         at: When.
     """
 
@@ -95,6 +96,7 @@ class ServingStatus(Record, frozen=True):
     revision: Mapping[str, int]
     at: datetime
     errors: Mapping[str, str] = {}
+    unloaded: Sequence[str] = ()
 
     @property
     def key(self) -> str:

@@ -132,6 +132,13 @@ class Endpoint:
         return lane.version if lane else None
 
     @property
+    def versions(self) -> dict[int, Lane]:
+        """The lanes that may answer, by the number of their version; shadows may not."""
+        answering = [lane for role, lane in self.lanes.items() if not role.startswith("shadow")]
+        # Where a version has two roles, the first declared speaks for it.
+        return {lane.version.manifest.version: lane for lane in reversed(answering)}
+
+    @property
     def no_champion(self) -> str:
         """What to say while there is no champion."""
         return self.reason or (
@@ -176,6 +183,33 @@ class Endpoint:
         self.counters.answer(score)
         if self._shadows:
             self._shadow(ask)
+        return score
+
+    async def score_by(self, ask: Ask, lane: Lane) -> Score:
+        """Score one row with the version that the client names: nothing else answers for it.
+
+        Args:
+            ask: The row; features handed in are in that version's order.
+            lane: One of ``versions``.
+
+        Raises:
+            InputError: The model has no finite prediction for the row.
+            StaleError: Its features are older than allowed, and the deployment refuses those.
+            UnavailableError: The version failed or was late.
+        """
+        now_us = self.writer.clock.now_us()
+        if self.declared.stale == "refuse" and _is_stale(ask, lane, now_us):
+            moment_us = ask.at_us or now_us
+            raise next(age for age in lane.version.ages if age.is_stale(moment_us)).error(moment_us)
+        try:
+            score = await self._within(lane, ask, self._deadline_us)
+        except TimeoutError:
+            raise UnavailableError(
+                f"{lane.version.label} was later than {self._deadline_us / 1000:g} ms. Try again, "
+                "or name no version, so that a fallback may answer.",
+                retry_after_s=1,
+            ) from None
+        self.counters.answer(score)
         return score
 
     async def _refuse(self, ask: Ask, lane: Lane, now_us: int) -> Score:

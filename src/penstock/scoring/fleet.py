@@ -25,7 +25,7 @@ from .score_log import LIMIT_BYTES, ScoreLog
 from .served import load_served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from penstock.ports import Metadata, Services
 
@@ -105,13 +105,14 @@ def read_target(metadata: Metadata, current: Target) -> Target:
     return Target(revision, {name: aliases(metadata, name) for name in names})
 
 
-def build_fleet(
+def build_fleet(  # noqa: PLR0913 - what a fleet depends on
     services: Services,
     current: Fleet,
     target: Target,
     *,
     load: Load = load_served,
     limit_bytes: int = LIMIT_BYTES,
+    without: Collection[str] = (),
 ) -> Fleet:
     """Load what the registry says. Takes no traffic and disturbs none; any thread may do it.
 
@@ -124,9 +125,10 @@ def build_fleet(
         target: What is to be loaded.
         load: Loads one version.
         limit_bytes: Size from which a score log begins a new file.
+        without: Names of deployments that are not to be loaded.
     """
     catalogue = Catalogue.load(services.metadata)
-    deployments = catalogue.all(Deployment)
+    deployments = [one for one in catalogue.all(Deployment) if one.name not in without]
     errors: dict[str, str] = {}
     loaded = {lane.version.label: lane.version for lane in current.lanes.values()}
     endpoints: dict[str, Endpoint] = {}

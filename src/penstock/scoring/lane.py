@@ -18,6 +18,8 @@ import numpy as np
 from penstock.errors import InputError, PenstockError, UnavailableError, UserCodeError
 from penstock.records import Score
 
+from .counts import LaneCounts
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -41,10 +43,11 @@ QUICK_IN_A_ROW = 256
 class _Rows:
     """The features of a batch, and what was predicted from them."""
 
-    __slots__ = ("at_us", "predictions", "seen", "took_us", "x")
+    __slots__ = ("at_us", "predictions", "seen", "start_us", "took_us", "x")
 
     def __init__(self, asks: Sequence[Ask], version: ServedVersion, now_us: int) -> None:
         self.seen: list[Mapping[str, int]] = [{}] * len(asks)
+        self.start_us = now_us
         self.took_us = 0
         self.at_us: list[int] = [ask.at_us or now_us for ask in asks]
         if all(ask.values is not None for ask in asks):
@@ -85,15 +88,13 @@ class Lane:
 
     Attributes:
         version: The version.
-        batches: Batches computed.
-        rows: Rows computed.
+        counts: What it has done.
     """
 
     def __init__(self, route: str, version: ServedVersion, writer: Writer) -> None:
         self.route = route
         self.version = version
-        self.batches = 0
-        self.rows = 0
+        self.counts = LaneCounts()
         self.slow = version.slow
         self._writer = writer
         self._queue: deque[Ask] = deque()
@@ -110,6 +111,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         ask.future = future = loop.create_future()
         if len(self._queue) >= QUEUE_ROWS:
+            self.counts.failed += 1
             future.set_exception(
                 UnavailableError(
                     f"{QUEUE_ROWS} rows wait for {self.version.label} already. Send fewer at a "
@@ -188,9 +190,9 @@ class Lane:
                 for ask in batch:
                     self._finish_one(ask)
             else:
-                _fail(batch, outcome)
+                self._fail(batch, outcome)
         except Exception as error:  # noqa: BLE001 - see above
-            _fail(batch, _failed(self.version.label, error))
+            self._fail(batch, _failed(self.version.label, error))
         if self._queue:
             asyncio.get_running_loop().call_soon(self._flush)
         else:
@@ -201,7 +203,7 @@ class Lane:
         if isinstance(outcome, _Rows):
             self._answer([ask], outcome)
         else:
-            _fail([ask], outcome)
+            self._fail([ask], outcome)
 
     def _answer(self, batch: list[Ask], rows: _Rows) -> None:
         scores: list[Score] = []
@@ -213,22 +215,28 @@ class Lane:
             if ask.future is None or ask.future.done():
                 continue  # it was late, and something else has answered
             if prediction - prediction != 0.0:  # NaN or infinite
-                _fail([ask], _no_value(self.version.label))
+                self._fail([ask], _no_value(self.version.label))
                 continue
             answered.append(ask)
             scores.append(self._score(ask, rows, place, prediction, now_us))
-        self.batches += 1
-        self.rows += len(batch)
+        self.counts.computed(len(batch), rows.took_us)
         if not scores:
             return
         try:
             self._writer.log.append(scores)
         except PenstockError as error:
-            _fail(answered, error)
+            self._fail(answered, error)
             return
+        self.counts.answered(answered, rows.start_us, now_us)
         for ask, score in zip(answered, scores, strict=True):
             if ask.future is not None:
                 ask.future.set_result(score)
+
+    def _fail(self, asks: Sequence[Ask], error: Exception) -> None:
+        for ask in asks:
+            if ask.future is not None and not ask.future.done():
+                ask.future.set_exception(error)
+                self.counts.failed += 1
 
     def _score(self, ask: Ask, rows: _Rows, place: int, prediction: float, now_us: int) -> Score:
         looked_up = ask.values is None
@@ -254,12 +262,6 @@ class Lane:
             request_id=ask.request_id,
             given=ask.given if looked_up else {},
         )
-
-
-def _fail(asks: Sequence[Ask], error: Exception) -> None:
-    for ask in asks:
-        if ask.future is not None and not ask.future.done():
-            ask.future.set_exception(error)
 
 
 def _failed(label: str, error: Exception) -> UserCodeError:

@@ -32,7 +32,9 @@ class Reply(msgspec.Struct):
 
     @property
     def message(self) -> str:
-        return str(self.json["error"]["message"])
+        error = self.json["error"]
+        # The inference protocol has the text alone there.
+        return str(error["message"] if isinstance(error, dict) else error)
 
 
 class Client:

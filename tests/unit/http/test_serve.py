@@ -84,7 +84,7 @@ def test_predicting_several_rows(talk: Callable[..., None], services: LocalServi
         assert len(both) == 2
         assert both[0]["probability"] == alone["probability"]
         assert both[0]["prediction_id"] != both[1]["prediction_id"]
-        assert client.keeper.doors["btc"].endpoint.lanes["champion"].batches == 2
+        assert client.keeper.doors["btc"].endpoint.lanes["champion"].counts.batches == 2
 
     talk(conversation)
 
@@ -275,61 +275,6 @@ def test_a_status_that_could_not_be_written_is_written_later(
         monkeypatch.setattr(services.metadata, "write", write)
         done = await asyncio.to_thread(deploy, services, "btc", version=1, wait_s=10)
         assert (done.processes, len(failed)) == (1, 1)
-
-    talk(conversation)
-
-
-def test_the_inference_protocol(
-    talk: Callable[..., None], services: LocalServices, served: ServedProject
-) -> None:
-    deploy(services, "btc", version=2)
-    width = len(served.features)
-
-    async def conversation(client: Client) -> None:
-        about = (await client.get("/v2/models/btc")).json
-        assert [one["name"] for one in about["inputs"]] == list(served.features)
-        assert about["inputs"][-1]["datatype"] == "INT64"
-        assert (await client.get("/v2/models/btc/ready")).json["ready"] is True
-        assert (await client.get("/v2")).json["name"] == "penstock"
-
-        infer = "/v2/models/btc/infer"
-        row = [1.0, 2.0, None, 4.0, 5]
-        matrix = {"name": "x", "shape": [2, width], "datatype": "FP64", "data": [row, row]}
-        one = await client.post(infer, msgspec.json.encode({"id": "a", "inputs": [matrix]}))
-        assert one.status == 200
-        assert one.json["id"] == "a"
-        prediction, ids = one.json["outputs"]
-        assert prediction["shape"] == [2]
-        assert prediction["data"][0] == prediction["data"][1]
-        score = find_score(services, ids["data"][0])
-        assert score is not None
-        assert (score.prediction, score.request_id) == (prediction["data"][0], "a")
-
-        columns = [
-            {"name": name, "shape": [1, 1], "datatype": "FP32", "data": [value]}
-            for name, value in zip(served.features, row, strict=True)
-        ]
-        same = await client.post(infer, msgspec.json.encode({"inputs": columns}))
-        assert same.json["outputs"][0]["data"] == prediction["data"][:1]
-
-        keys = {"name": "symbol", "shape": [2], "datatype": "BYTES", "data": ["BTC", "ETH"]}
-        by_key = await client.post(infer, msgspec.json.encode({"inputs": [keys]}))
-        assert by_key.json["outputs"][0]["shape"] == [2]
-
-        for tensor, text in [
-            (matrix | {"shape": [2, 4]}, "takes 5 features a row"),
-            (matrix | {"data": row}, "has 5 values"),
-            (matrix | {"datatype": "BYTES"}, "Features are numbers"),
-            (matrix | {"data": [["a"] * 5, row]}, "send numbers, or null"),
-            (matrix | {"name": "momentum.last_clos", "shape": [1]}, "Did you mean"),
-            (matrix | {"name": "momentum.last_close", "shape": [1]}, "are missing"),
-            (keys | {"data": ["BTC", 5]}, "its keys are string"),
-        ]:
-            reply = await client.post(infer, msgspec.json.encode({"inputs": [tensor]}))
-            assert (reply.status, text in reply.message) == (422, True), reply.message
-        assert (await client.post(infer, b'{"inputs":[]}')).status == 422
-        assert (await client.post(infer, b'{"inputs":')).status == 400
-        assert (await client.post(infer, b'{"in":1}')).status == 422
 
     talk(conversation)
 

@@ -40,7 +40,7 @@ def test_rows_that_come_together_are_computed_together(world: LaneWorld) -> None
     assert [score.prediction for score in scores if isinstance(score, Score)] == [
         n + 101.0 for n in range(150)
     ]
-    assert (lane.batches, lane.rows) == (3, 150)
+    assert (lane.counts.batches, lane.counts.rows) == (3, 150)
 
 
 def test_a_row_alone_waits_for_nobody(world: LaneWorld) -> None:

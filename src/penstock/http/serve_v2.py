@@ -1,0 +1,233 @@
+"""The Open Inference Protocol (V2) over REST, with the extensions that Triton's clients call.
+
+``infer`` answers ``prediction`` (FP64: the probability of true, or the value) and
+``prediction_id`` (BYTES). Without a version in the path the deployment's routes choose who
+answers; with one, that version does, and nothing falls back.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from penstock.errors import InputError, NotFoundError, NotSupportedError, nearest
+
+from .serve_errors import Answer
+from .serve_scoring import door_of, score_all, version_of
+from .serve_v2_about import (
+    model_config,
+    model_index,
+    model_metadata,
+    model_statistics,
+    server_metadata,
+)
+from .serve_v2_rows import rows_of_tensors
+from .serve_v2_wire import HEADER_LENGTH, Output, read_request, write_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from penstock.records import Score
+
+    from .serve_call import Call
+    from .serve_keeper import Keeper
+
+__all__ = ["V2", "V2_PATHS", "InferenceDoor", "outputs_of"]
+
+V2 = "/v2"
+V2_PATHS = (
+    "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/{name}", "/v2/models/{name}/infer",
+    "/v2/models/{name}/ready", "/v2/models/{name}/config", "/v2/models/{name}/stats",
+    "/v2/models/{name}/versions/{version}/infer", "/v2/models/stats", "/v2/repository/index",
+    "/v2/repository/models/{name}/load", "/v2/repository/models/{name}/unload", "/v2/logging",
+    "/v2/trace/setting",
+)  # fmt: skip
+OCTETS = (b"content-type", b"application/octet-stream")
+MODELS, REPOSITORY = "/v2/models/", "/v2/repository/models/"
+TRACE: Mapping[str, object] = {
+    "trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1", "log_frequency": "0",
+    "trace_file": "", "trace_mode": "opentelemetry",
+}  # fmt: skip
+LEVELS = (
+    ("log_info", logging.INFO),
+    ("log_warning", logging.WARNING),
+    ("log_error", logging.ERROR),
+)
+SWITCHES = frozenset(name for name, _ in LEVELS)
+LOG_NAMES = ("log_info", "log_warning", "log_error", "log_verbose_level", "log_file", "log_format")
+
+
+class InferenceDoor:
+    """Answers below ``/v2``.
+
+    Args:
+        keeper: What is served, and who may ask.
+        version: Penstock's version.
+    """
+
+    def __init__(self, keeper: Keeper, version: str) -> None:
+        self._keeper = keeper
+        self._version = version
+        self._encode = msgspec.json.Encoder().encode
+
+    async def answer(self, call: Call) -> Answer:
+        """Answer a request.
+
+        Raises:
+            PenstockError: It is refused, or cannot be answered.
+        """
+        path = call.scope["path"].rstrip("/")
+        if path == "/v2/health/live":
+            return self._json({"live": True})
+        if path == "/v2/health/ready":
+            ready = self._keeper.ready
+            return Answer(200 if ready else 503, self._encode({"ready": ready}))
+        if path.startswith(MODELS) and path != "/v2/models/stats":
+            return await self._model(call, *_named(path))
+        if path.startswith(REPOSITORY):
+            return await self._repository(call, path[len(REPOSITORY) :])
+        changed = {"/v2/logging": self._logging, "/v2/trace/setting": self._tracing}.get(path)
+        if changed is not None:
+            return await self._settings(call, changed)
+        return self._about(call, path)
+
+    def _about(self, call: Call, path: str) -> Answer:
+        self._keeper.guard.check(call.authorization, "reader")
+        if path == "/v2":
+            call.need("GET")
+            return self._json(server_metadata(self._version))
+        if path == "/v2/models/stats":
+            call.need("GET")
+            doors = self._keeper.doors.items()
+            return self._json(model_statistics({name: door.endpoint for name, door in doors}))
+        if path == "/v2/repository/index":
+            call.need("POST")
+            return self._json(model_index(self._keeper.doors, self._keeper.unloaded))
+        if "sharedmemory" in path:
+            raise NotSupportedError("Shared memory is not supported. Send tensors in the body.")
+        raise NotFoundError.of("path", path, V2_PATHS)
+
+    async def _model(self, call: Call, name: str, number: str, what: str) -> Answer:
+        guard = self._keeper.guard
+        if what == "infer":
+            guard.check(call.authorization, "writer")
+            call.need("POST")
+            return await self._infer(call, name, number)
+        if what == "trace/setting":
+            return await self._settings(call, self._tracing)
+        guard.check(call.authorization, "reader")
+        call.need("GET")
+        door, schema = door_of(self._keeper, name)
+        manifest, _ = version_of(door, schema, number)
+        if what == "ready":
+            return self._json({"name": name, "ready": True})
+        if what == "config":
+            return self._json(model_config(name, manifest))
+        if what == "stats":
+            return self._json(model_statistics({name: door.endpoint}, int(number or 0)))
+        if what:
+            raise NotFoundError.of("path", call.scope["path"], V2_PATHS)
+        return self._json(model_metadata(name, manifest, door.endpoint.versions))
+
+    async def _infer(self, call: Call, name: str, number: str) -> Answer:
+        body = await call.body()
+        door, schema = door_of(self._keeper, name)
+        manifest, lane = version_of(door, schema, number)
+        request = read_request(body, call.header(HEADER_LENGTH))
+        rows = rows_of_tensors(manifest, request.tensors)
+        call.request_id = request.id or call.request_id
+        scores = await score_all(door, rows, call, lane)
+        told, size = write_answer(name, str(manifest.version), request, outputs_of(scores))
+        if size is None:
+            return Answer(200, told)
+        return Answer(200, told, (OCTETS, (HEADER_LENGTH, str(size).encode())))
+
+    async def _repository(self, call: Call, rest: str) -> Answer:
+        """Load or unload a deployment in this process."""
+        who = self._keeper.guard.check(call.authorization, "admin")
+        call.need("POST")
+        name, _, what = rest.partition("/")
+        await call.body()
+        if what == "load":
+            await self._keeper.load(name, actor=who.name)
+        elif what == "unload":
+            await self._keeper.unload(name, actor=who.name)
+        else:
+            raise NotFoundError.of("path", call.scope["path"], V2_PATHS)
+        return Answer(200, b"{}")
+
+    async def _settings(
+        self, call: Call, change: Callable[[Mapping[str, Any]], Mapping[str, object]]
+    ) -> Answer:
+        """Tell settings, or change them."""
+        if call.scope["method"] in {"GET", "HEAD"}:
+            self._keeper.guard.check(call.authorization, "reader")
+            return self._json(change({}))
+        self._keeper.guard.check(call.authorization, "admin")
+        call.need("POST")
+        try:
+            given = msgspec.json.decode(await call.body(), type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InputError(f"The body is no object of settings: {error}.") from None
+        return self._json(change(given))
+
+    def _logging(self, given: Mapping[str, Any]) -> Mapping[str, object]:
+        """The least severity that this process logs, as switches."""
+        root = logging.getLogger()
+        now: dict[str, Any] = {name: root.level <= level for name, level in LEVELS}
+        now["log_verbose_level"] = int(root.level <= logging.DEBUG)
+        for name, value in given.items():
+            if name not in now:
+                raise _setting_fault(name, LOG_NAMES)
+            if name in SWITCHES and not isinstance(value, bool):
+                raise InputError(f"{name}={value!r}. Give true or false.")
+            if name not in SWITCHES and not isinstance(value, int):
+                raise InputError(f"{name}={value!r}. Give a whole number.")
+            now[name] = value
+        if given:
+            on = [level for name, level in LEVELS if now[name]]
+            least = min(on, default=logging.CRITICAL)
+            root.setLevel(logging.DEBUG if now["log_verbose_level"] else least)
+        return now | {"log_file": "", "log_format": "default"}
+
+    @staticmethod
+    def _tracing(given: Mapping[str, Any]) -> Mapping[str, object]:
+        """Requests are not traced; what says so already is taken."""
+        for name, value in given.items():
+            if name not in TRACE:
+                raise _setting_fault(name, TRACE)
+            if value is not None and value != TRACE[name]:
+                raise NotSupportedError(
+                    f"{name} cannot be {value!r}: requests are not traced. The score log has every "
+                    "score, with its time and its duration."
+                )
+        return TRACE
+
+    def _json(self, value: object) -> Answer:
+        return Answer(200, self._encode(value))
+
+
+def outputs_of(scores: list[Score]) -> list[Output]:
+    """What is told of scores."""
+    return [
+        Output("prediction", "FP64", [score.prediction for score in scores]),
+        Output("prediction_id", "BYTES", [score.prediction_id for score in scores]),
+    ]
+
+
+def _named(path: str) -> tuple[str, str, str]:
+    """Model, version and what is wanted of it: ``{name}[/versions/{version}][/{what}]``."""
+    name, _, rest = path[len(MODELS) :].partition("/")
+    number = ""
+    if rest == "versions" or rest.startswith("versions/"):
+        number, _, rest = rest[len("versions/") :].partition("/")
+        number = number or "?"
+    return name, number, rest
+
+
+def _setting_fault(name: str, known: Mapping[str, object] | tuple[str, ...]) -> Exception:
+    if name in known:
+        return NotSupportedError(f"{name} cannot be changed while the server runs.")
+    return InputError(f"There is no setting {name!r}. {nearest(name, known)}")

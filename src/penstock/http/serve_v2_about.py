@@ -1,0 +1,176 @@
+"""What the Open Inference Protocol tells of a server and its models: a deployment is a model.
+
+The layouts are those of the protocol and of Triton's extensions for model configuration, model
+repository and statistics, which its clients read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from penstock.records import Manifest
+    from penstock.scoring import Endpoint, Lane
+
+    from .serve_keeper import Door
+
+__all__ = [
+    "EXTENSIONS",
+    "model_config",
+    "model_index",
+    "model_metadata",
+    "model_statistics",
+    "server_metadata",
+]
+
+Json = dict[str, object]
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository",
+              "model_repository(unload_dependents)", "statistics", "logging", "trace")  # fmt: skip
+OUTPUTS = (("prediction", "FP64"), ("prediction_id", "BYTES"))
+NS_PER_US = 1_000
+US_PER_MS = 1_000
+
+
+def server_metadata(version: str) -> Json:
+    """What ``GET /v2`` says."""
+    return {"name": "penstock", "version": version, "extensions": EXTENSIONS}
+
+
+def model_metadata(name: str, manifest: Manifest, versions: Mapping[int, Lane]) -> Json:
+    """What ``GET /v2/models/<name>`` says.
+
+    Args:
+        name: Name of the deployment.
+        manifest: Of the version that is asked for, or that answers by default.
+        versions: The versions that may be asked for by their number.
+    """
+    return {
+        "name": name,
+        "versions": [str(number) for number in sorted(versions)],
+        "platform": _platform(manifest),
+        "inputs": [
+            {"name": feature, "datatype": _datatype(manifest, feature), "shape": [-1]}
+            for feature in manifest.features
+        ],
+        "outputs": [
+            {"name": output, "datatype": datatype, "shape": [-1]} for output, datatype in OUTPUTS
+        ],
+    }
+
+
+def model_config(name: str, manifest: Manifest) -> Json:
+    """What ``GET /v2/models/<name>/config`` says, in Triton's layout.
+
+    Args:
+        name: Name of the deployment.
+        manifest: Of the version.
+    """
+    parameters = {"task": manifest.task, "label": manifest.label, "entity": manifest.entity}
+    return {
+        "name": name,
+        "platform": _platform(manifest),
+        "backend": "penstock",
+        "version_policy": {"specific": {"versions": [manifest.version]}},
+        "max_batch_size": 0,  # the first dimension of every tensor is its rows already
+        "input": [
+            {"name": feature, "data_type": f"TYPE_{_datatype(manifest, feature)}", "dims": [-1]}
+            for feature in manifest.features
+        ],
+        "output": [
+            {
+                "name": output,
+                "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}",
+                "dims": [-1],
+            }
+            for output, datatype in OUTPUTS
+        ],
+        "instance_group": [{"name": name, "kind": "KIND_CPU", "count": 1}],
+        "parameters": {key: {"string_value": value} for key, value in parameters.items()},
+    }
+
+
+def model_index(doors: Mapping[str, Door], unloaded: Mapping[str, str]) -> list[Json]:
+    """What ``POST /v2/repository/index`` answers: every version, or why there is none.
+
+    Args:
+        doors: The deployments served, by name.
+        unloaded: Why others are not, by name.
+    """
+    told = [_unavailable(name, reason) for name, reason in unloaded.items()]
+    for name, door in doors.items():
+        if door.schema is None:
+            told.append(_unavailable(name, door.endpoint.no_champion))
+        told += [
+            Json(name=name, version=str(number), state="READY", reason="")
+            for number in sorted(door.endpoint.versions)
+        ]
+    return sorted(told, key=lambda one: str(one["name"]))
+
+
+def model_statistics(endpoints: Mapping[str, Endpoint], version: int = 0) -> Json:
+    """What ``GET /v2/models/stats`` says. A request is a row here, and times are nanoseconds.
+
+    Args:
+        endpoints: The deployments asked for, by name.
+        version: Only of this version; all when 0.
+    """
+    told = [
+        _statistics(name, number, lane)
+        for name, endpoint in sorted(endpoints.items())
+        for number, lane in sorted(endpoint.versions.items())
+        if version in {0, number}
+    ]
+    return {"model_stats": told}
+
+
+def _statistics(name: str, number: int, lane: Lane) -> Json:
+    counts = lane.counts
+    return {
+        "name": name,
+        "version": str(number),
+        "last_inference": counts.last_us // US_PER_MS,
+        "inference_count": counts.rows,
+        "execution_count": counts.batches,
+        "inference_stats": {
+            "success": _took(counts.answers, counts.total_us),
+            "fail": _took(counts.failed, 0),
+            "queue": _took(counts.answers, counts.queued_us),
+            "compute_input": _took(counts.batches, 0),
+            "compute_infer": _took(counts.batches, counts.computed_us),
+            "compute_output": _took(counts.batches, 0),
+            "cache_hit": _took(0, 0),
+            "cache_miss": _took(0, 0),
+        },
+        "response_stats": {},
+        "batch_stats": list(_by_size(lane)),
+        "memory_usage": [],
+    }
+
+
+def _by_size(lane: Lane) -> Iterator[Json]:
+    for size, (batches, took_us) in sorted(lane.counts.sizes.items()):
+        yield {
+            "batch_size": size,
+            "compute_input": _took(batches, 0),
+            "compute_infer": _took(batches, took_us),
+            "compute_output": _took(batches, 0),
+        }
+
+
+def _took(count: int, took_us: int) -> Json:
+    return {"count": count, "ns": took_us * NS_PER_US}
+
+
+def _unavailable(name: str, reason: str) -> Json:
+    return {"name": name, "version": "", "state": "UNAVAILABLE", "reason": reason}
+
+
+def _platform(manifest: Manifest) -> str:
+    engine = manifest.engine.engine if manifest.engine else "native"
+    return "onnxruntime_onnx" if engine == "onnx" else f"penstock_{manifest.native}"
+
+
+def _datatype(manifest: Manifest, feature: str) -> str:
+    return "INT64" if manifest.dtypes.get(feature) == "int64" else "FP64"

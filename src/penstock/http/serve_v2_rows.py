@@ -1,0 +1,150 @@
+"""What tensors ask of a model: its features, or the keys to look them up by.
+
+``infer`` takes one tensor ``[n, features]`` of numbers, or one tensor ``[n]`` for each feature by
+its name, or one tensor ``[n]`` of keys by each entity's name and one for each request field.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, cast
+
+from penstock.errors import InputError, nearest
+
+from .serve_schema import Row
+from .serve_v2_wire import NUMBERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from penstock.records import Given, Manifest
+
+    from .serve_v2_wire import Tensor
+
+__all__ = ["rows_of_tensors"]
+
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "string": str,
+    "int64": int,
+    "float64": (int, float),
+    "boolean": bool,
+}
+MOST_ROWS = 1_000
+MATRIX = 2
+GREATEST = sys.float_info.max
+
+
+def rows_of_tensors(manifest: Manifest, tensors: Sequence[Tensor]) -> list[Row]:
+    """The rows that tensors ask to score.
+
+    Args:
+        manifest: Of the version that answers.
+        tensors: At least one.
+
+    Raises:
+        InputError: They do not fit the model.
+    """
+    first = tensors[0]
+    if any(tensor.name in manifest.keys for tensor in tensors):
+        return _asked_rows(manifest, tensors)
+    if len(tensors) == 1 and len(first.shape) == MATRIX and len(manifest.features) > 1:
+        return _matrix_rows(manifest, first)
+    return _column_rows(manifest, tensors)
+
+
+def _asked_rows(manifest: Manifest, tensors: Sequence[Tensor]) -> list[Row]:
+    """Rows whose features are looked up: by keys, and by request fields where there are any."""
+    takes = {**manifest.keys, **manifest.request}
+    columns = {tensor.name: _asked_values(tensor, manifest) for tensor in tensors}
+    missing = [name for name in takes if name not in columns]
+    if missing:
+        raise InputError(f"The inputs {missing} are missing. Send {', '.join(takes)}.")
+    _check_lengths(list(columns.values()))
+    keys = cast("Sequence[str | int]", columns.pop(manifest.entity))
+    if not columns:
+        return [Row(key, 0, None) for key in keys]
+    rows = zip(*columns.values(), strict=True)
+    return [
+        Row(key, 0, None, dict(zip(columns, row, strict=True)))
+        for key, row in zip(keys, rows, strict=True)
+    ]
+
+
+def _asked_values(tensor: Tensor, manifest: Manifest) -> Sequence[Given]:
+    keys = manifest.keys
+    takes = {**keys, **manifest.request}
+    if tensor.name not in takes:
+        raise InputError(
+            f"There is no input {tensor.name!r} beside keys. {nearest(tensor.name, takes)}",
+            input=tensor.name,
+        )
+    dtype = takes[tensor.name]
+    _check_shape(tensor, 1)
+    for value in tensor.values:
+        if value is None and tensor.name not in keys:
+            continue
+        is_boolean = isinstance(value, bool)
+        if is_boolean != (dtype == "boolean") or not isinstance(value, KINDS[dtype]):
+            what = "key" if tensor.name in keys else "value"
+            raise InputError(
+                f"Tensor {tensor.name!r} has the {what} {value!r}; its {what}s are {dtype}."
+            )
+    return tensor.values
+
+
+def _matrix_rows(manifest: Manifest, tensor: Tensor) -> list[Row]:
+    width = len(manifest.features)
+    if tensor.shape[1] != width:
+        raise InputError(
+            f"Tensor {tensor.name!r} has the shape {list(tensor.shape)}; the model takes {width} "
+            f"features a row, in this order: {', '.join(manifest.features)}."
+        )
+    values = _numbers(tensor, width)
+    return [
+        Row(None, 0, tuple(values[start : start + width])) for start in range(0, len(values), width)
+    ]
+
+
+def _column_rows(manifest: Manifest, tensors: Sequence[Tensor]) -> list[Row]:
+    given = {tensor.name: tensor for tensor in tensors}
+    for name in given:
+        if name not in manifest.features:
+            known = [*manifest.features, manifest.entity]
+            raise InputError(f"There is no input {name!r}. {nearest(name, known)}", input=name)
+    missing = [name for name in manifest.features if name not in given]
+    if missing:
+        raise InputError(f"The inputs {missing[:5]} are missing. Send every feature.")
+    columns = [_numbers(given[name], 1) for name in manifest.features]
+    _check_lengths(columns)
+    return [Row(None, 0, row) for row in zip(*columns, strict=True)]
+
+
+def _check_lengths(columns: Sequence[Sequence[object]]) -> None:
+    if len({len(column) for column in columns}) > 1:
+        raise InputError("The tensors have different lengths. Send as many values in each.")
+
+
+def _numbers(tensor: Tensor, width: int) -> Sequence[float | None]:
+    if tensor.datatype not in NUMBERS:
+        raise InputError(
+            f"Tensor {tensor.name!r} is {tensor.datatype!r}. Features are numbers: send FP64, "
+            "FP32 or INT64."
+        )
+    _check_shape(tensor, width)
+    for value in tensor.values:
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"Tensor {tensor.name!r} has {value!r}; send numbers, or null.")
+        if not -GREATEST <= value <= GREATEST:
+            raise InputError(f"Tensor {tensor.name!r} has {value}; send finite numbers, or null.")
+    return tensor.values
+
+
+def _check_shape(tensor: Tensor, width: int) -> None:
+    rows = tensor.shape[0]
+    if rows > MOST_ROWS or list(tensor.shape[1:]) not in ([], [width]):
+        raise InputError(
+            f"Tensor {tensor.name!r} has the shape {list(tensor.shape)}; send [n, {width}] with n "
+            f"from 1 to {MOST_ROWS}."
+        )

@@ -54,9 +54,11 @@ def grant(
         AccessError: The caller is no admin.
         NotFoundError: There is no such user, no such view, or no such tag is protected.
         InputError: Nothing is named.
+        ConflictError: Somebody else has just granted the same, or changed or removed the user;
+            nothing was granted.
     """
     require_role(services.caller, "admin")
-    user_of(services.metadata, user)
+    known_user = user_of(services.metadata, user)
     wanted = _wanted(tags, views)
     catalogue = Catalogue.load(services.metadata)
     _check_tags(Permissions.of(catalogue, ()), tags)
@@ -79,7 +81,10 @@ def grant(
     changed = [f"{one.what} {one.name}" for one in new]
     if new:
         audit = _audit(services, "grant", user, changed)
-        services.metadata.write(*(Put(one, None) for one in new), audit=audit)
+        # The user has to be there still: a grant to one who is gone would fall to the next of that
+        # name.
+        still_there = Put(known_user, known_user)
+        services.metadata.write(still_there, *(Put(one, None) for one in new), audit=audit)
     return _granted(user, changed, wanted)
 
 

@@ -78,8 +78,12 @@ def add_user(services: Services, name: str, role: Role) -> str:
     user = Identity(
         name=name, role=role, token_sha256=token_hash(token), created_at=services.clock.now()
     )
+    # Of an earlier user of that name, granted in the moment in which they were removed. While there
+    # is no user there are no new ones.
+    stale = [Delete(one) for one in services.metadata.find(Grant, where={"user": name})]
     try:
-        services.metadata.write(Put(user, None), audit=_audit(services, "add", name, role=role))
+        audit = _audit(services, "add", name, role=role)
+        services.metadata.write(Put(user, None), *stale, audit=audit)
     except ConflictError as error:
         raise ConflictError(
             f"There is a user {name!r} already. Give them a new token with 'penstock users token "

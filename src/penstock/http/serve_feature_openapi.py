@@ -27,6 +27,7 @@ TYPES: Mapping[DType, Json] = {
 ERRORS: Mapping[str, str] = {
     "400": "The body is no JSON.",
     "401": "No valid token.",
+    "403": "A feature is protected from the caller; says by what, and how it is granted.",
     "404": "There is no such feature service; the nearest is named.",
     "413": "The body is too large.",
     "422": "The body does not fit; says where.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -73,6 +75,48 @@ def test_nobody_inherits_grants(services: LocalServices, ana: LocalServices) -> 
     assert grants_of(ana) == []
     gone = {"role": "reader", "grants": ["tag pii", "view secret"]}
     assert entries(services, "remove") == [("tester", "identity/ana", gone)]
+
+
+def test_a_grant_to_a_user_who_is_just_removed_falls_to_nobody(
+    services: LocalServices, ana: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user goes, and comes back, between the look at them and the grant."""
+    find = services.metadata.find
+
+    def slow(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - as find has it
+        found = find(*args, **options)
+        if args[0] is Grant:
+            monkeypatch.undo()
+            remove_user(services, "ana")
+            add_user(services, "ana", "reader")
+        return found
+
+    monkeypatch.setattr(services.metadata, "find", slow)
+    with pytest.raises(ConflictError, match="Read it again and repeat"):
+        grant(services, "ana", tags=["pii"])
+    assert grants_of(ana) == []
+
+
+def test_whoever_comes_and_goes_meanwhile_nobody_inherits(services: LocalServices) -> None:
+    """Users of one name are added, granted and removed by several at once."""
+
+    def work(number: int) -> None:
+        for turn in range(12):
+            with suppress(ConflictError, NotFoundError):
+                if (number + turn) % 3 == 0:
+                    add_user(services, "eve", "reader")
+                elif (number + turn) % 3 == 1:
+                    grant(services, "eve", tags=["pii", "financial"])
+                else:
+                    remove_user(services, "eve")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    with suppress(NotFoundError):
+        remove_user(services, "eve")
+    add_user(services, "eve", "reader")
+    assert grants_of(services, "eve") == []
+    services.metadata.verify_audit()
 
 
 def test_grants_are_audited_with_who_gave_them(services: LocalServices, ana: LocalServices) -> None:

@@ -10,7 +10,7 @@ from penstock.errors import nearest
 from penstock.spec import FeatureView, OnDemandView, Protection, all_views, columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator
 
     from penstock.spec import Declaration, View
 
@@ -66,7 +66,12 @@ def locks_of(views: Iterable[View], protections: Iterable[Protection]) -> dict[s
     found: dict[str, Locks] = {}
     inner_first = reversed(list(all_views(views)))
     for view in inner_first:
-        for name, locks in _locked(view, tags, named, found):
+        for name, its_tags, reads in _columns(view):
+            locks = {Lock("tag", tag, name, (view.name,)) for tag in its_tags if tag in tags}
+            if view.name in named:
+                locks.add(Lock("view", view.name, name, (view.name,)))
+            for below in reads:  # a view's own features stand above those that read them
+                locks |= {_seen_from(view.name, lock) for lock in found[below]}
             found[name] = found.get(name, frozenset()) | locks
     return found
 
@@ -81,22 +86,6 @@ def idle_protections(declarations: Iterable[Declaration]) -> Iterator[str]:
             if tag not in known:
                 said = f"protection {protection.name}: no feature has the tag {tag!r}."
                 yield f"{said} {nearest(tag, known)}".rstrip()
-
-
-def _locked(
-    view: View, tags: Collection[str], named: Collection[str], found: Mapping[str, Locks]
-) -> Iterator[tuple[str, Locks]]:
-    """Each feature of a view with its locks, given those of the views below it."""
-    own: dict[str, Locks] = {}
-    for name, its_tags, reads in _columns(view):
-        locks = {Lock("tag", tag, name, (view.name,)) for tag in its_tags if tag in tags}
-        if view.name in named:
-            locks.add(Lock("view", view.name, name, (view.name,)))
-        for below in reads:
-            for lock in own.get(below, found.get(below, frozenset())):
-                locks.add(_seen_from(view.name, lock))
-        own[name] = frozenset(locks)
-        yield name, own[name]
 
 
 def _seen_from(view: str, lock: Lock) -> Lock:

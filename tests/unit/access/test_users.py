@@ -19,6 +19,7 @@ from penstock.access import (
     users,
 )
 from penstock.errors import AccessError, ConflictError, InputError, NotFoundError
+from penstock.ports import Put
 from penstock.records import Denial, Grant
 
 if TYPE_CHECKING:
@@ -95,6 +96,16 @@ def test_a_grant_to_a_user_who_is_just_removed_falls_to_nobody(
     with pytest.raises(ConflictError, match="Read it again and repeat"):
         grant(services, "ana", tags=["pii"])
     assert grants_of(ana) == []
+
+
+def test_what_is_left_of_an_earlier_user_is_not_inherited(services: LocalServices) -> None:
+    """A grant that was written in the moment in which its user was removed."""
+    left = Grant(
+        user="eve", what="tag", name="pii", granted_by="x", granted_at=services.clock.now()
+    )
+    services.metadata.write(Put(left))
+    add_user(services, "eve", "reader")
+    assert grants_of(services, "eve") == []
 
 
 def test_whoever_comes_and_goes_meanwhile_nobody_inherits(services: LocalServices) -> None:

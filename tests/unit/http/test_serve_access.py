@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 import penstock as ps
-from penstock.access import Permissions, grant, remove_user, revoke
+from penstock.access import Permissions, grant, remove_user, revoke, tell_denial
 from penstock.deployment import deploy
 from penstock.errors import AccessError
 from penstock.http.serve_guard import Guard
@@ -182,9 +182,18 @@ def test_features_of_an_older_version_stay_protected(talk: Talk, services: Local
     talk(conversation)
 
 
-def test_a_flood_of_denials_is_one_entry(talk: Talk, services: LocalServices) -> None:
+def test_a_flood_of_denials_is_one_entry(
+    talk: Talk, services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
     token = protect(services, "momentum")
     written: list[int] = []
+    told: list[str] = []
+
+    def tell(*args: Any, user: str, subject: str) -> None:  # noqa: ANN401 - as it has them
+        told.append(user)
+        tell_denial(*args, user=user, subject=subject)
+
+    monkeypatch.setattr("penstock.http.serve_guard.tell_denial", tell)
 
     async def conversation(client: Client) -> None:
         assert (await client.post(PATH, ENTITY, token=token)).status == 403
@@ -195,7 +204,8 @@ def test_a_flood_of_denials_is_one_entry(talk: Talk, services: LocalServices) ->
 
     talk(conversation)
     assert len(denials(services)) == 1
-    assert written[0] == written[1]  # nor does it write anything else
+    assert written[0] == written[1]  # nor does it write anything else,
+    assert told == ["ana"]  # or look whether to
 
 
 def test_a_guard_forgets_decisions_when_it_is_refreshed(services: LocalServices) -> None:

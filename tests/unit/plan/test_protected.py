@@ -142,8 +142,9 @@ def test_what_is_computed_from_a_protected_feature_is_protected() -> None:
 
 def test_two_definitions_of_a_view_count_both() -> None:
     now = ps.FeatureView("payments", source=source(), features=[ps.last("amount")])
-    locks = locks_of([payments(), now], [ps.Protection("p", tagged=["pii"])])
-    assert locks["payments.last_amount"]
+    for views in ([payments(), now], [now, payments()]):
+        locks = locks_of(views, [ps.Protection("p", tagged=["pii"])])
+        assert locks["payments.last_amount"]
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def _stream(
         ingest_log(services, source, limit=MICRO_BATCH)
         middle = time.perf_counter()
         for view in views:
-            refresh(services.tables, services.online, services.locks, view)
+            refresh(services.tables, services.online, services.leases, view)
         ingest_s, fold_s = ingest_s + middle - start, fold_s + time.perf_counter() - middle
         if turn in checked:
             one = _compare(services, views, keys)

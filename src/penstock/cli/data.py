@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from penstock.control import ingest_run
+from penstock.control import ingest_run, want_partitions, wanted_partitions
 from penstock.errors import NotReadyError
 from penstock.features import refresh
 from penstock.plan import Catalogue
-from penstock.runtime import open_services
+from penstock.runtime import living_processes, open_services
 from penstock.spec import FeatureView, Source
 
 from .failures import UsageError
@@ -64,13 +64,16 @@ def features_build(
         catalogue = Catalogue.load(services.metadata)
         catalogue.require_applied()
         views = [catalogue.view(view)] if view else catalogue.all(FeatureView)
+        if not living_processes(services, kind="stream"):
+            want_partitions(services, services.stream_partitions)
         with screen.progress("features") as report:
             results = [
                 refresh(
                     services.tables,
                     services.online,
-                    services.locks,
+                    services.leases,
                     one,
+                    partitions=wanted_partitions(services),
                     again=again,
                     progress=report,
                 )

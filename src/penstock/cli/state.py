@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.control import partition_states
+from penstock.errors import PenstockError
 from penstock.plan import Catalogue
 from penstock.records import AppliedProject, Batch, Incident, ServingStatus
 from penstock.registry import aliases, versions
@@ -37,6 +39,7 @@ def status(screen: Screen) -> None:
             "deployments": _deployments(services),
             "incidents": _incidents(services),
             "runs": _runs(services),
+            "partitions": _partitions(services),
             "processes": _processes(services),
         }
     columns = {
@@ -45,9 +48,11 @@ def status(screen: Screen) -> None:
         "deployments": ["deployment", "answers", "serving at"],
         "incidents": ["incident", "version", "state", "opened", "done"],
         "runs": ["run", "pipeline", "about", "state", "began"],
+        "partitions": ["view", "partition", "kept by", "last batch", "waiting"],
         "processes": ["process", "pid", "address", "since"],
     }
     numbers = ["batches", *COUNTS, "versions", "champion", "candidate", "previous", "pid"]
+    numbers += ["kept by", "last batch", "waiting"]
     shown = [
         table(columns[name], rows, title=name.capitalize(), right=numbers)
         for name, rows in found.items()
@@ -116,6 +121,24 @@ def _runs(services: LocalServices) -> list[list[object]]:
     return [
         [run.run_id, run.pipeline, run.subject, run.state, ago(run.created_at, now)]
         for run in services.workflows.runs(limit=RUNS)
+    ]
+
+
+def _partitions(services: LocalServices) -> list[list[object]]:
+    """What is online of each view, and who keeps it up to date."""
+    try:
+        states = list(partition_states(services))
+    except PenstockError as error:
+        return [["-", error.message, "-", "-", "-"]]
+    return [
+        [
+            one.view,
+            f"{one.slot + 1} of {one.of}" + ("" if one.is_read else ", not read yet"),
+            one.process_id or "-",
+            "not built" if one.batch is None else one.batch,
+            one.waiting,
+        ]
+        for one in states
     ]
 
 

@@ -10,6 +10,12 @@ from .lineage import lineage
 from .links import Lineage, Link
 from .listing import Freshness, Listing, ViewState, list_features, view_states
 from .overview import AppliedVersion, Overview, OverviewKind, overview, profiled_columns
+from .partitioning import (
+    PartitionState,
+    partition_states,
+    want_partitions,
+    wanted_partitions,
+)
 from .pipelines import (
     Submission,
     check_pipeline,
@@ -48,6 +54,7 @@ __all__ = [
     "Notification",
     "Overview",
     "OverviewKind",
+    "PartitionState",
     "ProfileSchedule",
     "Replay",
     "Submission",
@@ -68,6 +75,7 @@ __all__ = [
     "monitor_pipeline",
     "monitor_run",
     "overview",
+    "partition_states",
     "profile_pipeline",
     "profile_run",
     "profile_views",
@@ -85,4 +93,6 @@ __all__ = [
     "train_pipeline",
     "train_run",
     "view_states",
+    "want_partitions",
+    "wanted_partitions",
 ]

@@ -8,27 +8,33 @@ comes later begins from zero, and never goes on from half of a space.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 import structlog
 
 from penstock.errors import ConflictError, PenstockError, UnavailableError
-from penstock.features import RefreshResult, lock_of, part_of, refresh, space_of
+from penstock.features import layout_of, lock_of, part_of, refresh, space_of
 from penstock.plan import Catalogue
 from penstock.ports import announce
 from penstock.records import ALIASES, Aliases, AppliedProject, Event, ServingStatus
 from penstock.registry import aliases, get_version, read_manifest, views_of
 from penstock.spec import Deployment, FeatureView, base_views
 
+from .partitioning import wanted_partitions
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.ports import Metadata, Services
+    from penstock.ports import Locks, Metadata, Services
 
 __all__ = ["drop_unread_spaces", "refresh_features"]
+
+Chosen: TypeAlias = Callable[[str, int], Iterable[int]]
+"""Which partitions of a view, given its space and how many there are."""
 
 GRACE = timedelta(minutes=2)
 """How long a space is kept after versions or views changed: requests under way still read it."""
@@ -52,7 +58,9 @@ class _Read(msgspec.Struct, frozen=True):
         return space in self.declared or space in self.served
 
 
-def refresh_features(services: Services, source: str) -> dict[str, int]:
+def refresh_features(
+    services: Services, source: str, *, locks: Locks | None = None, slots: Chosen | None = None
+) -> dict[str, int]:
     """Fold a source's new batches into every view of it, and announce ``features.generated``.
 
     Its views are those that are applied, and those that a version in service was trained on: the
@@ -61,6 +69,9 @@ def refresh_features(services: Services, source: str) -> dict[str, int]:
     Args:
         services: The ports.
         source: Name of the source.
+        locks: Gives ``lock_of`` each partition that is refreshed; the leases when left out.
+        slots: Which partitions of a view to refresh, given its space and how many there are; all
+            when left out.
 
     Returns:
         Records folded in, by view, and by space for a view that is only read by a version in
@@ -72,16 +83,17 @@ def refresh_features(services: Services, source: str) -> dict[str, int]:
     if services.tables.version(f"raw/{source}") is None:
         return {}
     read = _read(services)
+    bring = partial(_refresh, services, wanted_partitions(services), locks or services.leases)
     folded: dict[str, int] = {}
     for view in read.declared.values():
         if view.source.name == source:
-            folded[view.name] = _refresh(services, view).records
+            folded[view.name] = bring(view, slots)
     for space, view in read.served.items():
         if view.source.name != source:
             continue
         # What is declared now must not wait for what was declared once.
         try:
-            folded[space] = _refresh(services, view).records
+            folded[space] = bring(view, slots)
         except PenstockError as error:
             _log().warning("a view in service was not refreshed", space=space, error=error.message)
     return folded
@@ -99,15 +111,15 @@ def drop_unread_spaces(services: Services) -> list[str]:
     # The spaces first: one that appears while the rest is read is not looked at.
     spaces = services.online.spaces()
     read = _read(services)
-    unread = [name for name in spaces if not read.reads(part_of(name).space)]
+    unread = [name for name in spaces if not _is_read(services, read, name)]
     dropped: list[str] = []
     for name in unread if _is_settled(services) else ():
         part = part_of(name)
         try:
-            with services.locks.hold(lock_of(part.space, part.slot or 0), wait_s=0) as token:
+            with services.leases.hold(lock_of(part.space, part.slot or 0), wait_s=0) as token:
                 # Asked again for each: what is read may have changed meanwhile.
                 read = _read(services)
-                if read.is_whole and not read.reads(part.space):
+                if read.is_whole and not _is_read(services, read, name):
                     services.online.claim(name, token)
                     services.online.drop(name, token=token)
                     dropped.append(name)
@@ -123,17 +135,33 @@ def _log() -> structlog.typing.FilteringBoundLogger:
     return logger
 
 
-def _refresh(services: Services, view: FeatureView) -> RefreshResult:
-    result = refresh(services.tables, services.online, services.locks, view)
-    event = Event(
-        event_id=f"features.generated:{result.space}:{result.last_batch}",
-        kind="features.generated",
-        subject=view.name,
-        ids={"space": result.space, "batch": str(result.last_batch)},
-        at_us=services.clock.now_us(),
-    )
-    announce(services.log, event)
-    return result
+def _refresh(
+    services: Services, wanted: int, locks: Locks, view: FeatureView, slots: Chosen | None
+) -> int:
+    """Bring partitions of a view up to date, and say how far all of them are; returns records."""
+    result = refresh(
+        services.tables, services.online, locks, view, partitions=wanted, slots=slots
+    )  # fmt: skip
+    # Whoever brings the last partition to a batch is the one whose event is new.
+    if result.last_batch:
+        event = Event(
+            event_id=f"features.generated:{result.space}:{result.last_batch}",
+            kind="features.generated",
+            subject=view.name,
+            ids={"space": result.space, "batch": str(result.last_batch)},
+            at_us=services.clock.now_us(),
+        )
+        announce(services.log, event)
+    return result.records
+
+
+def _is_read(services: Services, read: _Read, name: str) -> bool:
+    """Whether anything reads a space, or is about to when its partition has been built."""
+    part = part_of(name)
+    if not read.reads(part.space):
+        return False
+    layout = layout_of(services.online, part.space)
+    return part.of in {0, layout.partitions, layout.left, wanted_partitions(services)}
 
 
 def _is_settled(services: Services) -> bool:

@@ -145,8 +145,11 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
     program = compile_view(view)
     space, name = _space(program), raw_table(view)
     newest_version(tables, view)  # nothing is claimed for a source without records
-    count = slot_count(layout_of(online, space), partitions)
+    layout = layout_of(online, space)
+    count = slot_count(layout, partitions)
     own = range(count) if slots is None else slots(space, count)
+    if not again and _is_done(tables, online, program, layout, partitions):
+        own = ()  # whoever has the partitions is not disturbed
     records, begun = 0, []
     with ExitStack() as held:
         tokens = {slot: held.enter_context(locks.hold(lock_of(space, slot))) for slot in own}
@@ -179,6 +182,17 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
 
 def _space(program: Program) -> str:
     return f"{program.view.name}@{program.fingerprint.hex()}"
+
+
+def _is_done(
+    tables: Tables, online: OnlineStore, program: Program, layout: Layout, wanted: int | None
+) -> bool:
+    """Whether every partition holds every batch, and there are as many as there are to be."""
+    if layout.left or layout.partitions != (wanted or layout.partitions):
+        return False
+    name = raw_table(program.view)
+    marks = built_marks(online, _space(program), layout.partitions)
+    return marks is not None and min(marks) >= tables.applied(name, name)
 
 
 def _parts(  # noqa: PLR0913 - where a view is, and what becomes of it

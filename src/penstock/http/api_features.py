@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from penstock.control import partition_states
 from penstock.errors import PenstockError
 from penstock.features import view_ages
 from penstock.plan import Catalogue
@@ -52,7 +53,7 @@ class FeatureMetrics(Collector):
             for check in report.checks:
                 rate.add_metric((*subject, check.feature), check.rate)
                 compared.add_metric((*subject, check.feature), check.compared)
-        yield from (rate, compared, looked, self._ages())
+        yield from (rate, compared, looked, self._ages(), *self._partitions())
 
     def _ages(self) -> GaugeMetricFamily:
         """How old what is online of each view is; none while the store cannot be read."""
@@ -70,6 +71,34 @@ class FeatureMetrics(Collector):
         for age in ages:
             family.add_metric([age.view], (services.clock.now_us() - age.arrived_us) / 1e6)
         return family
+
+    def _partitions(self) -> Iterator[GaugeMetricFamily]:
+        """How each partition of each view stands; none while the store cannot be read."""
+        labels = ["view", "partition", "of"]
+        batch = GaugeMetricFamily(
+            "penstock_partition_batch", "Number of the last raw batch in it.", labels=labels
+        )
+        waiting = GaugeMetricFamily(
+            "penstock_partition_waiting_batches",
+            "How many newer raw batches wait for it.",
+            labels=labels,
+        )
+        kept = GaugeMetricFamily(
+            "penstock_partition_process",
+            "Id of the process that keeps it up to date; 0 for none.",
+            labels=labels,
+        )
+        try:
+            states = list(partition_states(self._services))
+        except PenstockError:
+            states = []
+        for one in states:
+            where = [one.view, str(one.slot + 1), str(one.of)]
+            if one.batch is not None:
+                batch.add_metric(where, one.batch)
+            waiting.add_metric(where, one.waiting)
+            kept.add_metric(where, one.process_id)
+        yield from (batch, waiting, kept)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Nothing: what there is depends on what is declared."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from .batches import Progress, ingest_files, ingest_log
 from .deleting import delete_records, deletion_hits
 from .events import Accepted, accept_events
+from .intake import intake_lock
+from .messages import GROUP
 from .tombstones import raw_name, read_tombstones, remaining_records
 
 __all__ = [
+    "GROUP",
     "Accepted",
     "Progress",
     "accept_events",
@@ -15,6 +18,7 @@ __all__ = [
     "deletion_hits",
     "ingest_files",
     "ingest_log",
+    "intake_lock",
     "raw_name",
     "read_tombstones",
     "remaining_records",

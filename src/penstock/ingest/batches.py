@@ -13,12 +13,12 @@ from penstock.records import Batch
 from penstock.spec import fingerprint
 
 from .files import find_files, open_file
-from .intake import FILE_GONE, take_in
+from .intake import FILE_GONE, intake_lock, take_in
 from .messages import GROUP, messages_intake
 from .recovery import file_intake, finish_started
 
 if TYPE_CHECKING:
-    from penstock.ports import Services
+    from penstock.ports import Locks, Services
     from penstock.spec import Source
 
 __all__ = ["Progress", "ingest_files", "ingest_log"]
@@ -75,13 +75,16 @@ def ingest_files(
     return batches
 
 
-def ingest_log(services: Services, source: Source, *, limit: int = 5000) -> Batch | None:
+def ingest_log(
+    services: Services, source: Source, *, limit: int = 5000, locks: Locks | None = None
+) -> Batch | None:
     """Take the next messages of a source's topic into its raw table, as one batch.
 
     Args:
         services: The ports.
         source: The source, as applied.
         limit: At most so many messages.
+        locks: Gives ``intake_lock``, which one process at a time holds; the leases when left out.
 
     Returns:
         The batch; one that a killed process left, when it was finished now and nothing else waits;
@@ -91,7 +94,7 @@ def ingest_log(services: Services, source: Source, *, limit: int = 5000) -> Batc
         UnavailableError: Another process ingests the source and does not end.
     """
     topic, log = source.topic, services.log
-    with services.locks.hold(f"ingest/{source.name}"):
+    with (locks or services.leases).hold(intake_lock(source.name)):
         finished = finish_started(services, source)
         after = log.committed(topic, GROUP)
         waiting = log.read(topic, after=after, limit=limit)
@@ -119,7 +122,7 @@ def _files(home: Path, source: Source, paths: Sequence[Path | str] | None) -> li
 
 
 def _ingest_file(services: Services, source: Source, path: Path) -> Batch:
-    with services.locks.hold(f"ingest/{source.name}", wait_s=LOCK_WAIT_S):
+    with services.leases.hold(intake_lock(source.name), wait_s=LOCK_WAIT_S):
         finish_started(services, source)
         content = open_file(services.home, path)
         origin = f"file:{content.shown}"

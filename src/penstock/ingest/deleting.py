@@ -12,6 +12,7 @@ from penstock.spec import DType
 
 from .batches import LOCK_WAIT_S, ingest_log
 from .deletions import begin_deletion, deletion_of
+from .intake import intake_lock
 from .messages import GROUP
 from .recovery import finish_started
 from .tombstones import raw_name, remaining_records
@@ -87,7 +88,7 @@ def delete_records(services: Services, source: Source, deletion: Deletion) -> Ba
     _check(source, deletion)
     deletion = msgspec.structs.replace(deletion, actor=services.actor)
     _take_in_waiting(services, source)
-    with services.locks.hold(f"ingest/{source.name}", wait_s=LOCK_WAIT_S):
+    with services.leases.hold(intake_lock(source.name), wait_s=LOCK_WAIT_S):
         finish_started(services, source)
         known = deletion_of(services, source, deletion.delete_id)
         if known is not None:

@@ -1,6 +1,6 @@
 """The protocol by which a deletion counts wholly or not at all.
 
-Raw data is never rewritten, so a deletion is a batch of its own, under the lock ``ingest/<source>``
+Raw data is never rewritten, so a deletion is a batch of its own, under ``intake_lock``
 like every batch (see ``penstock.ingest.intake``):
 
 1. The batch gets the next number ``n``, and its record is written as ``started``, with what is
@@ -39,7 +39,7 @@ __all__ = ["begin_deletion", "deletion_of", "finish_deletion"]
 
 
 def begin_deletion(services: Services, source: Source, deletion: Deletion, deleted: int) -> Batch:
-    """Make a deletion a stored batch; the caller holds the lock ``ingest/<source>``.
+    """Make a deletion a stored batch; the caller holds ``intake_lock``.
 
     Args:
         services: The ports.

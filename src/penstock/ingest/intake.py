@@ -1,6 +1,6 @@
 """The protocol by which a batch gets into the tables exactly once.
 
-Under the lock ``ingest/<source>``, so that one process at a time numbers a source's batches:
+Under ``intake_lock``, so that one process at a time numbers a source's batches:
 
 1. A batch left ``started`` by a killed process is finished first, so there is at most one.
 2. The records are read and sorted; nothing is written yet, so an error leaves nothing behind.
@@ -18,6 +18,10 @@ steps 4 to 6, of which those done already change nothing. After step 4 it takes 
 record instead: the declaration may be another one by now. Killed between the two halves of 6, the
 event is missing; every ingestion announces the source's last batch again, and the log knows the
 event's id.
+
+The lock is a lease: a process that was stopped for long enough, and goes on when another has taken
+its place, is in no other position than one that was killed. The record of a number is written only
+where there is none, a table takes a number once, and both sort the same records in the same way.
 
 The one thing that cannot be done again is to read a file that is gone. Then the batch is closed
 with what its tables hold, and the reason ``file_gone`` says how many records they lack.
@@ -49,6 +53,7 @@ __all__ = [
     "Intake",
     "announce_batch",
     "close_without_file",
+    "intake_lock",
     "newest_batch",
     "store_batch",
     "take_in",
@@ -74,6 +79,11 @@ class Intake:
     sha256: str
     parse: Callable[[datetime], Parsed]
     commit: Callable[[], None]
+
+
+def intake_lock(source: str) -> str:
+    """The lease that whoever takes in records of a source holds."""
+    return f"ingest/{source}"
 
 
 def newest_batch(services: Services, source: Source) -> Batch | None:
@@ -108,7 +118,7 @@ def _lost(source: Source, batch: Batch, *, reached: int) -> StateError:
 def take_in(
     services: Services, source: Source, intake: Intake, *, started: Batch | None = None
 ) -> Batch:
-    """Make records a stored batch; the caller holds the lock ``ingest/<source>``.
+    """Make records a stored batch; the caller holds ``intake_lock``.
 
     Args:
         services: The ports.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["GROUP", "messages_intake"]
 
 GROUP = "raw"
+"""Whose offset of a topic says which of its messages are in the tables."""
 
 
 def messages_intake(log: EventLog, source: Source, topic: str, first: int, last: int) -> Intake:

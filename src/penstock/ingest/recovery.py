@@ -23,7 +23,7 @@ __all__ = ["file_intake", "finish_started"]
 
 
 def finish_started(services: Services, source: Source) -> Batch | None:
-    """Finish the source's batch that is ``started``; the caller holds ``ingest/<source>``.
+    """Finish the source's batch that is ``started``; the caller holds ``intake_lock``.
 
     Returns:
         The batch that was finished; None where there was none.

@@ -110,6 +110,16 @@ class Services(Protocol):
         ...
 
     @property
+    def leases(self) -> Locks:
+        """Locks that a holder without a sign of life loses: the right to write what is fenced."""
+        ...
+
+    @property
+    def stream_partitions(self) -> int:
+        """How many partitions the settings want views to have in the online store."""
+        ...
+
+    @property
     def executor(self) -> Executor:
         """Worker processes."""
         ...

@@ -10,7 +10,17 @@ from .declarations import AppliedDeclaration, AppliedProject, DeclarationVersion
 from .manifest import MANIFEST_SCHEMA, ColumnBins, EngineChoice, Manifest
 from .models import ALIASES, Aliases, GateVerdict, ModelVersion
 from .monitoring import Check, Incident, MonitorReport
-from .platform import AuditEntry, Event, EventKind, Identity, Process, Role, RunProgress
+from .platform import (
+    AuditEntry,
+    Event,
+    EventKind,
+    Identity,
+    Lease,
+    Partitioning,
+    Process,
+    Role,
+    RunProgress,
+)
 from .selection import FeatureRank, FeatureSelection, RankVerdict
 from .serving import Given, Observation, Score, ServingStatus
 
@@ -42,10 +52,12 @@ __all__ = [
     "GrantKind",
     "Identity",
     "Incident",
+    "Lease",
     "Manifest",
     "ModelVersion",
     "MonitorReport",
     "Observation",
+    "Partitioning",
     "Process",
     "RankVerdict",
     "Record",

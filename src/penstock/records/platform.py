@@ -10,7 +10,10 @@ import msgspec
 
 from .base import Record
 
-__all__ = ["AuditEntry", "Event", "EventKind", "Identity", "Process", "Role", "RunProgress"]
+__all__ = [
+    "AuditEntry", "Event", "EventKind", "Identity", "Lease", "Partitioning", "Process", "Role",
+    "RunProgress",
+]  # fmt: skip
 
 EventKind = Literal[
     "raw.ingested", "raw.deleted", "features.generated", "model.trained", "model.ready",
@@ -135,3 +138,61 @@ class RunProgress(Record, frozen=True):
     def key(self) -> str:
         """The run's id."""
         return self.run_id
+
+
+class Lease(Record, frozen=True):
+    """The right to write something, which its holder has for as long as it shows signs of life.
+
+    Attributes:
+        name: What may be written, such as ``online/<space>/2`` for a partition of a view.
+        token: Greater with every holder; stays when it is let go.
+        holder: Name of who has it; empty while nobody does.
+        process_id: Operating-system id of the holder's process.
+        started_at: When that process started.
+        since: When it was taken or let go.
+        group: What stream processes share it out with; empty for one that is held for a moment.
+        wanted_by: Name of who asked for it last.
+        wanted_until: Until when it is kept for that one; passes when nobody asks again.
+    """
+
+    KIND: ClassVar[str] = "lease"
+
+    name: str
+    token: int
+    holder: str
+    process_id: int
+    started_at: datetime
+    since: datetime
+    group: str = ""
+    wanted_by: str = ""
+    wanted_until: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """The name."""
+        return self.name
+
+    def is_wanted(self, now: datetime) -> bool:
+        """Whether somebody waits for it."""
+        return self.wanted_until is not None and now < self.wanted_until
+
+
+class Partitioning(Record, frozen=True):
+    """How many partitions the views of a project are to have in the online store.
+
+    Attributes:
+        partitions: The number.
+        set_by: Who set it.
+        set_at: When.
+    """
+
+    KIND: ClassVar[str] = "partitioning"
+
+    partitions: int
+    set_by: str
+    set_at: datetime
+
+    @property
+    def key(self) -> str:
+        """There is one."""
+        return "online"

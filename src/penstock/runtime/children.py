@@ -26,7 +26,7 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Where one supervised process stands.
 
     Attributes:
-        name: ``api``, ``worker``, ``stream`` or ``serve``.
+        name: ``api``, ``worker``, ``stream`` or ``serve``; ``stream-2`` for the second of them.
         state: ``starting`` until it is ready for the first time, ``restarting`` after it died.
         process_id: Its id; 0 while there is none.
         address: Where it answers; empty for those that do not.
@@ -52,13 +52,21 @@ class Child:
         name: Which process.
         command: What to run.
         output: File for what it prints.
+        kind: What kind of process it is; its name when left out.
         address: Where it will answer; empty for those that do not.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], output: Path, *, address: str = ""
+        self,
+        name: str,
+        command: Sequence[str],
+        output: Path,
+        *,
+        kind: str = "",
+        address: str = "",
     ) -> None:
         self.name = name
+        self.kind = kind or name
         self.address = address
         self._command = list(command)
         self._output = output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import psutil
 import structlog
@@ -18,13 +18,37 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from .services import LocalServices
+    from penstock.ports import Clock, Ids, Metadata
 
-__all__ = ["Heartbeat", "is_alive", "living_processes"]
+__all__ = ["Actor", "Heartbeat", "is_alive", "living_processes", "runs_since"]
 
 BEAT_S = 2.0
 SILENT_AFTER = timedelta(seconds=30)
 SAME_START = timedelta(seconds=2)  # clocks of the process table and of the record
+
+
+class Actor(Protocol):
+    """What a process that shows signs of life has, of all its services."""
+
+    @property
+    def kind(self) -> str:
+        """What kind of process it is."""
+        ...
+
+    @property
+    def metadata(self) -> Metadata:
+        """Records."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    @property
+    def ids(self) -> Ids:
+        """New identifiers."""
+        ...
 
 
 class Heartbeat:
@@ -40,9 +64,7 @@ class Heartbeat:
         executor_id: Name under which it runs workflows; empty when it runs none.
     """
 
-    def __init__(
-        self, services: LocalServices, *, address: str = "", executor_id: str = ""
-    ) -> None:
+    def __init__(self, services: Actor, *, address: str = "", executor_id: str = "") -> None:
         self._services = services
         started = datetime.fromtimestamp(psutil.Process().create_time(), tz=UTC)
         self._record = Process(
@@ -88,21 +110,35 @@ class Heartbeat:
                 log.warning("no heartbeat was written", error=str(error))
 
 
-def is_alive(process: Process, now: datetime) -> bool:
+def is_alive(process: Process, now: datetime, *, silent_after: timedelta = SILENT_AFTER) -> bool:
     """Whether the process that wrote the record still runs.
 
-    It does when its id is in the process table with the same time of start (ids are used again),
-    and its last heartbeat is no older than 30 s.
+    Args:
+        process: The record.
+        now: The time.
+        silent_after: A process whose last heartbeat is older counts as gone.
+    """
+    if now - process.seen_at >= silent_after:
+        return False
+    return runs_since(process.process_id, process.started_at)
+
+
+def runs_since(process_id: int, started_at: datetime) -> bool:
+    """Whether a process is in the process table with that time of start: ids are used again.
+
+    One that has ended and that its parent has not asked after runs no more.
     """
     try:
-        created = psutil.Process(process.process_id).create_time()
+        process = psutil.Process(process_id)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        started = datetime.fromtimestamp(process.create_time(), tz=UTC)
     except psutil.NoSuchProcess:
         return False
-    started = datetime.fromtimestamp(created, tz=UTC)
-    return abs(started - process.started_at) < SAME_START and now - process.seen_at < SILENT_AFTER
+    return abs(started - started_at) < SAME_START
 
 
-def living_processes(services: LocalServices, *, kind: str = "") -> list[Process]:
+def living_processes(services: Actor, *, kind: str = "") -> list[Process]:
     """The processes that run on this project now, of one kind or of all."""
     where = {"kind": kind} if kind else None
     now = services.clock.now()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import structlog
 
 from penstock import control, ingest, monitoring, scoring
-from penstock.errors import PenstockError, UnavailableError
-from penstock.records import Aliases, Batch
+from penstock.errors import PenstockError
+from penstock.features import layouts_of
+from penstock.records import Aliases
+
+from .sharing import Share
 
 if TYPE_CHECKING:
     from penstock.spec import Source
@@ -23,10 +25,10 @@ __all__ = ["DrainLane", "Lane", "SourceLane"]
 
 FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 30.0
-TAKEN_WAIT_S = 5.0
 POLL_S = 0.05
 DRAIN_S = 1.0
 REFRESH_S = 2.0
+DRAIN = "drain"
 
 
 class Lane(ABC):
@@ -63,19 +65,7 @@ class Lane(ABC):
     def turn(self) -> None:
         """Do what there is to do now."""
 
-    def alone(self) -> AbstractContextManager[object]:
-        """The lock that is held while turns are taken; none where several processes may."""
-        return nullcontext()
-
     def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                with self.alone():
-                    self._take_turns()
-            except UnavailableError:
-                self._stop.wait(TAKEN_WAIT_S)
-
-    def _take_turns(self) -> None:
         failures = 0
         while not self._stop.wait(self._wait_s(failures)):
             try:
@@ -97,32 +87,44 @@ class Lane(ABC):
 class SourceLane(Lane):
     """Takes a source's messages into its raw table, and its new batches into the online features.
 
-    One process has a source at a time. Messages are gathered until there are enough of them, or
-    the first has waited long enough: each micro-batch is one commit of the table.
+    One process takes in a source at a time, and one has each partition of a view; which does what,
+    all stream processes share out among themselves. Messages are gathered until there are enough of
+    them, or the first has waited long enough: each micro-batch is one commit of the table.
 
     Args:
         services: The project.
         source: The source.
+        share: What this process has of what there is to do; all when left out.
     """
 
-    def __init__(self, services: LocalServices, source: Source) -> None:
+    def __init__(self, services: LocalServices, source: Source, share: Share | None = None) -> None:
         super().__init__(services, source.name, POLL_S)
         self._source = source
+        self._share = share or Share(services)
         self._done = -1  # offset up to which nothing waits; unknown before the first turn
         self._waiting_since_s: float | None = None
-        self._refreshed = (0, 0)  # newest batch and aliases that the views have been refreshed for
+        self._views: dict[str, int] = {}  # spaces of its views, and how many partitions they have
+        self._refreshed: object = None  # what the views have been refreshed for
+        self._taken_in = -1  # offset up to which messages were in the tables
+        self._mine: list[list[int]] = []  # the partitions this process has of each
         self._next_refresh_s = 0.0
-
-    def alone(self) -> AbstractContextManager[object]:
-        """The source's lock among stream processes."""
-        return self._services.locks.hold(f"stream/{self._source.name}", wait_s=0)
 
     def turn(self) -> None:
         """Ingest a micro-batch when one is due, then bring the features up to date."""
-        ingested = self._is_due() and self._ingest()
-        if ingested or time.monotonic() >= self._next_refresh_s:
+        takes_in = self._share.has(ingest.intake_lock(self._source.name))
+        ingested = takes_in and self._is_due() and self._ingest()
+        if self._has_news() or ingested or time.monotonic() >= self._next_refresh_s:
             self._refresh()
             self._next_refresh_s = time.monotonic() + REFRESH_S
+
+    def _has_news(self) -> bool:
+        """Whether any process took in messages, or other partitions are this one's now."""
+        before = self._taken_in
+        self._taken_in = self._services.log.committed(self._source.topic, ingest.GROUP)
+        mine = [self._share.slots(space, count) for space, count in self._views.items()]
+        news = self._taken_in != before or mine != self._mine
+        self._mine = mine
+        return news
 
     def _is_due(self) -> bool:
         settings = self._services.settings
@@ -140,7 +142,7 @@ class SourceLane(Lane):
         """Take one micro-batch in; whether there was one."""
         limit = self._services.settings.stream_batch_rows
         end = self._services.log.end(self._source.topic)
-        batch = ingest.ingest_log(self._services, self._source, limit=limit)
+        batch = ingest.ingest_log(self._services, self._source, limit=limit, locks=self._share)
         if batch is None or batch.read < limit:
             self._done = end
             self._waiting_since_s = None
@@ -157,35 +159,42 @@ class SourceLane(Lane):
 
     def _refresh(self) -> None:
         """Fold new batches, of whatever origin, into the views."""
-        services = self._services
-        newest = services.metadata.find(
-            Batch,
-            where={"source": self._source.name, "state": "stored"},
-            newest_first=True,
-            limit=1,
-        )
-        number = newest[0].number if newest else 0
+        services, table = self._services, f"raw/{self._source.name}"
+        if services.tables.version(table) is None:
+            return
         # A version that begins to answer may read a view that nobody has kept up to date.
         answering = sum(one.revision for one in services.metadata.find(Aliases))
-        if not number or self._refreshed == (number, answering):
+        wanted = control.wanted_partitions(services)
+        layouts = layouts_of(services.online, list(self._views))
+        number = services.tables.applied(table, table)
+        state = (number, answering, wanted, layouts, self._mine)
+        if self._refreshed == state:
             return
-        control.refresh_features(services, self._source.name)
+        control.refresh_features(services, self._source.name, locks=self._share, slots=self._slots)
         control.drop_unread_spaces(services)
-        self._refreshed = (number, answering)
+        self._refreshed = state
+
+    def _slots(self, space: str, count: int) -> list[int]:
+        self._views[space] = count
+        return self._share.slots(space, count)
 
 
 class DrainLane(Lane):
-    """Moves logged scores and arrived observations into their tables.
+    """Moves logged scores and arrived observations into their tables; one process does.
 
     Args:
         services: The project.
+        share: What this process has of what there is to do; all when left out.
     """
 
-    def __init__(self, services: LocalServices) -> None:
+    def __init__(self, services: LocalServices, share: Share | None = None) -> None:
         super().__init__(services, "scores and observations", DRAIN_S)
+        self._share = share or Share(services)
 
     def turn(self) -> None:
         """Move what there is."""
+        if not self._share.has(DRAIN):
+            return
         moved = read = 0
         # Neither waits for the other: a damaged file of scores must not hold up the outcomes.
         try:

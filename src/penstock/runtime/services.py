@@ -183,6 +183,16 @@ class LocalServices:
         return self._once("locks", self._open_locks)
 
     @property
+    def leases(self) -> Locks:
+        """Locks that a holder without a sign of life loses: the right to write what is fenced."""
+        return self._once("leases", self._open_leases)
+
+    @property
+    def stream_partitions(self) -> int:
+        """How many partitions the settings want views to have in the online store."""
+        return self.settings.stream_partitions
+
+    @property
     def executor(self) -> Executor:
         """Worker processes."""
         return self._once("executor", self._open_executor)
@@ -306,6 +316,11 @@ class LocalServices:
         from penstock.adapters.files import FileLocks  # noqa: PLC0415 - loaded on first use
 
         return FileLocks(self._layout.locks)
+
+    def _open_leases(self) -> Locks:
+        from .leases import Leases  # noqa: PLC0415 - loaded on first use
+
+        return Leases(self)
 
     def _open_executor(self) -> Executor:
         from penstock.adapters.processes import (  # noqa: PLC0415 - loaded on first use

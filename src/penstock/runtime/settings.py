@@ -60,6 +60,9 @@ class Settings(BaseSettings):
         log_level: Least severity that is logged.
         stream_batch_rows: Records gathered into one micro-batch at most.
         stream_wait_ms: Longest wait for a micro-batch to fill, in milliseconds.
+        stream_partitions: How many partitions views have in the online store, by the hash of the
+            entity; the stream processes share them.
+        stream_processes: How many stream processes ``penstock up`` starts.
         score_file_mb: Size at which a file of scores is closed and a new one begun.
         features_memory_mb: About what computing features from the raw tables may take at once, in
             megabytes; where the records need more, entities are computed in parts.
@@ -96,6 +99,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     stream_batch_rows: int = Field(default=5_000, ge=1, le=1_000_000)
     stream_wait_ms: int = Field(default=200, ge=1, le=60_000)
+    stream_partitions: int = Field(default=1, ge=1, le=256)
+    stream_processes: int = Field(default=1, ge=1, le=64)
     score_file_mb: int = Field(default=16, ge=1, le=4_096)
     features_memory_mb: int = Field(default=1_024, ge=16, le=1_048_576)
     features_workers: int = Field(default=0, ge=0, le=256)

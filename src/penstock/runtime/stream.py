@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import TYPE_CHECKING
 
 import structlog
 
-from penstock.errors import PenstockError
+from penstock.control import want_partitions
+from penstock.errors import PenstockError, UnavailableError
 from penstock.plan import Catalogue
 from penstock.records import AppliedProject
 from penstock.spec import Source
@@ -15,10 +18,12 @@ from .heartbeat import Heartbeat
 from .lanes import DrainLane, Lane, SourceLane
 from .logs import configure_logs
 from .services import LocalServices, open_services
+from .sharing import Share
 from .stopping import stop_on_signals
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Generator
     from pathlib import Path
 
 __all__ = ["stream", "watch"]
@@ -33,11 +38,16 @@ def stream(home: Path) -> None:
     Args:
         home: The project folder.
     """
-    with stop_on_signals() as stop, open_services(home, kind="stream") as services:
-        configure_logs(services.layout.logs, "stream", level=services.settings.log_level)
+    with (
+        stop_on_signals() as stop,
+        open_services(home, kind="stream") as services,
+        _log_file(services) as name,
+    ):
+        configure_logs(services.layout.logs, name, level=services.settings.log_level)
         log = structlog.get_logger("penstock.stream")
+        want_partitions(services, services.stream_partitions)
         with Heartbeat(services):
-            log.info("stream is ready")
+            log.info("stream is ready", partitions=services.stream_partitions)
             watch(services, stop)
         log.info("stream stops")
 
@@ -45,12 +55,15 @@ def stream(home: Path) -> None:
 def watch(services: LocalServices, stop: threading.Event) -> None:
     """Keep a lane per applied source; begin anew when another project is applied.
 
+    What there is to do is shared with the other stream processes.
+
     Args:
         services: The project.
         stop: Ends it when set; what the lanes are at is finished first.
     """
     log = structlog.get_logger("penstock.stream")
-    drain = DrainLane(services)
+    share = Share(services)
+    drain = DrainLane(services, share)
     drain.start()
     lanes: list[Lane] = []
     seen = -1
@@ -60,16 +73,31 @@ def watch(services: LocalServices, stop: threading.Event) -> None:
             revision = applied.revision if applied else 0
             if revision != seen:
                 _end(lanes)
-                lanes = _source_lanes(services)
+                lanes = _source_lanes(services, share)
                 seen = revision
         except PenstockError as error:
             log.warning("could not read what is applied", error=str(error))
     _end([*lanes, drain])
+    share.close()
 
 
-def _source_lanes(services: LocalServices) -> list[Lane]:
+@contextmanager
+def _log_file(services: LocalServices) -> Generator[str]:
+    """A log file that no other stream process writes: files are rotated by their writer."""
+    for number in count(1):
+        name = "stream" if number == 1 else f"stream-{number}"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(services.locks.hold(f"log/{name}", wait_s=0))
+            except UnavailableError:
+                continue
+            yield name
+            return
+
+
+def _source_lanes(services: LocalServices, share: Share) -> list[Lane]:
     applied = Catalogue.load(services.metadata).all(Source)
-    lanes: list[Lane] = [SourceLane(services, source) for source in applied]
+    lanes: list[Lane] = [SourceLane(services, source, share) for source in applied]
     for lane in lanes:
         lane.start()
     return lanes

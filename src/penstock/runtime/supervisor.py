@@ -48,7 +48,7 @@ def supervise(
     with ExitStack() as stack:
         services = stack.enter_context(open_services(home, kind="up"))
         stack.enter_context(services.locks.hold("up", wait_s=0))
-        wards = [_ward(services, name) for name in processes]
+        wards = [ward for name in processes for ward in _wards(services, name)]
         told = stop or stack.enter_context(stop_on_signals())
         stack.enter_context(Heartbeat(services))
         Supervisor(services, wards, on_change or _deaf).run(told)
@@ -152,7 +152,7 @@ class Supervisor:
         try:
             if child.address:
                 return self._http.get(child.address + HEALTH_PATH).is_success
-            living = living_processes(self._services, kind=child.name)
+            living = living_processes(self._services, kind=child.kind)
         except (httpx.HTTPError, PenstockError):
             return False
         return child.process_id in {process.process_id for process in living}
@@ -187,7 +187,13 @@ def _deaf(_statuses: Sequence[ProcessStatus]) -> None:
     """Listen to nothing."""
 
 
-def _ward(services: LocalServices, name: str) -> Ward:
+def _wards(services: LocalServices, name: str) -> list[Ward]:
+    """The children of a kind, not started yet."""
+    count = services.settings.stream_processes if name == "stream" else 1
+    return [_ward(services, name, number) for number in range(1, count + 1)]
+
+
+def _ward(services: LocalServices, name: str, number: int) -> Ward:
     """A child that is not started yet; its port is free."""
     settings, layout = services.settings, services.layout
     layout.logs.mkdir(parents=True, exist_ok=True)
@@ -201,4 +207,6 @@ def _ward(services: LocalServices, name: str) -> Ward:
         check_port(host, port, setting=f"{name}_port")
         address = url_of(settings, host, port)
     command = [sys.executable, "-m", "penstock.cli", name, "--home", str(services.home)]
-    return Ward(Child(name, command, layout.logs / f"{name}.out", address=address))
+    label = name if number == 1 else f"{name}-{number}"
+    output = layout.logs / f"{label}.out"
+    return Ward(Child(label, command, output, kind=name, address=address))

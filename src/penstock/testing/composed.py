@@ -72,7 +72,7 @@ def add_composed(services: Services) -> ps.FeatureService:
     project = ps.Project("served", declarations=[*deployments, composed, asked])
     apply(services.metadata, project, actor="tester", now=services.clock.now())
     _ingest(services, sales)
-    refresh(services.tables, services.online, services.locks, trade)
+    refresh(services.tables, services.online, services.leases, trade)
     return composed
 
 

@@ -178,7 +178,7 @@ def _ingest(services: Services, model: Model) -> None:
         candles(SYMBOLS, START, HOURS, 1).write_parquet(path)
         ingest_files(services, source, paths=[path])
     for view in model.dataset.base_views:
-        refresh(services.tables, services.online, services.locks, view)
+        refresh(services.tables, services.online, services.leases, view)
 
 
 def _register(

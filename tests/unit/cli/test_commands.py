@@ -261,6 +261,9 @@ def test_status_and_doctor_look_at_everything(served: ServedProject, call: Call)
     found = {one["check"]: one for one in call("doctor", *home, "--json").value}
 
     assert told["deployments"][0]["answers"] == "direction@2"
+    assert told["partitions"] == [
+        {"view": "momentum", "partition": "1 of 1", "kept by": "-", "last batch": 1, "waiting": 0}
+    ]
     assert {one["state"] for one in found.values()} <= {"ok", "warning"} | {
         found["declarations"]["state"]  # its project was applied without a module
     }

@@ -176,7 +176,7 @@ def test_a_space_that_is_being_filled_is_left(scored: LocalServices) -> None:
     old = declare_anew(scored)
     forget_versions(scored)
     long_ago(scored)
-    with scored.locks.hold(lock_of(space_of(old), 0)):
+    with scored.leases.hold(lock_of(space_of(old), 0)):
         assert drop_unread_spaces(scored) == []
 
 
@@ -201,12 +201,12 @@ def test_a_view_in_service_that_fails_does_not_hold_up_the_others(scored: LocalS
         def hold(self, name: str, *, wait_s: float = 30.0) -> object:
             if name == lock_of(space_of(old), 0):
                 raise UnavailableError("Taken by somebody. Try again.")
-            return scored.locks.hold(name, wait_s=wait_s)
+            return scored.leases.hold(name, wait_s=wait_s)
 
     class Others:
         """The services with those locks."""
 
-        locks = Taken()
+        leases = Taken()
 
         def __getattr__(self, name: str) -> object:
             return getattr(scored, name)

@@ -90,7 +90,7 @@ def test_newer_batches_that_wait_are_the_reason_named(services: LocalServices) -
         require_fresh([age], ARRIVED_US + 3 * HOUR_US)
     raw = services.tables.scan("raw/candles").collect()
     services.tables.append("raw/candles", raw.head(0), app="raw/candles", number=2)
-    refresh(services.tables, services.online, services.locks, view_of(services))
+    refresh(services.tables, services.online, services.leases, view_of(services))
     newer = age_of(services)
     assert (newer.batch, newer.waiting) == (2, 0)
     require_fresh([newer], ARRIVED_US + 4 * HOUR_US)

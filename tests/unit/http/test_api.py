@@ -295,6 +295,9 @@ def test_reports_on_features_are_listed_and_measured(caller: Caller) -> None:
     assert [one["checks"][0]["mismatches"] for one in served] == [1]
     assert [one["report_id"] for one in of_view] == ["3-online-momentum"]
     assert caller.http.get("/v1/feature-reports", params={"origin": "x"}).status_code == 422
+    assert 'penstock_partition_batch{of="1",partition="1",view="momentum"} 1.0' in text
+    assert 'penstock_partition_waiting_batches{of="1",partition="1",view="momentum"} 0.0' in text
+    assert 'penstock_partition_process{of="1",partition="1",view="momentum"} 0.0' in text
     labels = 'feature="momentum.count_1d",origin="served",subject="btc"'
     assert f"penstock_feature_mismatch_rate{{{labels}}} 0.25" in text
     assert f"penstock_feature_values_compared{{{labels}}} 4.0" in text

@@ -102,16 +102,22 @@ def test_a_batch_knows_its_origin_times_and_is_announced_and_audited(
     assert entry.difference["stored"] == 2
 
 
+def recorded(services: LocalServices) -> tuple[object, ...]:
+    """What an ingestion leaves behind."""
+    metadata = services.metadata
+    return metadata.find(Batch), metadata.audit(), services.tables.version("raw/candles")
+
+
 def test_the_same_file_again_changes_nothing(services: LocalServices, candles: Source) -> None:
     path = write(services, "data/a.csv", HEADER + GOOD + "BTC,x,1,3,2,\n")
     (first,) = ingest_files(services, candles)
-    before = (services.metadata.revision(), services.tables.version("raw/candles"))
+    before = recorded(services)
     other = write(services, "b.csv", path.read_bytes())
     again, copied = ingest_files(services, candles, paths=[path, other])
     assert (again.batch_id, again.read, again.stored) == (first.batch_id, 3, 0)
     assert (again.quarantined, again.duplicates) == (0, 3)
     assert copied.origin == "file:b.csv"
-    assert (services.metadata.revision(), services.tables.version("raw/candles")) == before
+    assert recorded(services) == before
     assert services.log.end("events") == 1
 
 

@@ -13,9 +13,10 @@ from penstock.features import OnlineReader
 from penstock.ingest import accept_events
 from penstock.plan import apply
 from penstock.ports import EVENTS_TOPIC
-from penstock.records import Batch
+from penstock.records import Batch, Lease
 from penstock.runtime import lanes, open_services
 from penstock.runtime.lanes import DrainLane, Lane, SourceLane
+from penstock.runtime.sharing import Share
 from penstock.runtime.stream import watch
 
 if TYPE_CHECKING:
@@ -172,32 +173,31 @@ def test_one_that_fails_is_tried_again_and_stops_no_other(
     assert len(turns) == ended
 
 
-def test_one_lane_at_a_time_has_a_source(
-    services: LocalServices, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lanes, "TAKEN_WAIT_S", 0.01)
-    first, second = SourceLane(services, candles), SourceLane(services, candles)
+def test_one_lane_at_a_time_has_a_source(services: LocalServices) -> None:
+    first = SourceLane(services, candles, Share(services, holder="first"))
+    second_share = Share(services, holder="second")
+    second = SourceLane(services, candles, second_share)
     first.start()
-    until(lambda: is_taken(services))
+    until(lambda: holder(services) == "first")
     second.start()
     send(services, 1.0, 2.0, 3.0)
     until(lambda: closes_or_none(services) == 3)
     first.stop()
     first.join(PATIENCE_S)
+    Share(services, holder="first").close()
     send(services, 4.0, 5.0, 6.0)
     until(lambda: closes_or_none(services) == 6)
     second.stop()
     second.join(PATIENCE_S)
 
     assert batches(services) == [(3, 3, 0), (3, 3, 0)]
+    assert holder(services) == "second"
 
 
-def is_taken(services: LocalServices) -> bool:
-    try:
-        with services.locks.hold("stream/candles", wait_s=0):
-            return False
-    except UnavailableError:
-        return True
+def holder(services: LocalServices) -> str:
+    """Who takes in the source."""
+    lease = services.metadata.read(Lease, "ingest/candles")
+    return "" if lease is None else lease.holder
 
 
 def closes_or_none(services: LocalServices) -> float | int | None:
@@ -224,5 +224,5 @@ def test_a_project_that_is_applied_later_is_followed(
     thread.join(PATIENCE_S)
 
     assert not thread.is_alive()
-    assert not is_taken(services)
+    assert holder(services) == ""
     assert OnlineReader(services.online, (more,)).read_one("BTC", 2**60) == {"more.count": 3}

@@ -195,6 +195,25 @@ def test_up_finds_a_port_in_use_before_it_starts_anything(home: Path) -> None:
     assert told == []
 
 
+def test_up_starts_as_many_streams_as_the_settings_say(home: Path) -> None:
+    (home / "penstock.toml").write_text("stream_processes = 2\nstream_partitions = 4\n")
+    told: list[Sequence[ProcessStatus]] = []
+    stop = threading.Event()
+
+    def listen(statuses: Sequence[ProcessStatus]) -> None:
+        told.append(statuses)
+        if all(status.state == "ready" for status in statuses):
+            stop.set()
+
+    up(home, processes=["stream"], on_change=listen, stop=stop)
+
+    assert [status.name for status in told[-1]] == ["stream", "stream-2"]
+    assert len({status.process_id for status in told[0]}) == 2
+    assert {path.name for path in (home / ".penstock/logs").glob("stream*")} == {
+        "stream.log", "stream.out", "stream-2.log", "stream-2.out",
+    }  # fmt: skip
+
+
 def test_up_runs_once_in_a_folder(home: Path, services: LocalServices) -> None:
     with services.locks.hold("up"), pytest.raises(UnavailableError, match="'up'"):
         up(home, processes=[], stop=threading.Event())

@@ -31,10 +31,13 @@ VERSIONS = 10
 def features_show(
     screen: Screen,
     name: str = typer.Argument(help="A view, VIEW.FEATURE, or a feature service."),
+    service: bool = typer.Option(
+        False, "--service", help="Of a view and a service of one name, the service."
+    ),
 ) -> None:
     """Show what is known of a view or feature: meaning, profile, versions, users, origins."""
     with open_services(screen.home) as services:
-        found = overview(services, name)
+        found = overview(services, name, service=service)
     title = f"[bold]{escape(found.feature or found.name)}[/]  [dim]{_kind(found)}[/]"
     shown: list[object] = [title, table(["", ""], list(_facts(found)))]
     if not found.feature:

@@ -127,12 +127,13 @@ _KINDS: Mapping[str, OverviewKind] = {
 }
 
 
-def overview(services: Services, name: str) -> Overview:
+def overview(services: Services, name: str, *, service: bool = False) -> Overview:
     """Say all that is known of a view, ``view.feature``, or a feature service.
 
     Args:
         services: The ports.
         name: Its name; a view goes before a service of the same name.
+        service: Whether it is the name of a service.
 
     Raises:
         NotReadyError: Nothing has been applied yet.
@@ -140,7 +141,7 @@ def overview(services: Services, name: str) -> Overview:
     """
     listing = list_features(services)
     catalogue = Catalogue.load(services.metadata)
-    shown, features = _resolved(catalogue, listing, name)
+    shown, features = (_service if service else _resolved)(catalogue, listing, name)
     feature = features[0] if shown.name != name else None
     if isinstance(shown, FeatureService):
         used_by, unread = service_usages(services, catalogue, shown)
@@ -220,6 +221,15 @@ def _of_view(made: Overview, view: FeatureView, listing: Listing) -> Overview:
     )
 
 
+def _service(
+    catalogue: Catalogue, listing: Listing, name: str
+) -> tuple[Shown, tuple[FeatureEntry, ...]]:
+    """The service of that name, and its features."""
+    found = catalogue.feature_service(name)
+    names = set(found.names)
+    return found, tuple(one for one in listing.features if not names.isdisjoint(one.columns))
+
+
 def _resolved(
     catalogue: Catalogue, listing: Listing, name: str
 ) -> tuple[Shown, tuple[FeatureEntry, ...]]:
@@ -229,9 +239,7 @@ def _resolved(
     if name in views:
         return views[name], tuple(one for one in listing.features if one.view == name)
     if name in named:
-        return named[name], tuple(
-            one for one in listing.features if set(one.columns) & set(named[name].names)
-        )
+        return _service(catalogue, listing, name)
     view, _, inner = name.partition(".")
     for one in listing.features:
         if name == one.name or name in one.columns:

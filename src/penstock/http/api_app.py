@@ -22,6 +22,7 @@ from penstock.plan import Catalogue
 
 from .api_access import access_routes
 from .api_answers import BROKEN, answer, failure, refusal
+from .api_catalogue import catalogue_routes
 from .api_data import data_routes
 from .api_features import FeatureMetrics
 from .api_guard import Reader, services_of
@@ -54,7 +55,8 @@ def build_app(services: LocalServices) -> FastAPI:
     registry = CollectorRegistry()
     registry.register(FeatureMetrics(services))
     app.state.services = services
-    inner = (data_routes(), model_routes(), watch_routes(), access_routes())
+    data = (data_routes(), catalogue_routes())
+    inner = (*data, model_routes(), watch_routes(), access_routes())
     for routes in (_health(), _about(registry), *inner):
         app.include_router(routes)
     app.add_middleware(BodyLimit)  # inside of what measures, which would wrap what it raises

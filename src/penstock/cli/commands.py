@@ -111,6 +111,11 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "Show how a view's features lie, day by day: nulls, mean, quantiles, shifts.",
                 "penstock features profile momentum --days 30",
             ),
+            "vacuum": Command(
+                "vacuuming:features_vacuum",
+                "Remove old versions of stored features that no dataset and no model names.",
+                "penstock features vacuum --older-than 7d --dry-run",
+            ),
             "diff": Command(
                 "differing:features_diff",
                 "Show how two versions of a view differ, with who applied them and when.",

@@ -32,14 +32,17 @@ from .pipelines import (
     start,
     train_pipeline,
     train_run,
+    vacuum_pipeline,
+    vacuum_run,
 )
 from .profiling import profile_views
 from .refreshing import drop_unread_spaces, refresh_features
 from .replay import FeatureReplay, Replay, replay
 from .served import check_served
 from .steps import step_functions
-from .triggers import CheckSchedule, ProfileSchedule, due
+from .triggers import CheckSchedule, ProfileSchedule, VacuumSchedule, due
 from .usage import Usage
+from .vacuuming import VacuumedTable, pinned_versions, vacuum_features
 
 __all__ = [
     "NOTIFICATIONS_TOPIC",
@@ -59,6 +62,8 @@ __all__ = [
     "Replay",
     "Submission",
     "Usage",
+    "VacuumSchedule",
+    "VacuumedTable",
     "ViewState",
     "check_features",
     "check_pipeline",
@@ -76,6 +81,7 @@ __all__ = [
     "monitor_run",
     "overview",
     "partition_states",
+    "pinned_versions",
     "profile_pipeline",
     "profile_run",
     "profile_views",
@@ -92,6 +98,9 @@ __all__ = [
     "step_functions",
     "train_pipeline",
     "train_run",
+    "vacuum_features",
+    "vacuum_pipeline",
+    "vacuum_run",
     "view_states",
     "want_partitions",
     "wanted_partitions",

@@ -36,6 +36,8 @@ __all__ = [
     "submit",
     "train_pipeline",
     "train_run",
+    "vacuum_pipeline",
+    "vacuum_run",
 ]
 
 
@@ -140,6 +142,11 @@ def profile_pipeline() -> Pipeline:
     return _pipeline("profile", "compute")
 
 
+def vacuum_pipeline() -> Pipeline:
+    """Old versions of stored features removed, where nothing names them."""
+    return _pipeline("vacuum", "features")
+
+
 def ingest_run(run_id: str, source: str, *, paths: Sequence[str] | None = None) -> Submission:
     """A run that takes in files.
 
@@ -229,6 +236,21 @@ def profile_run(run_id: str, *, days: int, sample: int) -> Submission:
     return Submission(
         pipeline=profile_pipeline(),
         parameters={"days": days, "sample": sample},
+        run_id=run_id,
+        subject="features",
+    )
+
+
+def vacuum_run(run_id: str, *, older_than_h: int) -> Submission:
+    """A run that removes old versions of stored features.
+
+    Args:
+        run_id: Its id.
+        older_than_h: How many hours they stay.
+    """
+    return Submission(
+        pipeline=vacuum_pipeline(),
+        parameters={"older_than_h": older_than_h},
         run_id=run_id,
         subject="features",
     )

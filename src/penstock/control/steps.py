@@ -28,6 +28,7 @@ from .profiling import profile_views
 from .refreshing import drop_unread_spaces, refresh_features
 from .telling import telling
 from .training import TRAIN_STEPS
+from .vacuuming import vacuum_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,6 +59,7 @@ def step_functions(services: Services) -> Mapping[str, StepFunction]:
         "check.compare": _compare,
         "check.tell": _tell,
         "profile.compute": _profile,
+        "vacuum.features": _vacuum,
     }
     return {name: partial(step, services) for name, step in steps.items()}
 
@@ -132,6 +134,11 @@ def _react(services: Services, _: Values, outputs: Values) -> Mapping[str, objec
     if f"{model}@{aliases(services.metadata, model).champion}" != report.version:
         mirror(services, model)
     return {"incident_id": incident.incident_id, "actions": dict(incident.actions)}
+
+
+def _vacuum(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+    found = vacuum_features(services, older_than_h=given["older_than_h"])
+    return {"tables": to_builtins(found)}
 
 
 def _drain_scores(services: Services, _: Values, __: Values) -> Mapping[str, object]:

@@ -9,8 +9,9 @@ Nothing is kept in memory and nothing is remembered beside the runs themselves:
   was stored before a run was submitted is in that run. The events are committed after the run was
   submitted; killed in between, they are read again and found to be in it.
 - A monitor has the run id of its interval, and looks at most once in each.
-- A check of the features has the run id of its interval too. The first interval is the one that
-  begins after the project was applied, and there is none while no records have been stored.
+- A check of the features, and a vacuum of those stored, has the run id of its interval too. The
+  first interval is the one that begins after the project was applied, and there is none while
+  no records, or no features, have been stored.
 - So have profiles of features; there is none while no view has new records.
 
 So any number of processes may ask at the same time, and each occasion is one run.
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from penstock.features import PROFILE_DAYS, PROFILE_SAMPLE
+from penstock.features import PROFILE_DAYS, PROFILE_SAMPLE, STORED
 from penstock.plan import Catalogue
 from penstock.ports import EVENTS_TOPIC
 from penstock.records import AppliedDeclaration, MonitorReport
@@ -41,7 +42,7 @@ from penstock.spec import (
     key_of,
 )
 
-from .pipelines import check_run, monitor_run, profile_run, score_run, train_run
+from .pipelines import check_run, monitor_run, profile_run, score_run, train_run, vacuum_run
 from .profiling import views_to_profile
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
     from .pipelines import Submission
 
-__all__ = ["CheckSchedule", "ProfileSchedule", "due"]
+__all__ = ["CheckSchedule", "ProfileSchedule", "VacuumSchedule", "due"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PAGE = 1_000
@@ -111,8 +112,21 @@ class ProfileSchedule(NamedTuple):
     sample: int = PROFILE_SAMPLE
 
 
+class VacuumSchedule(NamedTuple):
+    """When old versions of stored features are removed by themselves.
+
+    Attributes:
+        every_us: How often, in microseconds; 0 for never.
+        older_than_h: How many hours they stay.
+    """
+
+    every_us: int
+    older_than_h: int = 168
+
+
 NEVER = CheckSchedule(0)
 NO_PROFILES = ProfileSchedule(0)
+NO_VACUUM = VacuumSchedule(0)
 
 
 def due(
@@ -121,6 +135,7 @@ def due(
     now_us: int | None = None,
     check: CheckSchedule = NEVER,
     profile: ProfileSchedule = NO_PROFILES,
+    vacuum: VacuumSchedule = NO_VACUUM,
 ) -> list[Submission]:
     """The runs that are called for now; start each with ``start``.
 
@@ -131,6 +146,7 @@ def due(
         now_us: The time, in microseconds since 1970 UTC; the clock's when left out.
         check: When features are compared with the raw tables.
         profile: When features are profiled.
+        vacuum: When old versions of stored features are removed.
     """
     applied = services.metadata.find(AppliedDeclaration)
     asked = _Asked(
@@ -138,7 +154,7 @@ def due(
         services.clock.now_us() if now_us is None else now_us,
         {record.key: _us(record.applied_at) for record in applied},
     )
-    return list(asked.due(Catalogue.of(applied), check, profile))
+    return list(asked.due(Catalogue.of(applied), check, profile, vacuum))
 
 
 class _Asked:
@@ -151,7 +167,11 @@ class _Asked:
         self._taken: dict[str, set[str]] = {}
 
     def due(
-        self, catalogue: Catalogue, check: CheckSchedule, profile: ProfileSchedule
+        self,
+        catalogue: Catalogue,
+        check: CheckSchedule,
+        profile: ProfileSchedule,
+        vacuum: VacuumSchedule,
     ) -> Iterator[Submission]:
         for rule in _rules(self._services, catalogue):
             submission = self._by_data(rule) or self._by_time(rule)
@@ -162,7 +182,11 @@ class _Asked:
             submission = self._by_interval(monitor)
             if submission is not None:
                 yield submission
-        for submission in (self._check(catalogue, check), self._profile(catalogue, profile)):
+        for submission in (
+            self._check(catalogue, check),
+            self._profile(catalogue, profile),
+            self._vacuum(vacuum),
+        ):
             if submission is not None:
                 yield submission
 
@@ -236,6 +260,17 @@ class _Asked:
         submission = monitor_run(f"monitor-{monitor.name}-{_stamp(slot_us)}", monitor.name)
         known = self._services.workflows.get(submission.run_id) is not None
         return None if known or self._busy("monitor", monitor.name) else submission
+
+    def _vacuum(self, vacuum: VacuumSchedule) -> Submission | None:
+        slot_us = self._slot_us(vacuum.every_us)
+        if slot_us is None:
+            return None
+        run_id = f"vacuum-features-{_stamp(slot_us)}"
+        submission = vacuum_run(run_id, older_than_h=vacuum.older_than_h)
+        if self._services.workflows.get(run_id) is not None:
+            return None
+        stored = self._services.tables.names(STORED)
+        return submission if stored and not self._busy("vacuum", submission.subject) else None
 
     def _check(self, catalogue: Catalogue, check: CheckSchedule) -> Submission | None:
         views = catalogue.all(FeatureView)

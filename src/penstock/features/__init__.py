@@ -25,14 +25,14 @@ from .partitions import (
     partition_spaces,
     slot_count,
 )
-from .parts import Parts, parts_of
+from .parts import Parts, drop_old_parts, parts_of
 from .points import Wanted, known_span
 from .profiles import ColumnProfile, profiles_of
 from .profiling import PROFILE_DAYS, PROFILE_SAMPLE, ProfileResult, profile, profiled_to
 from .reader import OnlineReader, Reading
 from .refreshing import RefreshResult, built_to, lock_of, refresh, space_of
 from .service import GatheredReads, ServiceReader
-from .stored import StoredState, stored_features, stored_state
+from .stored import STORED, StoredState, stored_features, stored_state
 from .unknown import UnknownEntities
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "PROFILE_DAYS",
     "PROFILE_SAMPLE",
     "REQUEST_DTYPES",
+    "STORED",
     "BackfillResult",
     "ColumnProfile",
     "GatheredReads",
@@ -59,6 +60,7 @@ __all__ = [
     "built_to",
     "check_online",
     "compare_columns",
+    "drop_old_parts",
     "known_span",
     "layout_of",
     "layouts_of",

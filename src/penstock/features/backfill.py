@@ -10,7 +10,7 @@ raw batches up to its ``_computed_batch``; and the greatest number of the writer
 batch up to which every row is right, whatever it says itself. A row is stale when a record of a
 batch after both is in one of its windows. A backfill finds the stale and the missing rows from the
 tables alone, appends them piece by piece, and says ``current`` last; killed anywhere and run again,
-it finds what is left.
+it finds what is left. After every twenty appends the table's files are merged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from penstock.errors import ConflictError, InputError
 
 from .offline import MEMORY_BYTES, newest_version, point_in_time, raw_table
 from .points import DAY_US, Points, between, stale_rows
-from .stored import AT, COMPUTED, CURRENT, newest_rows, table_of
+from .stored import AT, COMPUTED, CURRENT, compact_stored, newest_rows, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,6 +118,7 @@ def backfill(  # noqa: PLR0913 - two ports and what to do with them
                 kept=result.kept + part.kept,
             )
         work.settle()
+        compact_stored(tables, table)
     return result
 
 

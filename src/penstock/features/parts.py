@@ -40,6 +40,7 @@ __all__ = [
     "PartJob",
     "PartValues",
     "Parts",
+    "drop_old_parts",
     "load_part",
     "load_tombstones",
     "parts_of",
@@ -185,6 +186,22 @@ def parts_of(services: Services, subject: str) -> Parts:
     """
     folder = services.scratch / "parts" / subject
     return Parts(services.executor, folder, at_once=services.features_at_once)
+
+
+def drop_old_parts(scratch: Path, *, before_s: float) -> int:
+    """Remove what computations left that were killed and never run again; says how many.
+
+    Args:
+        scratch: The project's scratch folder.
+        before_s: What nobody has written to since then, in seconds since 1970.
+    """
+    dropped = 0
+    for folder in (scratch / "parts").glob("*/*/*"):
+        written = [file.stat().st_mtime for file in (folder, *folder.glob("*")) if file.exists()]
+        if folder.is_dir() and max(written, default=before_s) < before_s:
+            shutil.rmtree(folder, ignore_errors=True)
+            dropped += 1
+    return dropped
 
 
 def load_tombstones(folder: Path, view: FeatureView) -> Tombstones | None:

@@ -23,7 +23,9 @@ __all__ = [
     "AT",
     "COMPUTED",
     "CURRENT",
+    "STORED",
     "StoredState",
+    "compact_stored",
     "newest_rows",
     "stored_features",
     "stored_state",
@@ -36,6 +38,15 @@ ROW = "_row"
 
 CURRENT = "current"
 """The writer whose number is the batch up to which every row is right."""
+
+STORED = "features/"
+"""How names of tables with stored features begin."""
+
+COMPACTED = "compacted"
+"""The writer whose number is that of the last append before a compaction."""
+
+COMPACT_AFTER = 20
+"""Appends after which a table's files are merged."""
 
 FINGERPRINT = re.compile(r"-[0-9a-f]{16}")
 
@@ -62,7 +73,7 @@ class StoredState(NamedTuple):
 
 def table_of(view: FeatureView) -> str:
     """Name of the table with a view's stored features; a changed view has another."""
-    return f"features/{view.name}-{compile_view(view).fingerprint.hex()}"
+    return f"{STORED}{view.name}-{compile_view(view).fingerprint.hex()}"
 
 
 def stored_state(tables: Tables, view: FeatureView) -> StoredState:
@@ -93,7 +104,7 @@ def stored_state(tables: Tables, view: FeatureView) -> StoredState:
 
 
 def _missing(tables: Tables, view: FeatureView) -> NotReadyError:
-    found = [name for name in tables.names(f"features/{view.name}-") if _is_of(name, view)]
+    found = [name for name in tables.names(f"{STORED}{view.name}-") if _is_of(name, view)]
     others = [name for name in found if name != table_of(view)]
     hint = f"Run 'penstock features backfill {view.name}' first."
     kept = f" What is stored in {', '.join(others)} is of another version of it." if others else ""
@@ -106,7 +117,28 @@ def _missing(tables: Tables, view: FeatureView) -> NotReadyError:
 
 
 def _is_of(table: str, view: FeatureView) -> bool:
-    return FINGERPRINT.fullmatch(table.removeprefix(f"features/{view.name}")) is not None
+    return FINGERPRINT.fullmatch(table.removeprefix(f"{STORED}{view.name}")) is not None
+
+
+def compact_stored(tables: Tables, table: str) -> bool:
+    """Merge the files of a table of stored features once there have been many appends.
+
+    Killed before it is noted, it is done again, which changes nothing.
+
+    Args:
+        tables: Where the table is; the caller holds its lock.
+        table: Its name.
+
+    Returns:
+        Whether it was done now.
+    """
+    appends = tables.applied(table, table)
+    if appends - tables.applied(table, COMPACTED) < COMPACT_AFTER:
+        return False
+    tables.compact(table)
+    empty = tables.scan(table).limit(0).collect()
+    tables.append(table, empty, app=COMPACTED, number=appends)
+    return True
 
 
 def newest_rows(

@@ -10,7 +10,7 @@ from .locks import Locks
 from .metadata import Audit, Delete, Metadata, Put
 from .online_store import Changes, Found, OnlineStore, claimed, passed
 from .services import Services
-from .tables import Tables
+from .tables import Tables, Vacuumed
 from .workflows import (
     Pipeline,
     RunInfo,
@@ -46,6 +46,7 @@ __all__ = [
     "StepSpec",
     "Tables",
     "Task",
+    "Vacuumed",
     "Workflows",
     "announce",
     "claimed",

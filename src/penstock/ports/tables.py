@@ -5,12 +5,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import polars as pl
 
-__all__ = ["Tables"]
+__all__ = ["Tables", "Vacuumed"]
+
+
+class Vacuumed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a vacuum removed, or would remove.
+
+    Attributes:
+        files: How many files.
+        size_bytes: Their size.
+    """
+
+    files: int
+    size_bytes: int
 
 
 class Tables(ABC):
@@ -92,6 +106,27 @@ class Tables(ABC):
     @abstractmethod
     def compact(self, name: str) -> None:
         """Merge small files into large ones as a new version; readers of old ones go on."""
+
+    @abstractmethod
+    def vacuum(
+        self, name: str, *, keep: Collection[int], older_than_h: int, dry_run: bool = False
+    ) -> Vacuumed:
+        """Remove files that neither the newest version needs nor one of those to keep.
+
+        A file stays for so many hours after it was written, and after it was taken out of the
+        newest version: a reader may have it open, or a writer not committed it yet. Versions that
+        lose a file read as ``NotFoundError`` from then on; all others, and the numbers of writers,
+        stay as they are. Killed in the middle, it has removed some of the files.
+
+        Args:
+            name: The table.
+            keep: Versions that stay readable beside the newest.
+            older_than_h: Hours; with 0, nobody may be reading or writing.
+            dry_run: Only say what would be removed.
+
+        Raises:
+            NotFoundError: There is no such table.
+        """
 
     @abstractmethod
     def close(self) -> None:

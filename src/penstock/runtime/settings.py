@@ -76,6 +76,10 @@ class Settings(BaseSettings):
             records, day by day; 0 for never.
         features_profile_days: How many days, up to the newest record, have a profile.
         features_profile_sample: At most so many points of a day are looked at.
+        features_vacuum_hours: How often the worker removes old versions of stored features; 0 for
+            never.
+        features_retention_hours: How many hours such a version stays, where no dataset and no model
+            names it; those stay for ever.
         metadata_url: Where records are kept; ``sqlite`` is built.
         tables_url: Where tables are kept; ``delta`` is built.
         online_url: Where online features are kept: ``lmdb``, or ``redis://host:port/db#namespace``
@@ -109,6 +113,8 @@ class Settings(BaseSettings):
     features_profile_minutes: int = Field(default=60, ge=0, le=10_080)
     features_profile_days: int = Field(default=30, ge=1, le=3_660)
     features_profile_sample: int = Field(default=10_000, ge=100, le=1_000_000)
+    features_vacuum_hours: int = Field(default=24, ge=0, le=8_760)
+    features_retention_hours: int = Field(default=168, ge=1, le=87_600)
     metadata_url: str = "sqlite"
     tables_url: str = "delta"
     online_url: str = "lmdb"

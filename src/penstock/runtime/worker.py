@@ -30,6 +30,7 @@ RECOVER_EVERY_S = 3.0
 RECOVERY_LOCK = "workflows/recovery"
 LONGEST_WAIT_S = 30.0
 MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
 
 
 def work(home: Path) -> None:
@@ -101,13 +102,17 @@ def _loop(services: LocalServices, stop: threading.Event) -> None:
         settings.features_profile_days,
         settings.features_profile_sample,
     )
+    vacuum = control.VacuumSchedule(
+        settings.features_vacuum_hours * HOUR_US, settings.features_retention_hours
+    )
     while not stop.wait(min(TICK_S * 2**failures, LONGEST_WAIT_S)):
         try:
             if time.monotonic() >= next_recovery_s:
                 next_recovery_s = time.monotonic() + RECOVER_EVERY_S
                 for run_id in recover(services):
                     log.warning("took over a run whose worker is gone", run=run_id)
-            for submission in control.due(services, check=check, profile=profile):
+            due = control.due(services, check=check, profile=profile, vacuum=vacuum)
+            for submission in due:
                 log.info("submitted", run=control.start(services, submission))
             failures = 0
         except PenstockError as error:

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from penstock.errors import InputError, NotFoundError
+from penstock.ports import Vacuumed
 
 from .children import child
 
@@ -351,6 +352,60 @@ class TablesSuite:
             assert set(_counts(tables, version=version).values()) <= {_ROWS}
         assert len(_counts(tables)) == 25
 
+    def test_vacuum(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """The newest version and those to keep stay readable, all else is free to go."""
+        with pytest.raises(NotFoundError, match="no table 'a'"):
+            tables.vacuum("a", keep=[], older_than_h=0)
+        versions = self._compacted_thrice(tables)
+        before = _counts(tables)
+        nothing = Vacuumed(files=0, size_bytes=0)
+        assert tables.vacuum("a", keep=[], older_than_h=1) == nothing
+        kept = {versions[0], versions[3]}
+        told = tables.vacuum("a", keep=kept, older_than_h=0, dry_run=True)
+        assert told.files > 0
+        assert told.size_bytes > 0
+        assert all(_counts(tables, version=version) for version in versions)
+        with closing(opener()) as other:
+            assert other.vacuum("a", keep=[*kept, 99, -1], older_than_h=0) == told
+            for reader in (tables, other):
+                assert _counts(reader) == before
+                assert reader.applied("a", "app") == len(before)
+                for version in kept:
+                    numbers = set(_counts(reader, version=version))
+                    assert numbers == set(range(1, versions.index(version) + 2))
+                with pytest.raises(NotFoundError, match="vacuumed"):
+                    reader.scan("a", version=versions[4])
+            assert other.vacuum("a", keep=kept, older_than_h=0) == nothing
+        tables.append("a", _rows(99), app="app", number=99)
+        assert _counts(tables) == before | {99: _ROWS}
+
+    @staticmethod
+    def _compacted_thrice(tables: Tables) -> list[int]:
+        """Append twelve times, with a compaction after each fourth; the versions appended."""
+        versions: list[int] = []
+        for number in range(1, 13):
+            tables.append("a", _rows(number), app="app", number=number)
+            versions.append(tables.version("a") or 0)
+            if number % 4 == 0:
+                tables.compact("a")
+        return versions
+
+    @pytest.mark.slow
+    def test_kill_while_vacuumed(self, tables: Tables, opener: Callable[[], Tables]) -> None:
+        """Killed while it compacts and vacuums: what is to be kept is, and it can be done again."""
+        kept = self._compacted_thrice(tables)[5]
+        for turns in (1, 2, 3):
+            with child(_clear, opener, kept) as worker:
+                worker.listen(turns)
+                worker.kill()
+            assert set(_counts(tables, version=kept)) == set(range(1, 7))
+            counts = _counts(tables)
+            assert sorted(counts) == list(range(1, len(counts) + 1))
+            assert set(counts.values()) == {_ROWS}
+        tables.vacuum("a", keep=[kept], older_than_h=0)
+        assert tables.vacuum("a", keep=[kept], older_than_h=0).files == 0
+        assert set(_counts(tables, version=kept)) == set(range(1, 7))
+
     @pytest.mark.slow
     def test_kill(self, tables: Tables, opener: Callable[[], Tables]) -> None:
         """Two write the same numbers and one is killed: every append is in once, and whole."""
@@ -382,6 +437,16 @@ def _counts(tables: Tables, name: str = "a", *, version: int | None = None) -> d
     """Rows of each number in a table."""
     counted = tables.scan(name, version=version).group_by("n").len().collect()
     return dict(counted.iter_rows())
+
+
+def _clear(say: Connection, opener: Callable[[], Tables], kept: int) -> None:
+    """Append, compact and vacuum again and again; says each turn before it is done."""
+    tables = opener()
+    for number in range(tables.applied("a", "app") + 1, 9999):
+        say.send(number)
+        tables.append("a", _rows(number), app="app", number=number)
+        tables.compact("a")
+        tables.vacuum("a", keep=[kept], older_than_h=0)
 
 
 def _append(say: Connection, opener: Callable[[], Tables], last: int) -> None:

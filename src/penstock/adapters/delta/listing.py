@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from deltalake import DeltaTable
 
-__all__ = ["Listing", "list_files"]
+__all__ = ["Listing", "list_files", "size_on_disk"]
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -41,3 +41,11 @@ def list_files(handle: DeltaTable, folder: Path) -> Listing:
     actions = pl.DataFrame(handle.get_add_actions().select(["path", "size_bytes"]))
     files = tuple((f"{folder}/{path}", size) for path, size in actions.iter_rows())
     return Listing(handle.version(), schema_of(handle), files)
+
+
+def size_on_disk(path: Path) -> int | None:
+    """Size of a file in bytes; None where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None

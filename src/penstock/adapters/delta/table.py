@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +17,13 @@ from deltalake.transaction import AddAction
 from penstock.errors import StateError, UnavailableError
 
 from .frames import checked_schema, conformed, missing_fields, schema_of
-from .listing import Listing, list_files
+from .holding import holding
+from .listing import Listing, list_files, size_on_disk
+from .vacuum import remove_old, vacuumed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Collection, Generator, Mapping
+    from contextlib import AbstractContextManager
 
     from deltalake.transaction import RemoveAction
 
@@ -119,12 +120,16 @@ class OneTable:
         """The files of a version, each seen to be there with its size.
 
         Raises:
+            NotFoundError: A vacuum has removed files that no later version needs.
             StateError: A file is missing or cut short, or the log cannot be read.
         """
         with self._lock, self._guarded():
             listing = self._listings.get(version) or self._list(version)
         for path, size_bytes in listing.files:
-            if _size_bytes(Path(path)) != size_bytes:
+            found = size_on_disk(Path(path))
+            if found is None and not self._in_newest(path):
+                raise vacuumed(self._name, version)
+            if found != size_bytes:
                 raise self._damaged(f"its file '{path}' is missing or cut short")
         return listing
 
@@ -138,36 +143,28 @@ class OneTable:
             if len(handle.file_uris()) > 1:
                 handle.optimize.compact(commit_properties=_properties())
 
-    @contextmanager
-    def _compacting(self) -> Generator[bool]:
+    def vacuum(self, keep: Collection[int], older_than_h: int, *, dry_run: bool) -> list[int]:
+        """Remove what only old versions need; the sizes of the files, in bytes."""
+        with self._guarded(), self._compacting() as alone:
+            if not alone:
+                return []
+            return remove_old(self._folder, keep, older_than_h, _properties(), dry_run=dry_run)
+
+    def _compacting(self) -> AbstractContextManager[bool]:
         """Whether this is the only compaction of the table, for as long as the context is open.
 
         Of two at once the library commits both, and every row that both rewrote is there twice
         (deltalake 1.6.6; numbers of a writer do not keep them apart, as they do for appends).
         """
-        handle = os.open(self._folder / _COMPACTION_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-        finally:
-            os.close(handle)
+        return holding(self._folder / _COMPACTION_LOCK, wait=False)
 
-    @contextmanager
-    def _creating(self) -> Generator[None]:
+    def _creating(self) -> AbstractContextManager[bool]:
         """Be the only one that creates the table; waits for another that does.
 
         Of two creations at once the library commits both, the second as version 1, and a writer
         that began from the first is told that the metadata have changed (deltalake 1.6.6).
         """
-        handle = os.open(self._folder / _CREATION_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+        return holding(self._folder / _CREATION_LOCK, wait=True)
 
     def _handle(self) -> DeltaTable | None:
         """The kept handle at the newest version; None when there is no table."""
@@ -207,7 +204,7 @@ class OneTable:
     def _check_newest(self, handle: DeltaTable) -> None:
         """An empty log file would pass for a version without changes."""
         path = self._log_file(handle.version())
-        if _size_bytes(path) == 0:
+        if size_on_disk(path) == 0:
             self._opened = None
             raise self._damaged(f"its log file '{path}' is empty")
 
@@ -246,6 +243,12 @@ class OneTable:
             data_change=True,
             stats=msgspec.json.encode({"numRecords": frame.height}).decode(),
         )
+
+    def _in_newest(self, path: str) -> bool:
+        """Whether the newest version has a file."""
+        with self._lock, self._guarded():
+            handle = self._handle()
+            return handle is not None and path in dict(self._list(handle.version()).files)
 
     def _list(self, version: int) -> Listing:
         handle = self._handle()
@@ -290,10 +293,3 @@ def _make_room(kept: dict[Key, Value]) -> None:
     """Of what is kept, the oldest goes."""
     if len(kept) >= _KEPT:
         kept.pop(next(iter(kept)))
-
-
-def _size_bytes(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None

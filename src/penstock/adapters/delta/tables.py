@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from penstock.errors import InputError, NotFoundError
-from penstock.ports import Tables
+from penstock.ports import Tables, Vacuumed
 
 from .table import OneTable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 __all__ = ["DeltaTables"]
 
@@ -152,6 +152,28 @@ class DeltaTables(Tables):
         if self._table(name).version() is None:
             raise NotFoundError.of("table", name, self.names())
         self._table(name).compact()
+
+    def vacuum(
+        self, name: str, *, keep: Collection[int], older_than_h: int, dry_run: bool = False
+    ) -> Vacuumed:
+        """Remove files that neither the newest version needs nor one of those to keep.
+
+        Does nothing while another process compacts or vacuums the table.
+
+        Args:
+            name: The table.
+            keep: Versions that stay readable beside the newest.
+            older_than_h: How many hours a file stays after it was written or taken out of the
+                newest version; with 0, nobody may be reading or writing.
+            dry_run: Only say what would be removed.
+
+        Raises:
+            NotFoundError: There is no such table.
+        """
+        if self._table(name).version() is None:
+            raise NotFoundError.of("table", name, self.names())
+        sizes = self._table(name).vacuum(keep, older_than_h, dry_run=dry_run)
+        return Vacuumed(files=len(sizes), size_bytes=sum(sizes))
 
     def close(self) -> None:
         """Let go of every table; the object is not used afterwards."""

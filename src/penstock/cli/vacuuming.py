@@ -1,0 +1,69 @@
+"""The command that removes old versions of stored features."""
+
+from __future__ import annotations
+
+import typer
+
+from penstock.control import VacuumedTable, vacuum_features
+from penstock.runtime import open_services
+from penstock.spec import duration_us
+
+from .failures import UsageError
+from .humanise import count, size
+from .screen import Screen, table
+
+__all__ = ["features_vacuum"]
+
+HOUR_US = 3_600_000_000
+SHOWN = 8
+
+
+def features_vacuum(
+    screen: Screen,
+    older_than: str = typer.Option(
+        "",
+        "--older-than",
+        help="How long versions stay that nothing names, such as 7d; at least 1h. "
+        "By default as features_retention_hours says.",
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be removed."),
+) -> None:
+    """Remove files of stored features that only old versions need."""
+    hours = _hours(older_than)
+    with open_services(screen.home) as services:
+        older_than_h = hours or services.settings.features_retention_hours
+        found = vacuum_features(services, older_than_h=older_than_h, dry_run=dry_run)
+    value = {"dry_run": dry_run, "older_than_h": older_than_h, "tables": found}
+    if not found:
+        screen.show(value, f"✓ Nothing to remove: no version is {older_than_h} h out of use.")
+        return
+    title = "files to remove" if dry_run else "files removed"
+    columns = ["table", title, "size", "kept for datasets and models"]
+    screen.show(value, table(columns, [_row(one) for one in found], right=columns[1:3]))
+    if dry_run:
+        screen.hint("Nothing was removed. Leave out --dry-run to remove them.")
+
+
+def _row(one: VacuumedTable) -> list[str]:
+    if one.busy:
+        return [one.table, "-", "-", "somebody writes to it; it was left alone"]
+    versions = [f"{version}" for version in one.kept]
+    more = f" and {len(versions) - SHOWN} more" if len(versions) > SHOWN else ""
+    kept = f"versions {', '.join(versions[:SHOWN])}{more}" if versions else "none"
+    return [one.table, count(one.files), size(one.size_bytes), kept]
+
+
+def _hours(text: str) -> int:
+    """Whole hours; 0 where nothing was said."""
+    if not text:
+        return 0
+    try:
+        hours, rest = divmod(duration_us(text), HOUR_US)
+    except ValueError as error:
+        raise UsageError(f"--older-than: {error}", older_than=text) from None
+    if not hours or rest:
+        raise UsageError(
+            f"--older-than {text!r} is no whole number of hours, 1 or more. Give one such as 7d.",
+            older_than=text,
+        )
+    return hours

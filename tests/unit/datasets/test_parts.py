@@ -24,6 +24,7 @@ HOURS, SYMBOLS = 4_000, 25
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # worker processes start, on a busy machine
 def test_a_build_killed_between_parts_computes_the_others_only(
     services: LocalServices, direction: Dataset, ingest: Ingest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

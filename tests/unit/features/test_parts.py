@@ -166,7 +166,7 @@ def services(home: Path) -> Iterator[LocalServices]:
 
 def spine_in(services: LocalServices) -> pl.DataFrame:
     rows = services.tables.scan("raw/readings", columns=["key", "ts"]).collect()
-    return rows.rename({"ts": "at"}).sample(fraction=1.2, with_replacement=True, seed=3)
+    return rows.rename({"ts": "at"}).sample(5_000, with_replacement=True, seed=3)
 
 
 def compute(services: LocalServices, parts: Parts | None, **how: object) -> pl.DataFrame:
@@ -183,6 +183,7 @@ def compute(services: LocalServices, parts: Parts | None, **how: object) -> pl.D
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # worker processes start, on a busy machine
 def test_what_fails_leaves_the_parts_that_are_finished(
     services: LocalServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +213,7 @@ def test_what_fails_leaves_the_parts_that_are_finished(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # worker processes start, on a busy machine
 @pytest.mark.parametrize("last", ["number", "of each row"])
 def test_parts_see_no_batch_after_the_last(services: LocalServices, last: str) -> None:
     rows = len(spine_in(services))
@@ -223,6 +225,7 @@ def test_parts_see_no_batch_after_the_last(services: LocalServices, last: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # worker processes start, on a busy machine
 @pytest.mark.parametrize("pause_at", [1, 3])
 def test_a_backfill_killed_between_parts_computes_the_others_only(
     home: Path, pause_at: int

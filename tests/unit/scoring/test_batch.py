@@ -118,6 +118,7 @@ def test_a_batch_that_dies_before_it_is_stored_is_done_once(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # worker processes start, on a busy machine
 def test_a_batch_killed_between_parts_computes_the_others_only(
     services: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ from penstock.features import Wanted, backfill, stored_features
 from penstock.plan import Catalogue
 from penstock.ports import Delete
 from penstock.records import Aliases, DatasetSnapshot
+from penstock.runtime import open_services
 from penstock.testing.served_project import START
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def age(services: LocalServices, table: str) -> None:
     for path in log.glob("*checkpoint*"):
         path.unlink()
     for path in folder.glob("*.parquet"):
-        os.utime(path, (then_ms / 1e3,) * 2)
+        os.utime(path, (then_ms / 1e3, then_ms / 1e3))
 
 
 def test_what_a_dataset_names_stays_and_the_rest_goes(
@@ -96,34 +97,29 @@ def test_what_a_dataset_names_stays_and_the_rest_goes(
     before = files(scored, table)
     assert before < 30 + 2, "twenty appends were merged into one file"
     age(scored, table)
-    with_services = reopened(scored)
-    told = vacuum_features(with_services, older_than_h=1, dry_run=True)
-    assert files(scored, table) == before
-    done = vacuum_features(with_services, older_than_h=1)
-    assert done == told
-    (one,) = done
-    assert (one.table, one.kept, one.busy) == (table, (snapshot.tables[table],), False)
-    assert before - files(scored, table) == one.files > 0
-    assert vacuum_features(with_services, older_than_h=1) == []
-    entry = with_services.metadata.audit()[-1]
-    assert (entry.action, entry.subject) == ("vacuum features", f"table/{table}")
-    again = stored_features(
-        with_services.tables,
-        view,
-        rows.select("symbol", "at"),
-        version=snapshot.tables[table],
-        max_age_us=600 * 24 * HOUR_US,
-    )
-    assert again.equals(rows.select(again.columns))
-    assert stored_features(with_services.tables, view, rows.select("symbol", "at")).equals(newest)
-    with pytest.raises(NotFoundError, match=f"Version {unnamed} .* was vacuumed"):
-        with_services.tables.scan(table, version=unnamed)
-
-
-def reopened(services: LocalServices) -> LocalServices:
-    """The same project, with nothing of its tables in memory."""
-    services._opened.pop("tables")  # noqa: SLF001 - as a process that starts now
-    return services
+    # Another process, which has nothing of the table in memory.
+    with open_services(scored.home) as fresh:
+        told = vacuum_features(fresh, older_than_h=1, dry_run=True)
+        assert files(scored, table) == before
+        done = vacuum_features(fresh, older_than_h=1)
+        assert done == told
+        (one,) = done
+        assert (one.table, one.kept, one.busy) == (table, (snapshot.tables[table],), False)
+        assert before - files(scored, table) == one.files > 0
+        assert vacuum_features(fresh, older_than_h=1) == []
+        entry = fresh.metadata.audit()[-1]
+        assert (entry.action, entry.subject) == ("vacuum features", f"table/{table}")
+        again = stored_features(
+            fresh.tables,
+            view,
+            rows.select("symbol", "at"),
+            version=snapshot.tables[table],
+            max_age_us=600 * 24 * HOUR_US,
+        )
+        assert again.equals(rows.select(again.columns))
+        assert stored_features(fresh.tables, view, rows.select("symbol", "at")).equals(newest)
+        with pytest.raises(NotFoundError, match=f"Version {unnamed} .* was vacuumed"):
+            fresh.tables.scan(table, version=unnamed)
 
 
 def test_a_model_keeps_its_version_when_the_dataset_s_record_is_gone(

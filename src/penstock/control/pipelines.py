@@ -118,13 +118,21 @@ def ingest_pipeline() -> Pipeline:
 def train_pipeline() -> Pipeline:
     """A dataset, candidates, their evaluation and versions, and the best one deployed."""
     return _pipeline(
-        "train", "snapshot", "candidates", "evaluate", "register", "package", "deploy", "mirror"
+        "train",
+        "pin",
+        "snapshot",
+        "candidates",
+        "evaluate",
+        "register",
+        "package",
+        "deploy",
+        "mirror",
     )
 
 
 def score_pipeline() -> Pipeline:
     """Every new row of the spine into the scores table."""
-    return _pipeline("score", "score")
+    return _pipeline("score", "pin", "score")
 
 
 def monitor_pipeline() -> Pipeline:

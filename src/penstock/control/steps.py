@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from msgspec import to_builtins
+from msgspec import convert, to_builtins
 
 from penstock.errors import NotReadyError, StateError
 from penstock.evaluation import mirror
@@ -20,7 +20,7 @@ from penstock.monitoring import drain_observations, look
 from penstock.plan import Catalogue
 from penstock.records import FeatureReport, MonitorReport
 from penstock.registry import aliases
-from penstock.scoring import drain_scores, score_batch
+from penstock.scoring import BatchPin, drain_scores, pin_batch, score_batch
 
 from .actions import react
 from .checking import check_features, report_inconsistent
@@ -51,6 +51,7 @@ def step_functions(services: Services) -> Mapping[str, StepFunction]:
         "ingest.files": _files,
         "ingest.refresh": _refresh,
         **TRAIN_STEPS,
+        "score.pin": _pin_score,
         "score.score": _score,
         "monitor.drain": _drain,
         "monitor.look": _look,
@@ -87,9 +88,16 @@ def _refresh(services: Services, given: Values, _: Values) -> Mapping[str, objec
     return {"views": views}
 
 
-def _score(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+def _pin_score(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+    # An output of its own, so that a batch that is scored again after a kill is the same one.
+    pinned: dict[str, object] = to_builtins(pin_batch(services, given["deployment"]))
+    return pinned
+
+
+def _score(services: Services, given: Values, outputs: Values) -> Mapping[str, object]:
+    pinned = convert(outputs["pin"], BatchPin) if "pin" in outputs else None
     with telling(services, given["run_id"], "score") as tell:
-        found = score_batch(services, given["deployment"], progress=tell)
+        found = score_batch(services, given["deployment"], pinned=pinned, progress=tell)
     scored: dict[str, object] = to_builtins(found)
     return scored
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from msgspec import convert, to_builtins
 
-from penstock.datasets import build, get_snapshot
+from penstock.datasets import build, get_snapshot, pin
 from penstock.deployment import deploy, package
 from penstock.evaluation import (
     Evaluation,
@@ -37,10 +37,18 @@ if TYPE_CHECKING:
 __all__ = ["TRAIN_STEPS"]
 
 
-def _snapshot(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+def _pin(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+    # An output of its own, so that a dataset that is built again after a kill is the same one,
+    # whatever came in meanwhile, and its finished parts count.
     model = Catalogue.load(services.metadata).model(given["model"])
+    return {"versions": pin(services, model.dataset)}
+
+
+def _snapshot(services: Services, given: Values, outputs: Values) -> Mapping[str, object]:
+    model = Catalogue.load(services.metadata).model(given["model"])
+    versions = outputs.get("pin", {}).get("versions")
     with telling(services, given["run_id"], "snapshot") as tell:
-        snapshot = build(services, model.dataset, progress=tell)
+        snapshot = build(services, model.dataset, versions=versions, progress=tell)
     today = services.clock.now().date()
     deprecated = deprecated_in(model.dataset.views, snapshot.feature_names)
     told = [one.warning([key_of(model)], today) for one in deprecated]
@@ -140,6 +148,7 @@ def _verdict(version: ModelVersion) -> str:
 
 
 TRAIN_STEPS: Mapping[str, Step] = {
+    "train.pin": _pin,
     "train.snapshot": _snapshot,
     "train.candidates": _candidates,
     "train.evaluate": _evaluate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .build import build, get_snapshot, load
+from .build import build, get_snapshot, load, pin
 from .selected import get_selection, selected_names
 from .spine import AT, spine_of
 from .splits import EMBARGO, PARTS, assign_parts
@@ -16,6 +16,7 @@ __all__ = [
     "get_selection",
     "get_snapshot",
     "load",
+    "pin",
     "selected_names",
     "spine_of",
 ]

@@ -31,16 +31,31 @@ if TYPE_CHECKING:
     from penstock.ports import Metadata, Services, Tables
     from penstock.spec import Dataset, Source
 
-__all__ = ["build", "get_snapshot", "load"]
+__all__ = ["build", "get_snapshot", "load", "pin"]
+
+
+def pin(services: Services, dataset: Dataset) -> dict[str, int]:
+    """The newest version of each table that a dataset reads, by the table's name.
+
+    Args:
+        services: The project's ports.
+        dataset: The declaration.
+
+    Raises:
+        NotReadyError: A source has no records yet, or nothing is stored of a view whose stored
+            features it wants.
+    """
+    return _pin(services.tables, dataset) | StoredViews(services.tables, dataset).versions
 
 
 def build(
     services: Services,
     dataset: Dataset,
     *,
+    versions: Mapping[str, int] | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> DatasetSnapshot:
-    """Build a dataset from the newest raw tables, and from stored features where it says so.
+    """Build a dataset from raw tables, and from stored features where it says so.
 
     The tables' versions are pinned first, so ingestion may go on meanwhile. Building again from
     the same versions returns the same snapshot and computes nothing; killed and built again from
@@ -49,6 +64,7 @@ def build(
     Args:
         services: The project's ports.
         dataset: The declaration.
+        versions: Versions to read, as ``pin`` gave them; the newest of tables that it lacks.
         progress: Told of each part of the features that is done, and the share of all.
 
     Returns:
@@ -62,8 +78,9 @@ def build(
         NotFoundError: There is no such feature selection.
     """
     names = selected_names(services.metadata, dataset)
-    versions = _pin(services.tables, dataset)
-    stored = StoredViews(services.tables, dataset)
+    stored = StoredViews(services.tables, dataset, versions or {})
+    tables = _pin(services.tables, dataset)
+    versions = {name: (versions or {}).get(name, newest) for name, newest in tables.items()}
     versions |= stored.versions
     dataset_id = _id_of(dataset, versions)
     with services.locks.hold(f"dataset/{dataset.name}", wait_s=600):
@@ -71,6 +88,7 @@ def build(
         if found is not None and services.artifacts.exists(found.artifact):
             return found
         rows, unlabelled = labelled_rows(services.tables, dataset, versions)
+        stored.refuse_deleted(versions)
         stored.refuse_short(rows[AT][-1])
         with parts_of(services, f"dataset/{dataset.name}") as parts:
             how = _How(versions, stored, parts, progress)

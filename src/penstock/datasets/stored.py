@@ -9,6 +9,7 @@ import polars as pl
 
 from penstock.errors import NotReadyError
 from penstock.features import stored_features, stored_state
+from penstock.ingest import raw_name, read_tombstones
 from penstock.records import StoredPin
 from penstock.spec import duration_text
 
@@ -32,16 +33,19 @@ class StoredViews:
     Args:
         tables: Where stored features are.
         dataset: The declaration.
+        versions: Version to read, by name of the table; the newest where none is named.
 
     Raises:
         NotReadyError: Nothing is stored of a view as it is declared now.
     """
 
-    def __init__(self, tables: Tables, dataset: Dataset) -> None:
+    def __init__(
+        self, tables: Tables, dataset: Dataset, versions: Mapping[str, int] | None = None
+    ) -> None:
         self._tables = tables
         self._dataset = dataset
         self._views = [view for view in dataset.base_views if view.name in dataset.stored]
-        self._states = {view.name: stored_state(tables, view) for view in self._views}
+        self._states = {view.name: stored_state(tables, view, versions) for view in self._views}
 
     @property
     def versions(self) -> dict[str, int]:
@@ -85,6 +89,30 @@ class StoredViews:
                     dataset=self._dataset.name,
                     view=name,
                     behind_us=behind_us,
+                )
+
+    def refuse_deleted(self, versions: Mapping[str, int]) -> None:
+        """Refuse what may still hold records that have been deleted.
+
+        Args:
+            versions: Version of each raw table that is read.
+
+        Raises:
+            NotReadyError: Records of a view's source were deleted after the last backfill.
+        """
+        for view in self._views:
+            version = versions[raw_name(view.source)]
+            found = read_tombstones(self._tables, view.source, version=version)
+            last = 0 if found is None else int(found.frame["_batch"].to_numpy().max())
+            if last > self._states[view.name].right_to:
+                raise NotReadyError(
+                    f"Records of {view.source.name!r} were deleted (batch {last}) after the stored "
+                    f"features of view {view.name!r} were brought up to date (batch "
+                    f"{self._states[view.name].right_to}), which may hold them. Run 'penstock "
+                    f"features backfill {view.name}' first.",
+                    dataset=self._dataset.name,
+                    view=view.name,
+                    batch=last,
                 )
 
     def join(self, spine: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -14,7 +14,7 @@ from penstock.errors import NotReadyError
 from .offline import check_spine, spine_times
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from penstock.ports import Tables
     from penstock.spec import FeatureView
@@ -56,7 +56,7 @@ class StoredState(NamedTuple):
 
     Attributes:
         table: The table.
-        version: Its newest version.
+        version: Its version.
         first_us: Time of its first row, in microseconds since 1970 UTC.
         last_us: Time of its last row.
         right_to: Every row is right up to this raw batch.
@@ -76,23 +76,25 @@ def table_of(view: FeatureView) -> str:
     return f"{STORED}{view.name}-{compile_view(view).fingerprint.hex()}"
 
 
-def stored_state(tables: Tables, view: FeatureView) -> StoredState:
-    """What is stored of a view now.
+def stored_state(
+    tables: Tables, view: FeatureView, versions: Mapping[str, int] | None = None
+) -> StoredState:
+    """What is stored of a view.
 
     Args:
         tables: Where stored features are.
         view: The view.
+        versions: Version to look at, by name of the table; the newest where it is not named.
 
     Raises:
         NotReadyError: Nothing is stored of the view as it is declared now; says whether something
             is of another declaration.
     """
     table = table_of(view)
-    # The number first, the version after it: so the version holds what the number says.
-    settled = tables.applied(table, CURRENT)
-    version = tables.version(table)
+    version = (versions or {}).get(table, tables.version(table))
     if version is None:
         raise _missing(tables, view)
+    settled = tables.applied(table, CURRENT, version=version)
     at, batch = pl.col(AT).dt.epoch("us"), pl.col(COMPUTED)
     columns = [at.min(), at.max().alias("last"), batch.min(), batch.max().alias("newest")]
     rows = tables.scan(table, version=version, columns=[AT, COMPUTED])

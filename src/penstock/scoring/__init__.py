@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.deployment import Engine, load_engine
 
 from .ask import Ask, Writer
-from .batch import BatchScored, score_batch
+from .batch import BatchPin, BatchScored, pin_batch, score_batch
 from .circuit import Circuit
 from .drain import drain_scores, find_score
 from .endpoint import Counters, Endpoint
@@ -19,6 +19,7 @@ from .served import ServedVersion, load_served
 __all__ = [
     "SCORE_SCHEMA",
     "Ask",
+    "BatchPin",
     "BatchScored",
     "Circuit",
     "Counters",
@@ -37,6 +38,7 @@ __all__ = [
     "load_engine",
     "load_served",
     "look_at_ages",
+    "pin_batch",
     "read_target",
     "score_batch",
     "score_frame",

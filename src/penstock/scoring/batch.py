@@ -23,6 +23,7 @@ from .frames import SCORE_SCHEMA, given_column, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from penstock.deployment import Engine
     from penstock.features import Parts, UnknownEntities
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, float], None]
 
-__all__ = ["BatchScored", "score_batch"]
+__all__ = ["BatchPin", "BatchScored", "pin_batch", "score_batch"]
 
 CHUNK_ROWS = 200_000
 
@@ -55,15 +56,40 @@ class BatchScored(msgspec.Struct, frozen=True, kw_only=True):
     unknown: Mapping[str, int] = {}
 
 
-class _Pinned(msgspec.Struct, frozen=True):
-    """The data of a run: table versions, and the last raw batch in each."""
+class BatchPin(msgspec.Struct, frozen=True):
+    """The data of a batch run.
+
+    Attributes:
+        versions: Version of each raw table, by its name.
+        batches: The last raw batch in it, by the name of the source.
+    """
 
     versions: Mapping[str, int]
     batches: Mapping[str, int]
 
 
+def pin_batch(services: Services, deployment: str) -> BatchPin:
+    """What a batch run that begins now reads.
+
+    Args:
+        services: The project's ports.
+        deployment: Name of the deployment.
+
+    Raises:
+        NotFoundError: There is no such deployment.
+        NotReadyError: Nothing is deployed, or nothing has been ingested.
+    """
+    declared, manifest = _served(services, deployment)
+    base = base_views(views_of(manifest[1]))
+    return _pin(services.tables, base, declared.model.dataset.spine)
+
+
 def score_batch(
-    services: Services, deployment: str, *, progress: Progress | None = None
+    services: Services,
+    deployment: str,
+    *,
+    pinned: BatchPin | None = None,
+    progress: Progress | None = None,
 ) -> BatchScored:
     """Score the spine's rows that have arrived since the last run, with the champion.
 
@@ -75,12 +101,26 @@ def score_batch(
     Args:
         services: The project's ports.
         deployment: Name of the deployment.
+        pinned: What to read, as ``pin_batch`` gave it; the newest of sources that it lacks.
         progress: Told what is being done, and how much of it is.
 
     Raises:
         NotFoundError: There is no such deployment.
         NotReadyError: Nothing is deployed, or nothing has been ingested.
     """
+    declared, (folder, manifest) = _served(services, deployment)
+    app = f"batch/{deployment}"
+    with services.locks.hold(app), parts_of(services, f"score/{deployment}") as parts:
+        job = _Job(services, declared, manifest, load_engine(folder, manifest), parts)
+        done = services.tables.applied(table_of(deployment), app)
+        scored = job.run(done, app, pinned, progress or _quiet)
+    if scored.number:
+        _announce(services, scored)
+    return scored
+
+
+def _served(services: Services, deployment: str) -> tuple[Deployment, tuple[Path, Manifest]]:
+    """A deployment, and the package of its champion with the manifest."""
     declared = Catalogue.load(services.metadata).deployment(deployment)
     champion = aliases(services.metadata, declared.model.name).champion
     if not champion:
@@ -91,15 +131,7 @@ def score_batch(
         )
     record = get_version(services.metadata, declared.model.name, champion)
     folder = services.artifacts.path(record.package)
-    manifest = read_manifest(folder)
-    app = f"batch/{deployment}"
-    with services.locks.hold(app), parts_of(services, f"score/{deployment}") as parts:
-        job = _Job(services, declared, manifest, load_engine(folder, manifest), parts)
-        done = services.tables.applied(table_of(deployment), app)
-        scored = job.run(done, app, progress or _quiet)
-    if scored.number:
-        _announce(services, scored)
-    return scored
+    return declared, (folder, read_manifest(folder))
 
 
 class _Job:
@@ -124,9 +156,9 @@ class _Job:
         self._spine = declared.model.dataset.spine
         self._unknown: dict[str, int] = {}
 
-    def run(self, done: int, app: str, progress: Progress) -> BatchScored:
+    def run(self, done: int, app: str, given: BatchPin | None, progress: Progress) -> BatchScored:
         start_us = self._services.clock.now_us()
-        pinned = _pin(self._services.tables, self._base, self._spine)
+        pinned = _pin(self._services.tables, self._base, self._spine, given)
         number = pinned.batches[self._spine.name]
         name = self._declared.name
         if number <= done:
@@ -157,7 +189,7 @@ class _Job:
         self._unknown[unknown.view] = self._unknown.get(unknown.view, 0) + unknown.rows
 
     def _score(
-        self, spine: pl.DataFrame, pinned: _Pinned, start_us: int, progress: Progress
+        self, spine: pl.DataFrame, pinned: BatchPin, start_us: int, progress: Progress
     ) -> pl.DataFrame:
         views = {view.name: pinned.batches[view.source.name] for view in self._base}
         features = point_in_time(
@@ -209,12 +241,17 @@ def _between(progress: Progress, start: float, end: float) -> Progress:
     return lambda what, share: progress(what, start + share * (end - start))
 
 
-def _pin(tables: Tables, views: tuple[FeatureView, ...], spine: Source) -> _Pinned:
-    """The newest version of every raw table that is read, and the last batch in it."""
+def _pin(
+    tables: Tables, views: tuple[FeatureView, ...], spine: Source, given: BatchPin | None = None
+) -> BatchPin:
+    """The version of each raw table that is read, and its last batch; new where not given."""
     versions: dict[str, int] = {}
     batches: dict[str, int] = {}
     for source in {view.source.name: view.source for view in views} | {spine.name: spine}:
         name = f"raw/{source}"
+        if given is not None and source in given.batches:
+            batches[source], versions[name] = given.batches[source], given.versions[name]
+            continue
         # The number first, the version after it: so the version holds every batch up to it.
         batches[source] = tables.applied(name, name)
         version = tables.version(name)
@@ -224,11 +261,11 @@ def _pin(tables: Tables, views: tuple[FeatureView, ...], spine: Source) -> _Pinn
                 source=source,
             )
         versions[name] = version
-    return _Pinned(versions, batches)
+    return BatchPin(versions, batches)
 
 
 def _new_rows(
-    tables: Tables, source: Source, columns: Sequence[str], pinned: _Pinned, done: int
+    tables: Tables, source: Source, columns: Sequence[str], pinned: BatchPin, done: int
 ) -> pl.DataFrame:
     """Columns and the known time of each record after a batch, oldest first."""
     last = pinned.batches[source.name]

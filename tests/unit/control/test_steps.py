@@ -21,7 +21,14 @@ from penstock.errors import StateError
 from penstock.monitoring import observe
 from penstock.plan import apply
 from penstock.ports import EVENTS_TOPIC, Delete
-from penstock.records import AppliedDeclaration, Event, Incident, MonitorReport, Observation
+from penstock.records import (
+    AppliedDeclaration,
+    DatasetSnapshot,
+    Event,
+    Incident,
+    MonitorReport,
+    Observation,
+)
 from penstock.registry import aliases
 from penstock.runtime import open_services
 from penstock.spec import Project, Trainer, psi
@@ -167,6 +174,25 @@ def test_training_tells_of_deprecated_features(services: LocalServices) -> None:
     assert said[-1].endswith("Still read by model direction.")
     declare(services)
     assert snapshot({"model": "direction", "run_id": "train-1"}, {})["warnings"] == said[:-1]
+
+
+def test_a_dataset_is_built_of_what_was_pinned(services: LocalServices) -> None:
+    declare(services)
+    candles(services, "first.csv")
+    run(services, ingest_run("i", "candles"))
+    functions = step_functions(services)
+    given = train_run("t", "direction").parameters
+    pinned = functions["train.pin"](given, {})
+    assert pinned == {"versions": {"raw/candles": services.tables.version("raw/candles")}}
+    candles(services, "second.csv", first=HOURS)
+    run(services, ingest_run("i2", "candles"))
+    made = functions["train.snapshot"](given, {"pin": pinned})
+    assert functions["train.snapshot"](given, {"pin": pinned}) == made
+    snapshot = services.metadata.read(DatasetSnapshot, str(made["dataset_id"]))
+    assert snapshot is not None
+    assert (snapshot.tables, snapshot.batches) == (pinned["versions"], {"candles": 1})
+    # A run that was begun before there was this step reads what is newest.
+    assert cast("int", functions["train.snapshot"](given, {})["rows"]) > snapshot.rows
 
 
 @pytest.mark.slow

@@ -15,8 +15,9 @@ from penstock.control import lineage
 from penstock.datasets import build, load
 from penstock.errors import DeclarationError, NotReadyError
 from penstock.features import Wanted, backfill, stored_features
+from penstock.ingest import delete_records
 from penstock.ports import Put
-from penstock.records import Batch, StoredPin
+from penstock.records import Batch, Deletion, StoredPin
 
 if TYPE_CHECKING:
     from tests.unit.datasets.conftest import Ingest
@@ -45,6 +46,20 @@ def fill(services: LocalServices, view: FeatureView, until_h: float, every_h: in
         every_us=every_h * HOUR_US,
     )
     return backfill(services.tables, services.locks, view, wanted).table
+
+
+def remember(services: LocalServices) -> None:
+    """The record of the batch that the fixture has put into the raw table."""
+    batch = Batch(
+        source="prices",
+        number=1,
+        batch_id="prices-1-x",
+        origin="file:data/a.csv",
+        sha256="0",
+        state="stored",
+        arrived_at=START,
+    )
+    services.metadata.write(Put(batch))
 
 
 def prices(hours: range) -> list[tuple[str, int, float | None]]:
@@ -141,6 +156,22 @@ def test_what_is_not_stored_as_declared_is_refused(
     assert build(services, msgspec.structs.replace(stored, stored={"recent": "23h"})).stored
 
 
+def test_stored_rows_that_may_hold_deleted_records_are_refused(
+    services: LocalServices, stored: Dataset, ingest: Ingest
+) -> None:
+    ingest(prices(range(60)))
+    fill(services, view_of(stored), 61)
+    remember(services)
+    first = build(services, stored)
+    deletion = Deletion(delete_id="wrong", keys=("a",), at_us=START_US + 7 * HOUR_US)
+    delete_records(services, stored.spine, deletion)
+    with pytest.raises(NotReadyError, match=r"deleted \(batch 2\) after .* to date \(batch 1\)"):
+        build(services, stored)
+    assert build(services, stored, versions=first.tables).dataset_id == first.dataset_id
+    fill(services, view_of(stored), 61)
+    assert build(services, stored).dataset_id != first.dataset_id
+
+
 def test_on_demand_features_are_made_of_stored_ones(
     services: LocalServices, stored: Dataset, ingest: Ingest
 ) -> None:
@@ -160,16 +191,7 @@ def test_lineage_goes_through_the_stored_table(
     services: LocalServices, stored: Dataset, ingest: Ingest
 ) -> None:
     ingest(prices(range(60)))
-    batch = Batch(
-        source="prices",
-        number=1,
-        batch_id="prices-1-x",
-        origin="file:data/a.csv",
-        sha256="0",
-        state="stored",
-        arrived_at=START,
-    )
-    services.metadata.write(Put(batch))
+    remember(services)
     table = fill(services, view_of(stored), 61)
     snapshot = build(services, stored)
     tables = {link.id: link for link in lineage(services, snapshot.dataset_id).comes_from}

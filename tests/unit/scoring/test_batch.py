@@ -22,6 +22,7 @@ from penstock.scoring import (
     ServedVersion,
     build_fleet,
     load_served,
+    pin_batch,
     read_target,
     score_batch,
     scores_in,
@@ -69,6 +70,20 @@ def test_a_batch_scores_each_new_row_once(services: LocalServices, tmp_path: Pat
     told = services.log.read(EVENTS_TOPIC, after=0, limit=1_000)
     ready = [entry for entry in told if b'"scores.ready"' in entry.payload]
     assert len(ready) == 2
+
+
+def test_a_batch_is_of_what_was_pinned(services: LocalServices, tmp_path: Path) -> None:
+    deploy(services, "btc", version=1)
+    pinned = pin_batch(services, "btc")
+    _ingest_more(services, tmp_path, 5)
+    first = score_batch(services, "btc", pinned=pinned)
+    late = score_batch(services, "btc", pinned=pinned)
+    rest = score_batch(services, "btc")
+    assert (first.rows, first.number) == (HOURS * 3, 1)
+    assert (late.rows, late.number) == (0, 1)
+    assert (rest.rows, rest.number) == (15, 2)
+    nothing = msgspec.structs.replace(pinned, batches={}, versions={})
+    assert score_batch(services, "btc", pinned=nothing).rows == 0
 
 
 def test_a_batch_score_is_the_model_s_answer_to_its_features(services: LocalServices) -> None:

@@ -76,7 +76,8 @@ def select_features(
         raise InputError(f"top={top}; give how many features to keep at most, or 0 for all.")
     tell = progress or _quiet
     tell("building the dataset", 0.0)
-    snapshot = build(services, msgspec.structs.replace(dataset, select=""))
+    whole = msgspec.structs.replace(dataset, select="")
+    snapshot = build(services, whole, progress=tell)
     selection_id = _id_of(snapshot, top, seed)
     found = services.metadata.read(FeatureSelection, selection_id)
     if found is not None and services.artifacts.exists(found.artifact):

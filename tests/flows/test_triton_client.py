@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import queue
+import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 
 from penstock.deployment import deploy
+from penstock.http.grpc_messages import SERVICE, message
 from penstock.runtime import open_services
+from penstock.testing.redis_server import free_port
 from penstock.testing.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from penstock.testing.served_project import ServedProject
 
 triton = pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
+grpc_client = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
 pytestmark = pytest.mark.slow
 
 ROWS = np.array([[100.0, 0.01, 0.02, 101.0, 24.0], [50.0, -0.01, 0.1, 52.0, 3.0]])
@@ -39,11 +47,15 @@ class Asked:
         return asked
 
 
-@pytest.fixture
-def asked(served: ServedProject) -> Iterator[Asked]:
+def _deploy_both(served: ServedProject) -> None:
     with open_services(served.home, actor="tester") as services:
         deploy(services, "btc", version=1)
         deploy(services, "btc", version=2)
+
+
+@pytest.fixture
+def asked(served: ServedProject) -> Iterator[Asked]:
+    _deploy_both(served)
     with serving(served) as http:
         found = Asked(f"{http.base_url.host}:{http.base_url.port}", served.token)
         yield found
@@ -116,3 +128,147 @@ def test_every_way_to_infer(asked: Asked) -> None:
     assert asked.infer("btc", [keys]).as_numpy("prediction").shape == (2,)
     with pytest.raises(triton.InferenceServerException, match="Did you mean 'prediction'"):
         asked.infer("btc", [matrix()], outputs=[triton.InferRequestedOutput("predicton")])
+
+
+@pytest.fixture
+def by_grpc(served: ServedProject) -> Iterator[tuple[Any, dict[str, str]]]:
+    port = _with_grpc(served)
+    _deploy_both(served)
+    token = {"authorization": f"Bearer {served.token}"}
+    with serving(served), grpc_client.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        yield client, token
+
+
+def _with_grpc(served: ServedProject, port: int = 0) -> int:
+    """Set a port for gRPC, a free one where none is given; returns it."""
+    port = port or free_port()
+    with (served.home / "penstock.toml").open("a", encoding="utf-8") as settings:
+        settings.write(f"\nserve_grpc_port = {port}\n")
+    return port
+
+
+def test_every_call_of_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:
+    client, token = by_grpc
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("btc", headers=token)
+    assert not client.is_model_ready("btc", "9", headers=token)
+    assert "binary_tensor_data" in client.get_server_metadata(headers=token).extensions
+    assert list(client.get_model_metadata("btc", headers=token).versions) == ["1", "2"]
+    config = client.get_model_config("btc", "1", headers=token).config
+    assert (config.backend, config.input[4].name) == ("penstock", "momentum.count_1d")
+    assert list(config.version_policy.specific.versions) == [1]
+    index = client.get_model_repository_index(headers=token).models
+    assert ("btc", "2", "READY") in {(one.name, one.version, one.state) for one in index}
+    client.unload_model("btc", headers=token)
+    with pytest.raises(triton.InferenceServerException, match="was unloaded") as refused:
+        client.infer("btc", [grpc_matrix()], headers=token)
+    assert refused.value.status() == "StatusCode.UNAVAILABLE"
+    client.load_model("btc", headers=token)
+    assert client.is_model_ready("btc", headers=token)
+
+    client.infer("btc", [grpc_matrix()], headers=token)
+    stats = client.get_inference_statistics("btc", "2", headers=token).model_stats
+    assert stats[0].inference_count == 2
+    assert client.get_inference_statistics(headers=token).model_stats
+    trace = client.get_trace_settings(headers=token).settings
+    assert list(trace["trace_level"].value) == ["OFF"]
+    client.update_trace_settings("btc", {"trace_level": ["OFF"]}, headers=token)
+    logs = client.update_log_settings({"log_verbose_level": 1}, headers=token).settings
+    assert logs["log_verbose_level"].uint32_param == 1
+    assert client.get_log_settings(headers=token).settings["log_info"].bool_param
+
+
+def test_every_way_to_infer_by_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:
+    client, token = by_grpc
+    told = client.infer("btc", [grpc_matrix()], request_id="mine", headers=token)
+    expected = told.as_numpy("prediction")
+    assert expected.shape == (2,)
+    assert told.get_response().id == "mine"
+    assert told.as_numpy("prediction_id")[0].decode()
+    wanted = [grpc_client.InferRequestedOutput("prediction")]
+    only = client.infer("btc", [grpc_matrix()], outputs=wanted, headers=token)
+    assert only.as_numpy("prediction").tolist() == expected.tolist()
+    assert only.as_numpy("prediction_id") is None
+    by_version = client.infer("btc", [grpc_matrix()], model_version="1", headers=token)
+    assert by_version.as_numpy("prediction").tolist() != expected.tolist()
+    keys = grpc_client.InferInput("symbol", [2], "BYTES")
+    keys.set_data_from_numpy(np.array(["BTC", "ETH"], dtype=object))
+    assert client.infer("btc", [keys], headers=token).as_numpy("prediction").shape == (2,)
+
+
+def test_what_fails_by_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:
+    client, token = by_grpc
+    narrow, traced = [grpc_matrix(width=4)], {"trace_level": ["TENSORS"]}
+    failing: list[tuple[Callable[[], Any], str]] = [
+        (lambda: client.infer("btx", [grpc_matrix()], headers=token), "NOT_FOUND"),
+        (lambda: client.infer("btc", [grpc_matrix()]), "UNAUTHENTICATED"),
+        (lambda: client.infer("btc", narrow, headers=token), "INVALID_ARGUMENT"),
+        (lambda: client.get_system_shared_memory_status(headers=token), "UNIMPLEMENTED"),
+        (lambda: client.update_trace_settings("btc", traced, headers=token), "UNIMPLEMENTED"),
+    ]
+    for call, code in failing:
+        with pytest.raises(triton.InferenceServerException) as failed:
+            call()
+        assert failed.value.status() == f"StatusCode.{code}"
+
+
+def test_a_stream_goes_on_after_a_failure(by_grpc: tuple[Any, dict[str, str]]) -> None:
+    client, token = by_grpc
+    expected = client.infer("btc", [grpc_matrix()], headers=token).as_numpy("prediction")
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)), headers=token)
+    for name in ("btc", "btx", "btc"):
+        client.async_stream_infer(name, [grpc_matrix()])
+    streamed = [answers.get(timeout=20) for _ in range(3)]
+    client.stop_stream()
+    assert streamed[0][0].as_numpy("prediction").tolist() == expected.tolist()
+    assert "Did you mean 'btc'" in str(streamed[1][1])
+    assert streamed[2][0].as_numpy("prediction").tolist() == expected.tolist()
+
+
+def grpc_matrix(*, width: int = 5) -> Any:  # noqa: ANN401 - as above
+    tensor = grpc_client.InferInput("x", [2, width], "FP64")
+    tensor.set_data_from_numpy(np.ascontiguousarray(ROWS[:, :width]))
+    return tensor
+
+
+def test_typed_contents_are_read_and_answered(served: ServedProject) -> None:
+    """Clients that fill typed fields get typed fields."""
+    port = _with_grpc(served)
+    _deploy_both(served)
+    infer = f"/{SERVICE}/ModelInfer"
+    request = message("ModelInferRequest")(model_name="btc")
+    tensor = request.inputs.add(name="x", datatype="FP64", shape=[2, 5])
+    tensor.contents.fp64_contents.extend([*ROWS[0].tolist(), float("nan"), *ROWS[1].tolist()[1:]])
+    metadata = (("authorization", f"Bearer {served.token}"),)
+    with serving(served), grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ask = channel.unary_unary(
+            infer,
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=message("ModelInferResponse").FromString,
+        )
+        told = ask(request, metadata=metadata)
+        assert len(told.outputs[0].contents.fp64_contents) == 2
+        assert find_ids(told) == 2
+        del tensor.contents.fp64_contents[:]
+        with pytest.raises(grpc.RpcError, match="has 0 values, its shape"):
+            ask(request, metadata=metadata)
+
+
+def find_ids(told: Any) -> int:  # noqa: ANN401 - a message
+    return len({one.decode() for one in told.outputs[1].contents.bytes_contents})
+
+
+def test_a_taken_port_is_told(served: ServedProject) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        _with_grpc(served, taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "penstock.cli", "serve", "--home", str(served.home),
+             "--port", str(free_port())],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode != 0
+    assert "with the setting serve_grpc_port" in done.stderr

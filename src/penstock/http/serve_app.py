@@ -6,7 +6,7 @@ A request costs a look into two dictionaries, one decoding, one row in a batch a
 from __future__ import annotations
 
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import structlog
@@ -42,6 +42,18 @@ KNOWN = (
 )  # fmt: skip
 
 
+class Beside(Protocol):
+    """A server beside this one, in its event loop."""
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        ...
+
+    async def stop(self) -> None:
+        """Answer what is under way, then end."""
+        ...
+
+
 class ServeApp:
     """The application.
 
@@ -50,16 +62,20 @@ class ServeApp:
         clock: Tells the time.
 
     Attributes:
+        beside: What begins to answer after this, and ends before.
+        inference: Answers by the inference protocol.
         requests: Requests by kind and status.
+        version: Penstock's.
     """
 
     def __init__(self, keeper: Keeper, clock: Clock) -> None:
+        self.beside: list[Beside] = []
         self.requests: dict[tuple[str, int], int] = {}
         self._keeper = keeper
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
-        self._version = installed_version("penstock")
-        self._inference = InferenceDoor(keeper, self._version)
+        self.version = installed_version("penstock")
+        self.inference = InferenceDoor(keeper, self.version)
         self._log = structlog.get_logger("penstock.serve")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -113,7 +129,7 @@ class ServeApp:
         if kind == "features":
             return await answer_features(self._keeper, call)
         if kind == "infer" or _is_v2(path):
-            return await self._inference.answer(call)
+            return await self.inference.answer(call)
         return self._read(call, path)
 
     async def _predict(self, call: Call, name: str) -> Answer:
@@ -166,7 +182,7 @@ class ServeApp:
             for name, door in self._keeper.doors.items()
         }
         services = {name: one.schema.service for name, one in self._keeper.features.items()}
-        return self._json(openapi_document(self._version, manifests, services))
+        return self._json(openapi_document(self.version, manifests, services))
 
     def _check(self, call: Call, role: Role, method: str) -> None:
         """Let the caller in, then look at the method: nobody unknown learns what there is."""
@@ -193,11 +209,15 @@ class ServeApp:
         await receive()
         try:
             await self._keeper.start()
+            for one in self.beside:
+                await one.start()
         except PenstockError as error:
             await send({"type": "lifespan.startup.failed", "message": error.message})
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        for one in self.beside:
+            await one.stop()
         await self._keeper.stop()
         await send({"type": "lifespan.shutdown.complete"})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.util
 import signal
 import socket
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from penstock.errors import StateError, UnavailableError
+from penstock.errors import NotSupportedError, StateError, UnavailableError
 from penstock.runtime import Heartbeat, check_bind, configure_logs, open_services
 
 from .serve_app import ServeApp
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from penstock.runtime import LocalServices
+
+    from .serve_app import Beside
 
 __all__ = ["serve"]
 
@@ -75,10 +78,13 @@ def serve(home: Path, *, host: str | None = None, port: int | None = None) -> No
         NotReadyError: The folder has not been initialised.
         SettingsError: The address can be reached from elsewhere without TLS or consent.
         UnavailableError: The port is taken.
+        NotSupportedError: gRPC is wanted and its library is not installed.
         StateError: The project's state cannot be read; the log says what.
     """
     with open_services(home, kind="serve") as services:
         settings = services.settings
+        if settings.serve_grpc_port:
+            _need_grpc()
         address, number = host or settings.serve_host, port or settings.serve_port
         check_bind(settings, address, origin="--host" if host else "serve_host")
         bound = _bind(address, number)
@@ -86,14 +92,44 @@ def serve(home: Path, *, host: str | None = None, port: int | None = None) -> No
         scheme = "https" if settings.tls_cert else "http"
         where = f"{scheme}://{f'[{address}]' if ':' in address else address}:{number}"
         with Heartbeat(services, address=where):
-            _run(services, bound, where)
+            _run(services, bound, where, address)
 
 
-def _run(services: LocalServices, bound: socket.socket, where: str) -> None:
+def _need_grpc() -> None:
+    """Say now what would be missing later.
+
+    Raises:
+        NotSupportedError: The library is not installed.
+    """
+    if importlib.util.find_spec("grpc") is None:
+        raise NotSupportedError(
+            "serve_grpc_port is set, and grpcio is not installed. Run "
+            "pip install 'penstock[grpc]', or leave the setting out."
+        )
+
+
+def _beside(services: LocalServices, app: ServeApp, keeper: Keeper, host: str) -> list[Beside]:
+    """The gRPC server, where the settings ask for one."""
+    settings, home = services.settings, services.home
+    if not settings.serve_grpc_port:
+        return []
+    # A heavy library, which most projects do without.
+    from .grpc_service import GrpcServer  # noqa: PLC0415
+
+    tls = None
+    if settings.tls_key and settings.tls_cert:
+        tls = ((home / settings.tls_key).read_bytes(), (home / settings.tls_cert).read_bytes())
+    port = settings.serve_grpc_port
+    return [GrpcServer(keeper, app.inference, app.version, host=host, port=port, tls=tls)]
+
+
+def _run(services: LocalServices, bound: socket.socket, where: str, host: str) -> None:
     settings, home = services.settings, services.home
     keeper = Keeper(services, address=where, limit_bytes=settings.score_file_mb * MEGABYTE)
+    app = ServeApp(keeper, services.clock)
+    app.beside += _beside(services, app, keeper, host)
     config = uvicorn.Config(
-        ServeApp(keeper, services.clock),
+        app,
         loop="uvloop",
         http="httptools",
         ws="none",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from penstock.errors import InputError, NotFoundError, NotReadyError
 from penstock.scoring import Ask
@@ -12,11 +12,24 @@ if TYPE_CHECKING:
     from penstock.records import Manifest, Score
     from penstock.scoring import Lane
 
-    from .serve_call import Call
     from .serve_keeper import Door, Keeper
     from .serve_schema import Row, Schema
 
-__all__ = ["door_of", "score_all", "score_one", "version_of"]
+__all__ = ["Asked", "door_of", "score_all", "score_one", "version_of"]
+
+
+class Asked(Protocol):
+    """A request, over whatever protocol it came."""
+
+    @property
+    def arrived_us(self) -> int:
+        """When it came, in microseconds since 1970 UTC."""
+        ...
+
+    @property
+    def request_id(self) -> str:
+        """The client's id of it; empty for none."""
+        ...
 
 
 def door_of(keeper: Keeper, name: str) -> tuple[Door, Schema]:
@@ -62,7 +75,7 @@ def version_of(door: Door, schema: Schema, number: str) -> tuple[Manifest, Lane 
     return lane.version.manifest, lane
 
 
-async def score_one(door: Door, row: Row, call: Call, lane: Lane | None = None) -> Score:
+async def score_one(door: Door, row: Row, call: Asked, lane: Lane | None = None) -> Score:
     """Score a row: as the routes have it, or with one version.
 
     Raises:
@@ -82,7 +95,7 @@ async def score_one(door: Door, row: Row, call: Call, lane: Lane | None = None) 
 
 
 async def score_all(
-    door: Door, rows: list[Row], call: Call, lane: Lane | None = None
+    door: Door, rows: list[Row], call: Asked, lane: Lane | None = None
 ) -> list[Score]:
     """Score rows together; the first that fails fails the request, after all are done.
 

@@ -29,12 +29,12 @@ from .serve_v2_wire import HEADER_LENGTH, Output, read_request, write_answer
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from penstock.records import Score
-
     from .serve_call import Call
     from .serve_keeper import Keeper
+    from .serve_scoring import Asked
+    from .serve_v2_wire import InferRequest
 
-__all__ = ["V2", "V2_PATHS", "InferenceDoor", "outputs_of"]
+__all__ = ["V2", "V2_PATHS", "InferenceDoor"]
 
 V2 = "/v2"
 V2_PATHS = (
@@ -88,7 +88,7 @@ class InferenceDoor:
             return await self._model(call, *_named(path))
         if path.startswith(REPOSITORY):
             return await self._repository(call, path[len(REPOSITORY) :])
-        changed = {"/v2/logging": self._logging, "/v2/trace/setting": self._tracing}.get(path)
+        changed = {"/v2/logging": self.logging, "/v2/trace/setting": self.tracing}.get(path)
         if changed is not None:
             return await self._settings(call, changed)
         return self._about(call, path)
@@ -116,7 +116,7 @@ class InferenceDoor:
             call.need("POST")
             return await self._infer(call, name, number)
         if what == "trace/setting":
-            return await self._settings(call, self._tracing)
+            return await self._settings(call, self.tracing)
         guard.check(call.authorization, "reader")
         call.need("GET")
         door, schema = door_of(self._keeper, name)
@@ -132,17 +132,37 @@ class InferenceDoor:
         return self._json(model_metadata(name, manifest, door.endpoint.versions))
 
     async def _infer(self, call: Call, name: str, number: str) -> Answer:
-        body = await call.body()
-        door, schema = door_of(self._keeper, name)
-        manifest, lane = version_of(door, schema, number)
-        request = read_request(body, call.header(HEADER_LENGTH))
-        rows = rows_of_tensors(manifest, request.tensors)
+        request = read_request(await call.body(), call.header(HEADER_LENGTH))
         call.request_id = request.id or call.request_id
-        scores = await score_all(door, rows, call, lane)
-        told, size = write_answer(name, str(manifest.version), request, outputs_of(scores))
+        version, outputs = await self.infer(name, number, request, call)
+        told, size = write_answer(name, version, request, outputs)
         if size is None:
             return Answer(200, told)
         return Answer(200, told, (OCTETS, (HEADER_LENGTH, str(size).encode())))
+
+    async def infer(
+        self, name: str, number: str, request: InferRequest, asked: Asked
+    ) -> tuple[str, list[Output]]:
+        """Score what a request asks for; returns the version asked for, and what there is to tell.
+
+        Args:
+            name: The deployment.
+            number: The version; empty for whichever its routes give.
+            request: The request.
+            asked: Where it came from.
+
+        Raises:
+            PenstockError: It does not fit, or cannot be answered.
+        """
+        door, schema = door_of(self._keeper, name)
+        manifest, lane = version_of(door, schema, number)
+        rows = rows_of_tensors(manifest, request.tensors)
+        scores = await score_all(door, rows, asked, lane)
+        outputs = [
+            Output("prediction", "FP64", [score.prediction for score in scores]),
+            Output("prediction_id", "BYTES", [score.prediction_id for score in scores]),
+        ]
+        return str(manifest.version), outputs
 
     async def _repository(self, call: Call, rest: str) -> Answer:
         """Load or unload a deployment in this process."""
@@ -173,8 +193,13 @@ class InferenceDoor:
             raise InputError(f"The body is no object of settings: {error}.") from None
         return self._json(change(given))
 
-    def _logging(self, given: Mapping[str, Any]) -> Mapping[str, object]:
-        """The least severity that this process logs, as switches."""
+    def logging(self, given: Mapping[str, Any]) -> Mapping[str, object]:
+        """The least severity that this process logs, as switches, after some were changed.
+
+        Raises:
+            InputError: There is no such switch, or its value is of another type.
+            NotSupportedError: It cannot be changed.
+        """
         root = logging.getLogger()
         now: dict[str, Any] = {name: root.level <= level for name, level in LEVELS}
         now["log_verbose_level"] = int(root.level <= logging.DEBUG)
@@ -193,8 +218,13 @@ class InferenceDoor:
         return now | {"log_file": "", "log_format": "default"}
 
     @staticmethod
-    def _tracing(given: Mapping[str, Any]) -> Mapping[str, object]:
-        """Requests are not traced; what says so already is taken."""
+    def tracing(given: Mapping[str, Any]) -> Mapping[str, object]:
+        """The settings of tracing. Requests are not traced; what says so already is taken.
+
+        Raises:
+            InputError: There is no such setting.
+            NotSupportedError: It would have requests traced.
+        """
         for name, value in given.items():
             if name not in TRACE:
                 raise _setting_fault(name, TRACE)
@@ -207,14 +237,6 @@ class InferenceDoor:
 
     def _json(self, value: object) -> Answer:
         return Answer(200, self._encode(value))
-
-
-def outputs_of(scores: list[Score]) -> list[Output]:
-    """What is told of scores."""
-    return [
-        Output("prediction", "FP64", [score.prediction for score in scores]),
-        Output("prediction_id", "BYTES", [score.prediction_id for score in scores]),
-    ]
 
 
 def _named(path: str) -> tuple[str, str, str]:

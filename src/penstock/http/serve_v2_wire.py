@@ -28,6 +28,7 @@ __all__ = [
     "InferRequest",
     "Output",
     "Tensor",
+    "checked_tensor",
     "floats_of",
     "read_request",
     "write_answer",
@@ -195,6 +196,22 @@ def read_tensor(name: str, datatype: str, shape: Sequence[int], data: bytes) -> 
     return Tensor(name, datatype, shape, values)
 
 
+def checked_tensor(name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]) -> Tensor:
+    """A tensor of values that are there already.
+
+    Raises:
+        InputError: There is no such type, or there are not as many values as the shape says.
+    """
+    _check_datatype(name, datatype)
+    count = _count(name, shape)
+    if len(values) != count:
+        raise InputError(
+            f"Tensor {name!r} has {len(values)} values, its shape {list(shape)} says {count}. "
+            "Send as many as the shape says."
+        )
+    return Tensor(name, datatype, shape, values)
+
+
 def floats_of(array: np.ndarray[Any, Any]) -> list[float | None]:
     """Floats as Python has them, None for NaN, which is how binary data says null."""
     values: list[float | None] = array.tolist()
@@ -278,19 +295,11 @@ def _binary_size(parameters: Mapping[str, Any], name: str) -> int | None:
 
 
 def _from_json(given: _Input) -> Tensor:
-    _check_datatype(given.name, given.datatype)
-    count = _count(given.name, given.shape)
     if given.data is msgspec.UNSET:
         raise InputError(
             f"Input {given.name!r} has no data. Give 'data', or the parameter 'binary_data_size'."
         )
-    values = _flat(given.data, 0)
-    if len(values) != count:
-        raise InputError(
-            f"Tensor {given.name!r} has {len(values)} values, its shape {given.shape} says "
-            f"{count}. Send as many as the shape says."
-        )
-    return Tensor(given.name, given.datatype, given.shape, values)
+    return checked_tensor(given.name, given.datatype, given.shape, _flat(given.data, 0))
 
 
 def _flat(data: list[Any], depth: int) -> list[Any]:

@@ -17,6 +17,7 @@ STARTER_SETTINGS = """\
 # api_port = 8000
 # serve_host = "127.0.0.1"
 # serve_port = 8001
+# serve_grpc_port = 8003       # takes penstock[grpc]
 # log_level = "info"
 
 # [profiles.production]

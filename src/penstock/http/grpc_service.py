@@ -1,0 +1,318 @@
+"""The Open Inference Protocol over gRPC: ``inference.GRPCInferenceService``.
+
+It runs in the event loop of the process and puts rows into the same batches as HTTP. Whoever calls
+brings a token as metadata: ``authorization: Bearer ...``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import grpc
+import structlog
+from google.protobuf.json_format import ParseDict
+
+from penstock.errors import (
+    AccessError,
+    ConflictError,
+    InputError,
+    NotFoundError,
+    NotReadyError,
+    NotSupportedError,
+    PenstockError,
+    RetryableError,
+    UnavailableError,
+    UserCodeError,
+)
+
+from .grpc_messages import SERVICE, message
+from .grpc_tensors import infer_answer, infer_request
+from .serve_call import BODY_LIMIT_BYTES
+from .serve_scoring import door_of, version_of
+from .serve_v2_about import (
+    model_config,
+    model_index,
+    model_metadata,
+    model_statistics,
+    server_metadata,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from typing import TypeAlias
+
+    from penstock.records import Role
+
+    from .serve_keeper import Keeper
+    from .serve_v2 import InferenceDoor
+
+    Handler: TypeAlias = Callable[[Any, bytes], Awaitable[Any]]
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+__all__ = ["GrpcServer"]
+
+CODES: tuple[tuple[type[PenstockError], grpc.StatusCode], ...] = (
+    (NotFoundError, grpc.StatusCode.NOT_FOUND),
+    (InputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (ConflictError, grpc.StatusCode.FAILED_PRECONDITION),
+    (NotSupportedError, grpc.StatusCode.UNIMPLEMENTED),
+    (NotReadyError, grpc.StatusCode.UNAVAILABLE),
+    (RetryableError, grpc.StatusCode.UNAVAILABLE),
+)
+BROKEN = "The server failed; its log says where. Try again, or report it."
+GRACE_S = 10.0
+
+
+class _Origin(NamedTuple):
+    arrived_us: int
+    request_id: str
+
+
+class GrpcServer:
+    """Answers on a port of its own.
+
+    Args:
+        keeper: What is served, and who may ask.
+        inference: Scores, and changes settings.
+        version: Penstock's.
+        host: The address to bind to.
+        port: The port.
+        tls: Private key and certificate chain, PEM; none for no TLS.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a server is made of
+        self,
+        keeper: Keeper,
+        inference: InferenceDoor,
+        version: str,
+        *,
+        host: str,
+        port: int,
+        tls: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        self._keeper = keeper
+        self._inference = inference
+        self._clock = keeper.ports.clock
+        self._version = version
+        self._where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._tls = tls
+        self._server: grpc.aio.Server | None = None
+        self._log = structlog.get_logger("penstock.serve")
+
+    async def start(self) -> None:
+        """Begin to answer.
+
+        Raises:
+            UnavailableError: The port is taken, or the address is not this machine's.
+        """
+        options = [("grpc.max_receive_message_length", BODY_LIMIT_BYTES), ("grpc.so_reuseport", 0)]
+        server = grpc.aio.server(options=options)
+        server.add_generic_rpc_handlers((self._handlers(),))
+        try:
+            if self._tls is None:
+                server.add_insecure_port(self._where)
+            else:
+                server.add_secure_port(self._where, grpc.ssl_server_credentials([self._tls]))
+        except RuntimeError as error:
+            raise UnavailableError(
+                f"Online scoring cannot listen for gRPC on {self._where}. Stop what uses the port, "
+                "or choose another with the setting serve_grpc_port.",
+                address=self._where,
+            ) from error
+        await server.start()
+        self._server = server
+        self._log.info("serving gRPC", address=self._where)
+
+    async def stop(self) -> None:
+        """Answer what is under way, then end."""
+        if self._server is not None:
+            await self._server.stop(GRACE_S)
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        unary = {
+            "ServerLive": self._live,
+            "ServerReady": self._ready,
+            "ServerMetadata": self._metadata,
+            "ModelReady": self._model_ready,
+            "ModelMetadata": self._model_metadata,
+            "ModelConfig": self._model_config,
+            "ModelStatistics": self._statistics,
+            "ModelInfer": self._infer,
+            "RepositoryIndex": self._index,
+            "RepositoryModelLoad": self._load,
+            "RepositoryModelUnload": self._unload,
+            "LogSettings": self._log_settings,
+            "TraceSetting": self._trace_settings,
+        }
+        made = {
+            name: grpc.unary_unary_rpc_method_handler(
+                self._answering(handler),
+                request_deserializer=message(f"{name}Request").FromString,
+                response_serializer=_serialized,
+            )
+            for name, handler in unary.items()
+        }
+        made["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+            self._stream,
+            request_deserializer=message("ModelInferRequest").FromString,
+            response_serializer=_serialized,
+        )
+        return grpc.method_handlers_generic_handler(SERVICE, made)
+
+    def _answering(self, handler: Handler) -> Callable[[Any, Context], Awaitable[Any]]:
+        """A handler whose errors become statuses."""
+
+        async def answer(request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+            code, text = grpc.StatusCode.INTERNAL, BROKEN
+            # A request must never end without an answer, whatever goes wrong in here.
+            try:
+                return await handler(request, _token_of(context))
+            except PenstockError as error:
+                code, text = self._status_of(error)
+            except Exception:  # noqa: BLE001 - see above; the log has all of it
+                self._log.exception("a gRPC request failed")
+            return await context.abort(code, text)
+
+        return answer
+
+    def _status_of(self, error: PenstockError) -> tuple[grpc.StatusCode, str]:
+        if isinstance(error, UserCodeError):
+            # What a function said may hold values that the caller may not read.
+            self._log.error("a function of the user failed", error=error.message)
+            return grpc.StatusCode.INTERNAL, error.plain
+        if isinstance(error, AccessError):
+            known = "needed" in error.facts
+            code = grpc.StatusCode.PERMISSION_DENIED if known else grpc.StatusCode.UNAUTHENTICATED
+            return code, error.message
+        internal = grpc.StatusCode.INTERNAL
+        code = next((code for kind, code in CODES if isinstance(error, kind)), internal)
+        return code, error.message
+
+    def _check(self, token: bytes, role: Role) -> str:
+        return self._keeper.guard.check(token, role).name
+
+    async def _live(self, _: Any, __: bytes) -> Any:  # noqa: ANN401 - messages
+        return message("ServerLiveResponse")(live=True)
+
+    async def _ready(self, _: Any, __: bytes) -> Any:  # noqa: ANN401 - messages
+        return message("ServerReadyResponse")(ready=self._keeper.ready)
+
+    async def _metadata(self, _: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        self._check(token, "reader")
+        return _from_json("ServerMetadataResponse", server_metadata(self._version))
+
+    async def _model_ready(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        self._check(token, "reader")
+        try:
+            version_of(*door_of(self._keeper, request.name), request.version)
+        except (NotFoundError, NotReadyError):
+            return message("ModelReadyResponse")(ready=False)
+        return message("ModelReadyResponse")(ready=True)
+
+    async def _model_metadata(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        self._check(token, "reader")
+        door, schema = door_of(self._keeper, request.name)
+        manifest, _ = version_of(door, schema, request.version)
+        told = model_metadata(request.name, manifest, door.endpoint.versions)
+        return _from_json("ModelMetadataResponse", told)
+
+    async def _model_config(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        self._check(token, "reader")
+        manifest, _ = version_of(*door_of(self._keeper, request.name), request.version)
+        told = model_config(request.name, manifest)
+        return _from_json("ModelConfigResponse", {"config": told})
+
+    async def _statistics(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        self._check(token, "reader")
+        if not request.name:
+            doors = self._keeper.doors.items()
+            told = model_statistics({name: door.endpoint for name, door in doors})
+            return _from_json("ModelStatisticsResponse", told)
+        door, schema = door_of(self._keeper, request.name)
+        version_of(door, schema, request.version)
+        told = model_statistics({request.name: door.endpoint}, int(request.version or 0))
+        return _from_json("ModelStatisticsResponse", told)
+
+    async def _infer(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        arrived_us = self._clock.now_us()
+        self._check(token, "writer")
+        wanted = infer_request(request)
+        origin = _Origin(arrived_us, request.id)
+        version, outputs = await self._inference.infer(
+            request.model_name, request.model_version, wanted, origin
+        )
+        return infer_answer(request, version, wanted, outputs)
+
+    async def _stream(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        """Answer requests in the order they come; one that fails ends none of the others."""
+        answer = message("ModelStreamInferResponse")
+        token = _token_of(context)
+        async for request in requests:
+            try:
+                yield answer(infer_response=await self._infer(request, token))
+            except PenstockError as error:
+                yield answer(error_message=self._status_of(error)[1])
+            except Exception:  # noqa: BLE001 - as in _answering
+                self._log.exception("a gRPC request failed")
+                yield answer(error_message=BROKEN)
+
+    async def _index(self, _: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        self._check(token, "reader")
+        models = model_index(self._keeper.doors, self._keeper.unloaded)
+        return _from_json("RepositoryIndexResponse", {"models": models})
+
+    async def _load(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        await self._keeper.load(request.model_name, actor=self._check(token, "admin"))
+        return message("RepositoryModelLoadResponse")()
+
+    async def _unload(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        await self._keeper.unload(request.model_name, actor=self._check(token, "admin"))
+        return message("RepositoryModelUnloadResponse")()
+
+    async def _log_settings(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        self._check(token, "admin" if request.settings else "reader")
+        given = {name: _chosen(one) for name, one in request.settings.items()}
+        told = self._inference.logging(given)
+        answer = message("LogSettingsResponse")()
+        for name, value in told.items():
+            setattr(answer.settings[name], _choice_for(value), value)
+        return answer
+
+    async def _trace_settings(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+        self._check(token, "admin" if request.settings else "reader")
+        given: dict[str, Any] = {}
+        for name, one in request.settings.items():
+            values = list(one.value)
+            given[name] = values if name == "trace_level" else (values or [None])[0]
+        answer = message("TraceSettingResponse")()
+        for name, value in self._inference.tracing(given).items():
+            answer.settings[name].value.extend(value if isinstance(value, list) else [value])
+        return answer
+
+
+def _serialized(answer: Any) -> bytes:  # noqa: ANN401 - a message
+    found: bytes = answer.SerializeToString()
+    return found
+
+
+def _from_json(name: str, told: Mapping[str, object]) -> Any:  # noqa: ANN401 - a message
+    """A message from the same thing as JSON has it; what only JSON has is left out."""
+    return ParseDict(dict(told), message(name)(), ignore_unknown_fields=True)
+
+
+def _chosen(one: Any) -> Any:  # noqa: ANN401 - a message
+    kind = one.WhichOneof("parameter_choice")
+    return None if kind is None else getattr(one, kind)
+
+
+def _choice_for(value: object) -> str:
+    if isinstance(value, bool):
+        return "bool_param"
+    return "uint32_param" if isinstance(value, int) else "string_param"
+
+
+def _token_of(context: Context) -> bytes:
+    for name, value in context.invocation_metadata() or ():
+        if name == "authorization":
+            return value.encode() if isinstance(value, str) else bytes(value)
+    return b""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .denials import tell_denial
+from .denials import denials_of, tell_denial
 from .identities import identify, require_role, system_identity, token_hash
 from .users import ADMIN, PROCESS_NAMES, add_user, remove_user, renew_token, users
 
@@ -23,6 +23,7 @@ __all__ = [
     "Granted",
     "Permissions",
     "add_user",
+    "denials_of",
     "grant",
     "grants_of",
     "hidden_features",

@@ -11,11 +11,13 @@ from penstock.errors import ConflictError, PenstockError
 from penstock.ports import Audit, Put
 from penstock.records import Denial
 
+from .identities import one_or_all
+
 if TYPE_CHECKING:
     from penstock.errors import AccessError
-    from penstock.ports import Clock, Metadata
+    from penstock.ports import Clock, Metadata, Services
 
-__all__ = ["TOLD_EVERY", "tell_denial"]
+__all__ = ["TOLD_EVERY", "denials_of", "tell_denial"]
 
 TOLD_EVERY = timedelta(minutes=1)
 SHOWN = 20
@@ -54,3 +56,18 @@ def tell_denial(
     except PenstockError as failed:
         log = structlog.get_logger("penstock.access")
         log.warning("a denial could not be audited", subject=subject, error=failed.message)
+
+
+def denials_of(services: Services, user: str = "") -> list[Denial]:
+    """Who was refused what, and when last, the newest first; of others only admins are told.
+
+    Args:
+        services: The ports.
+        user: Who; everybody the caller may know of when left out.
+
+    Raises:
+        AccessError: The caller asks about somebody else and is no admin.
+    """
+    whose = one_or_all(services.caller, user)
+    found = services.metadata.find(Denial, where={"user": whose} if whose else None)
+    return sorted(found, key=lambda one: one.told_at, reverse=True)

@@ -12,7 +12,7 @@ from penstock.ports import Audit, Delete, Put
 from penstock.records import Grant
 from penstock.spec import FeatureView, OnDemandView
 
-from .identities import require_role
+from .identities import one_or_all, require_role
 from .permissions import Permissions
 from .users import user_of
 
@@ -127,12 +127,8 @@ def grants_of(services: Services, user: str = "") -> list[Grant]:
     Raises:
         AccessError: The caller asks about somebody else and is no admin.
     """
-    caller = services.caller
-    if caller.role != "admin":
-        if user not in {"", caller.name}:
-            require_role(caller, "admin")
-        user = caller.name
-    return services.metadata.find(Grant, where={"user": user} if user else None)
+    whose = one_or_all(services.caller, user)
+    return services.metadata.find(Grant, where={"user": whose} if whose else None)
 
 
 def _wanted(tags: Sequence[str], views: Sequence[str]) -> list[tuple[GrantKind, str]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from penstock.ports import Metadata
     from penstock.records import Role
 
-__all__ = ["identify", "require_role", "system_identity", "token_hash"]
+__all__ = ["identify", "one_or_all", "require_role", "system_identity", "token_hash"]
 
 RANK: Mapping[Role, int] = {"reader": 0, "writer": 1, "admin": 2}
 SINCE = datetime(1970, 1, 1, tzinfo=UTC)
@@ -73,3 +73,23 @@ def require_role(identity: Identity, role: Role) -> None:
             role=identity.role,
             needed=role,
         )
+
+
+def one_or_all(caller: Identity, user: str) -> str:
+    """Whose records a caller is shown: an admin anybody's, or everybody's; others their own.
+
+    Args:
+        caller: Who asks.
+        user: Whose they ask for; empty for everybody's.
+
+    Returns:
+        A name; empty for everybody.
+
+    Raises:
+        AccessError: The caller asks for somebody else's and is no admin.
+    """
+    if caller.role == "admin":
+        return user
+    if user not in {"", caller.name}:
+        require_role(caller, "admin")
+    return caller.name

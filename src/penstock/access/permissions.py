@@ -127,9 +127,12 @@ class Permissions(msgspec.Struct, frozen=True):
 
 
 def _refusal(identity: Identity, denied: Mapping[str, tuple[Lock, ...]]) -> AccessError:
-    words = [_words(name, locks) for name, locks in list(denied.items())[:SHOWN]]
-    left = len(denied) - SHOWN
-    more = f"; and {left} more feature{'s' * (left > 1)}" if left > 0 else ""
+    by_reason: dict[str, list[str]] = {}
+    for name, locks in denied.items():
+        by_reason.setdefault(_reason(name, locks), []).append(name)
+    words = [f"{_listed(names)}, {reason}" for reason, names in list(by_reason.items())[:SHOWN]]
+    left = sum(len(names) for names in list(by_reason.values())[SHOWN:])
+    more = f"; and {left} more" if left else ""
     closed = sorted({lock for locks in denied.values() for lock in locks})
     return AccessError(
         f"{identity.name!r} may not read {'; '.join(words)}{more}. {_remedy(identity, closed)}",
@@ -139,9 +142,15 @@ def _refusal(identity: Identity, denied: Mapping[str, tuple[Lock, ...]]) -> Acce
     )
 
 
-def _words(name: str, locks: tuple[Lock, ...]) -> str:
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:SHOWN]))
+    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
+
+
+def _reason(name: str, locks: tuple[Lock, ...]) -> str:
+    """What protects a feature, in words."""
     if locks[0].kind == "unknown":
-        return f"{name!r}, which is not declared any more"
+        return "not declared any more"
     by: dict[str, list[str]] = {}
     for lock in locks:
         by.setdefault(lock.feature, []).append(f"the {lock.kind} {lock.name!r}")
@@ -150,7 +159,7 @@ def _words(name: str, locks: tuple[Lock, ...]) -> str:
         f"{' and '.join(dict.fromkeys(found))}"
         for feature, found in list(by.items())[:SHOWN]
     ]
-    return f"{name!r}, {', and '.join(words)}"
+    return ", and ".join(words)
 
 
 def _remedy(identity: Identity, closed: list[Lock]) -> str:

@@ -241,7 +241,7 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
             "list": Command(
                 "granting:list_access",
-                "List what is protected, and who was granted it.",
+                "List what is protected, who was granted it, and who was refused.",
                 "penstock access list",
             ),
         },

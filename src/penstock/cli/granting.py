@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from penstock.access import Permissions, grants_of
+from penstock.access import Permissions, denials_of, grants_of
 from penstock.access import grant as grant_access
 from penstock.access import revoke as revoke_access
 from penstock.runtime import open_services
@@ -18,11 +18,14 @@ from .screen import Screen, table
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from rich.table import Table
+
     from penstock.access import Granted
-    from penstock.records import Grant
+    from penstock.records import Denial, Grant, Identity
 
 __all__ = ["grant", "list_access", "revoke"]
 
+SHOWN = 20
 USER = typer.Argument(help="The user; 'penstock users list' shows them.")
 TAG = typer.Option([], "--tag", help="A protected tag; may be given several times.")
 VIEW = typer.Option([], "--view", help="A view, for all of its features; several times too.")
@@ -48,19 +51,22 @@ def list_access(
     screen: Screen,
     user: str = typer.Argument("", help="Only of this user; of all when left out."),
 ) -> None:
-    """List what is protected, and who was granted it."""
+    """List what is protected, who was granted it, and who was refused."""
     with open_services(screen.home) as services:
         permissions = Permissions.load(services.metadata)
-        grants = grants_of(services, user)
-        now = services.clock.now()
+        grants, denials = grants_of(services, user), denials_of(services, user)
+        now, caller = services.clock.now(), services.caller
     protected = permissions.behind()
     names = ["protected by", "features"]
     rows = [(lock, ", ".join(features)) for lock, features in protected.items()]
     shown: list[object] = ["Nothing is protected. Declare a ps.Protection and apply."]
     if permissions.protections:
         shown = [table(names, rows, title="Protected")]
-    shown.append(_grants(grants, now) if grants else _nobody(user))
-    screen.show({"protected": protected, "grants": grants}, *shown)
+    shown.append(_grants(grants, now) if grants else _nobody(caller, user))
+    if denials:
+        shown.append(_denials(denials, now))
+    value = {"protected": protected, "grants": grants, "denials": denials}
+    screen.show(value, *shown)
 
 
 def _check_named(tags: list[str], views: list[str]) -> None:
@@ -74,7 +80,7 @@ def _show(screen: Screen, done: Granted, changed: str, unchanged: str) -> None:
     screen.show(done, *shown)
 
 
-def _grants(grants: list[Grant], now: datetime) -> object:
+def _grants(grants: list[Grant], now: datetime) -> Table:
     rows = [
         (one.user, f"{one.what} {one.name}", one.granted_by, ago(one.granted_at, now))
         for one in grants
@@ -83,6 +89,16 @@ def _grants(grants: list[Grant], now: datetime) -> object:
     return table(columns, rows, title=plural(len(grants), "grant"))
 
 
-def _nobody(user: str) -> str:
-    who = f"{user} was" if user else "Nobody was"
-    return f"{who} {'not ' if user else ''}granted anything; an admin reads everything."
+def _denials(denials: list[Denial], now: datetime) -> Table:
+    rows = [
+        (one.user, one.subject.replace("_", " ").replace("/", " ", 1), ago(one.told_at, now))
+        for one in denials[:SHOWN]
+    ]
+    return table(["user", "was refused", "last"], rows, title="Refused")
+
+
+def _nobody(caller: Identity, user: str) -> str:
+    if caller.role != "admin":
+        return "You were not granted anything; an admin reads everything."
+    who = f"{user} was not" if user else "Nobody was"
+    return f"{who} granted anything; an admin reads everything."

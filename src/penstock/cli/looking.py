@@ -87,7 +87,8 @@ def features_get(
     with open_services(screen.home) as services:
         service = _named(Catalogue.load(services.metadata), name)
         asked = _asked(service, keys, request)
-        require_features(services, service.names, subject=key_of(service))
+        named = {view.name: view for view in service.views}.get(name, service)
+        require_features(services, service.names, subject=key_of(named))
         if at_time is not None:
             frame, notes = _as_of(services, asked, at_time)
         else:

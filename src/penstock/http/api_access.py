@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from penstock.access import (
     Permissions,
     add_user,
+    denials_of,
     grant,
     grants_of,
     remove_user,
@@ -81,9 +82,10 @@ def drop_user(name: str, acting: Admin) -> Response:
 
 
 def show_access(acting: Reader, user: str = "") -> Response:
-    """What is protected by what, and who was granted it; of others only admins are told."""
+    """What is protected, who was granted it, who was refused; of others only admins are told."""
     protected = Permissions.load(acting.metadata).behind()
-    return answer({"protected": protected, "grants": grants_of(acting, user)})
+    grants, denials = grants_of(acting, user), denials_of(acting, user)
+    return answer({"protected": protected, "grants": grants, "denials": denials})
 
 
 def grant_to(user: str, body: What, acting: Admin) -> Response:

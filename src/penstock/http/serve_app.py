@@ -193,13 +193,15 @@ class ServeApp:
     async def _check_echo(self, call: Call, door: Door) -> None:
         """Refuse to tell the features a model saw to whoever may not read them; any may answer."""
         served = [lane.version for lane in door.endpoint.lanes.values()]
-        await self._keeper.guard.check_features(
+        guard = self._keeper.guard
+        refused = guard.refusal(
             call.authorization,
             " ".join(sorted({version.label for version in served})),
             lambda: dict.fromkeys(name for version in served for name in version.features),
-            subject=key_of(door.endpoint.declared),
-            views=lambda: [view for version in served for view in views_of(version.manifest)],
+            lambda: [view for version in served for view in views_of(version.manifest)],
         )
+        if refused is not None:
+            await guard.refuse(refused, call.authorization, key_of(door.endpoint.declared))
 
     def _json(self, value: object) -> Answer:
         return Answer(200, self._encode(value))

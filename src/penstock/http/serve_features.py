@@ -48,13 +48,10 @@ async def answer_features(keeper: Keeper, call: Call) -> Answer:
     if call.scope["method"] in {"GET", "HEAD"}:
         return await _described(keeper, door.schema.service, one=True)
     call.need("POST")
-    schema = door.schema
-    await keeper.guard.check_features(
-        call.authorization,
-        schema.service_id,
-        lambda: schema.service.names,
-        subject=key_of(schema.service),
-    )
+    schema, guard = door.schema, keeper.guard
+    refused = guard.refusal(call.authorization, schema.service_id, lambda: schema.service.names)
+    if refused is not None:
+        await guard.refuse(refused, call.authorization, key_of(schema.service))
     answer = await _read(door, call)
     door.counters.durations.add(keeper.ports.clock.now_us() - call.arrived_us)
     return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from penstock.access import Permissions, require_role, tell_denial, token_hash
 from penstock.errors import AccessError
@@ -65,38 +65,45 @@ class Guard:
         require_role(identity, role)
         return identity
 
-    async def check_features(
+    def refusal(
         self,
         header: bytes,
         what: str,
         names: Callable[[], Iterable[str]],
-        *,
-        subject: str,
         views: Callable[[], Iterable[View]] = tuple,
-    ) -> None:
-        """Refuse a caller who may not read some features; decided once until ``refresh``.
+    ) -> AccessError | None:
+        """Why a caller may not read some features; none where they may.
+
+        Decided once until ``refresh``, and then a look into a dictionary.
 
         Args:
             header: The request's ``Authorization``, which ``check`` has let in.
             what: Tells these features from any others: the same ones each time it is given.
             names: Gives their full names.
-            subject: What the audit table calls them.
             views: Gives definitions that count beside those applied.
-
-        Raises:
-            AccessError: The caller may not; says what protects which feature.
         """
         if not self._permissions.protections:
-            return
+            return None
         key = (header, what)
         if key not in self._decided:
             if len(self._decided) >= REMEMBERED:
                 self._decided.clear()
             self._decided[key] = self._decide(header, names(), views())
-        refused = self._decided[key]
-        if refused is not None:
-            await self._tell(refused, self.check(header, "reader").name, subject)
-            raise AccessError(refused.message, **refused.facts)
+        return self._decided[key]
+
+    async def refuse(self, error: AccessError, header: bytes, subject: str) -> NoReturn:
+        """Refuse a caller, and audit it: once a minute for each of them and each subject.
+
+        Args:
+            error: What ``refusal`` gave.
+            header: The request's ``Authorization``.
+            subject: What the audit table calls what was asked for.
+
+        Raises:
+            AccessError: Always.
+        """
+        await self._tell(error, self.check(header, "reader").name, subject)
+        raise AccessError(error.message, **error.facts)
 
     def _decide(
         self, header: bytes, names: Iterable[str], views: Iterable[View]

@@ -70,13 +70,18 @@ def test_a_denial_says_what_protects_and_how_it_is_granted(ana: LocalServices) -
 
 def test_a_long_list_is_cut_and_its_grants_are_not(ana: LocalServices) -> None:
     message = str(refusal(ana, LAST, MEAN, "risk.share", "secret.count_2d"))
-    assert "; and 1 more feature." in message
+    assert "protected by the tag 'pii'; and 1 more. An admin" in message
     assert message.endswith("grant ana --tag financial --tag pii --view secret'.")
+
+
+def test_features_that_the_same_protects_are_told_together(ana: LocalServices) -> None:
+    message = str(refusal(ana, *(f"old.{letter}" for letter in "abcde")))
+    assert "'old.a', 'old.b', 'old.c' and 2 more, not declared any more." in message
 
 
 def test_a_feature_that_is_declared_no_more_is_for_admins(ana: LocalServices) -> None:
     assert str(refusal(ana, "old.x")) == (
-        "'ana' may not read 'old.x', which is not declared any more. Use the token of an admin."
+        "'ana' may not read 'old.x', not declared any more. Use the token of an admin."
     )
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     Call = Callable[..., Said]
 
-DENIED = "'ana' may not read 'momentum.last_close', protected by the view 'momentum'"
+DENIED = "'ana' may not read 'momentum.last_close'"
+WHY = "protected by the view 'momentum'. An admin grants it"
 
 
 @pytest.fixture
@@ -64,6 +65,7 @@ def test_commands_that_show_protected_features_are_refused(
     said = call(*words, "--home", served.home)
     assert (said.code, said.out) == (1, "")
     assert DENIED in said.err
+    assert WHY in said.err
     assert "An admin grants it with 'penstock access grant ana --view momentum'." in said.err
 
 
@@ -75,6 +77,10 @@ def test_a_grant_opens_the_command(served: ServedProject, call: Call, admin: Cal
     assert "momentum.last_close" in call(*get).out
     assert admin("access", "revoke", "ana", "--view", "momentum").code == 0
     assert call(*get).code == 1
+    (denial,) = admin("access", "list", "--json").value["denials"]
+    assert (denial["user"], denial["subject"]) == ("ana", "feature_view/momentum")
+    assert "ana   feature view momentum" in admin("access", "list").out
+    assert call("access", "list", "--home", served.home, "--json").value["denials"] == [denial]
 
 
 @pytest.mark.usefixtures("as_ana")

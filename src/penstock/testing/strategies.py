@@ -116,10 +116,13 @@ def histories(max_size: int = 40) -> st.SearchStrategy[list[dict[str, object]]]:
 
 
 def deletions() -> st.SearchStrategy[dict[str, object]]:
-    """A deletion of all records of an entity so far, or of those of one time: ``DELETED`` in it."""
-    when = st.one_of(st.none(), times())
+    """A deletion of all records of an entity so far, or of those of one time: ``DELETED`` in it.
+
+    The time is the place of a record among those before; of arbitrary times few would meet.
+    """
+    place = st.one_of(st.none(), st.integers(0, 9))
     return st.fixed_dictionaries(
-        {"key": st.sampled_from(["a", "b", "c"]), "ts": when, DELETED: st.just(value=True)}
+        {"key": st.sampled_from(["a", "a", "b", "c"]), "ts": place, DELETED: st.just(value=True)}
     )
 
 
@@ -130,24 +133,30 @@ def is_deletion(record: Mapping[str, object]) -> bool:
 
 def deleted_histories(max_size: int = 40) -> st.SearchStrategy[list[dict[str, object]]]:
     """Histories with deletions in them; some records come again after theirs."""
-    steps = st.one_of(records(), records(), records(), deletions())
-    return st.lists(steps, max_size=max_size).flatmap(_named)
+    steps = st.one_of(records(), records(), deletions())
+    sizes = st.integers(0, max_size)
+    return sizes.flatmap(lambda size: st.lists(steps, min_size=size, max_size=size)).map(_placed)
 
 
-def _named(history: list[dict[str, object]]) -> st.SearchStrategy[list[dict[str, object]]]:
-    """Let deletions name times that records have: of any two arbitrary ones few meet."""
-    stamps = [step["ts"] for step in history if not is_deletion(step)]
-    if not stamps:
-        return st.just(history)
-    chosen = st.lists(
-        st.one_of(st.none(), st.sampled_from(stamps)), min_size=len(history), max_size=len(history)
-    )
-    return chosen.map(
-        lambda times: [
-            step | {"ts": at} if is_deletion(step) and step["ts"] is not None else step
-            for step, at in zip(history, times, strict=True)
-        ]
-    )
+def _placed(history: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Give deletions the time of the record that they name; all of the entity where there is none.
+
+    Every third record that follows a deletion is of its entity and time again.
+    """
+    found: list[dict[str, object]] = []
+    for step in history:
+        own = [one for one in found if one["key"] == step["key"] and not is_deletion(one)]
+        if is_deletion(step):
+            place = step["ts"]
+            at = own[int(str(place)) % len(own)]["ts"] if own and place is not None else None
+            found.append(step | {"ts": at})
+        elif found and is_deletion(found[-1]) and len(found) % 3 == 0:
+            gone = found[-1]
+            again = step["ts"] if gone["ts"] is None else gone["ts"]
+            found.append(step | {"key": gone["key"], "ts": again})
+        else:
+            found.append(step)
+    return found
 
 
 def numbers(depth: int = 3) -> st.SearchStrategy[Expression]:

@@ -236,6 +236,24 @@ def test_batch_until_a_step_of_each_point_is_naive_over_what_was_left_then(
         assert_naive(view, [dict(record) for record in seen], [point], row[None, :])
 
 
+def test_what_was_deleted_by_then_is_not_seen_while_something_comes_later() -> None:
+    view = FeatureView(name="v", source=source(), features=(ps.count(), ps.last("x")))
+    record = EMPTY | {"key": "a", "ts": 0}
+    records = [record | {"x": 1.0}, record | {"x": 2.0}]
+    ends = np.array([2, FOR_EVER])
+    values = compute_points_as_known(
+        compile_view(view),
+        events_of(compile_view(view), records),
+        np.array([1, 3]),
+        np.zeros(4, np.int64),
+        np.zeros(4, np.int64),
+        np.arange(4),
+        ends=ends,
+    )
+    null = math.nan
+    np.testing.assert_array_equal(values, [[0.0, null], [1.0, 1.0], [0.0, null], [1.0, 2.0]])
+
+
 @pytest.mark.parametrize("copies", [1, 20, 20_000])
 def test_a_hop_of_zero_is_exact_to_the_microsecond(copies: int) -> None:
     exact, rounded = ps.count(over="1h", hop="0s"), ps.count(over="1h", name="rounded")

@@ -1,13 +1,15 @@
 """Features by key over HTTP with wrk, beside the HTTP floor of the same server and ``feast serve``.
 
-PENSTOCK_BENCH_FEAST names the interpreter of an environment with Feast; see ``bench feast``.
-Without it, only the floor stands beside.
+From LMDB, and from Redis where there is a redis-server; on demand too. PENSTOCK_BENCH_FEAST names
+the interpreter of an environment with Feast; see ``bench feast``. Without it, only the floor stands
+beside.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,9 +18,12 @@ import urllib.request
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 import polars as pl
+
+from penstock.testing.redis_server import redis_server
 
 from .figure import Figure
 from .load import Load, need_wrk, script, wrk
@@ -35,6 +40,11 @@ CONNECTIONS = 16
 BUDGETS = {1: 8_000, 100: 600}
 BUDGET_P99_MS = 30.0
 BODIES = 500
+SERVICES = {
+    "ten": "10 newest values",
+    "mixed": "2 newest values and 10 windows, two views",
+    "asked": "3 computed on demand, of two views and a request field",
+}
 START_US = 1_700_000_000_000_000
 DECLARED = """
 import penstock as ps
@@ -51,18 +61,35 @@ windows = ps.FeatureView(
     features=[make("f0", over=over) for over in ("1h", "1d") for make in makers])
 ten = ps.FeatureService("ten", features=[newest])
 mixed = ps.FeatureService("mixed", features=[newest["last_f0", "last_f1"], windows])
+ratios = ps.OnDemandView(
+    "ratios", views=[newest, windows], request={"amount": ps.Float64},
+    features={"usual": ps.col("amount") / ps.col("windows.mean_f0_1d"),
+              "moved": ps.col("newest.last_f0") - ps.col("newest.last_f1"),
+              "high": ps.col("amount") > ps.col("newest.last_f2")})
+asked = ps.FeatureService("asked", features=[ratios])
 """
 
 
 def measure(*, quick: bool) -> list[Figure]:
     """Take the figures."""
     need_wrk("feature_server")
-    rounds, seconds = (2, 2) if quick else (3, 5)
-    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+    rounds, seconds = (1, 2) if quick else (3, 5)
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder, ExitStack() as stack:
         home = Path(folder) / "home"
         _build(home)
-        loads = {n: _loads(home, n, rounds=rounds, seconds=seconds) for n in BUDGETS}
-    return [figure for entities, found in loads.items() for figure in _figures(entities, found)]
+        stores = {"LMDB": "lmdb"}
+        if shutil.which("redis-server"):
+            port = free_port()
+            stack.enter_context(redis_server(Path(folder) / "redis", port, "--save", ""))
+            stores["Redis"] = f"redis://127.0.0.1:{port}"
+        for store, url in stores.items():
+            with mock.patch.dict(os.environ, PENSTOCK_ONLINE_URL=url):
+                run(home, "features", "build")
+                for n in BUDGETS:
+                    loads = _loads(home, n, store, rounds=rounds, seconds=seconds)
+                    figures += _figures(n, store, loads)
+    return figures
 
 
 def _build(home: Path) -> None:
@@ -77,33 +104,40 @@ def _build(home: Path) -> None:
     stamped.write_parquet(home / "data" / "events.parquet")
     run(home, "init")
     (home / "project.py").write_text(DECLARED, encoding="utf-8")
-    for arguments in (("apply",), ("ingest", "events"), ("features", "build")):
+    for arguments in (("apply",), ("ingest", "events")):
         run(home, *arguments)
 
 
-def _loads(home: Path, entities: int, *, rounds: int, seconds: int) -> dict[str, list[Load]]:
+def _loads(
+    home: Path, entities: int, store: str, *, rounds: int, seconds: int
+) -> dict[str, list[Load]]:
     """What wrk saw of each server, which take turns."""
     token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
     keys = np.random.default_rng(5).integers(0, ENTITIES, (BODIES, entities)).tolist()
-    ours: list[object] = [
+    ours: list[dict[str, object]] = [
         {"entity": {"id": row[0]}} if entities == 1 else {"entities": {"id": row}} for row in keys
     ]
     asking = script(home / "ours.lua", ours, token)
+    amounts: object = 80.0 if entities == 1 else [80.0] * entities
+    fields = [{"request": {"amount": amounts}, **body} for body in ours]
+    with_fields = script(home / "fields.lua", fields, token)
     addresses: dict[str, tuple[str, Path]] = {}
     with ExitStack() as stack:
         port = free_port()
         base = f"http://127.0.0.1:{port}"
         serve = command("serve", "--home", str(home), "--port", str(port))
         stack.enter_context(process(serve, f"{base}/v2/health/ready"))
-        for service in ("ten", "mixed"):
-            addresses[service] = f"{base}/v1/features/{service}", asking
+        for service in SERVICES:
+            lua = with_fields if service == "asked" else asking
+            addresses[service] = f"{base}/v1/features/{service}", lua
         answer = home / "answer.json"
         answer.write_bytes(_ask(f"{base}/v1/features/ten", ours[0], token))
         floor = free_port()
         echo = [sys.executable, str(Path(__file__).with_name("echo.py")), str(floor), str(answer)]
         stack.enter_context(process(echo, f"http://127.0.0.1:{floor}/"))
         addresses["echo"] = f"http://127.0.0.1:{floor}/", asking
-        if interpreter := os.environ.get(INTERPRETER):
+        interpreter = os.environ.get(INTERPRETER)
+        if interpreter and store == "LMDB":
             theirs = [
                 {"features": [f"last:{name}" for name in COLUMNS], "entities": {"id": row}}
                 for row in keys
@@ -145,12 +179,11 @@ def _feast(interpreter: str, home: Path) -> Generator[str]:
         yield f"http://127.0.0.1:{port}/get-online-features"
 
 
-def _figures(entities: int, loads: Mapping[str, list[Load]]) -> list[Figure]:
-    what = {"ten": "10 newest values", "mixed": "2 newest values and 10 windows, two views"}
-    people = "1 entity" if entities == 1 else f"{entities} entities"
+def _figures(entities: int, store: str, loads: Mapping[str, list[Load]]) -> list[Figure]:
+    people = f"{store}: {'1 entity' if entities == 1 else f'{entities} entities'}"
     rate = {name: _median(found, "requests_per_s") for name, found in loads.items()}
     figures: list[Figure] = []
-    for service, words in what.items():
+    for service, words in SERVICES.items():
         rates = [load.requests_per_s for load in loads[service]]
         p50, p99 = _median(loads[service], "p50_ms"), _median(loads[service], "p99_ms")
         figures += [
@@ -170,7 +203,7 @@ def _figures(entities: int, loads: Mapping[str, list[Load]]) -> list[Figure]:
         p99 = _median(loads["feast"], "p99_ms")
         figures.append(
             Figure(
-                what=f"{people}, {what['ten']}, beside Feast", ours=rate["ten"], unit="1/s",
+                what=f"{people}, {SERVICES['ten']}, beside Feast", ours=rate["ten"], unit="1/s",
                 baseline=rate["feast"], baseline_name="feast serve 0.67 on SQLite",
                 note=f"feast p99 {p99:.1f} ms",
             )

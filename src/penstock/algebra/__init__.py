@@ -28,11 +28,13 @@ from .program import Program, compile_view
 from .read import ValueReader, as_of
 from .registers import hashes_of
 from .rows import RowFunction, Scalar, compile_row
+from .spans import ALWAYS, Span, span_of
 from .spread import SPREAD_QUANTILES, Spread, equal_bins, merge_spreads, shift, spreads_of
 from .tombstones import FOR_EVER, Tombstones
 from .windows import first_tile, tile_of, window_start
 
 __all__ = [
+    "ALWAYS",
     "FOR_EVER",
     "PSI_FLOOR",
     "SPREAD_QUANTILES",
@@ -45,6 +47,7 @@ __all__ = [
     "Program",
     "RowFunction",
     "Scalar",
+    "Span",
     "Spread",
     "Tombstones",
     "ValueReader",
@@ -69,6 +72,7 @@ __all__ = [
     "psi",
     "reference_bins",
     "shift",
+    "span_of",
     "spreads_of",
     "tidy",
     "tile_of",

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from penstock.control import ingest_run, want_partitions, wanted_partitions
+from penstock.control import (
+    drop_ready_vectors,
+    ingest_run,
+    refresh_ready_vectors,
+    want_partitions,
+    wanted_partitions,
+)
 from penstock.errors import NotReadyError
 from penstock.features import refresh
 from penstock.plan import Catalogue
@@ -66,6 +72,8 @@ def features_build(
         views = [catalogue.view(view)] if view else catalogue.all(FeatureView)
         if not living_processes(services, kind="stream"):
             want_partitions(services, services.stream_partitions)
+        for one in views if again else ():
+            drop_ready_vectors(services, one)
         with screen.progress("features") as report:
             results = [
                 refresh(
@@ -79,12 +87,15 @@ def features_build(
                 )
                 for one in views
             ]
+        ready = refresh_ready_vectors(services)
     rows = [
         (r.view, r.space, count(r.records), count(r.last_batch), "yes" if r.from_zero else "no")
         for r in results
     ]
     columns = ["view", "space", "records", "last batch", "from zero"]
     screen.show(results, table(columns, rows, right=["records", "last batch"]))
+    for group in ready:
+        screen.hint(f"{count(group.written)} vectors written of {', '.join(group.views)}.")
 
 
 def _ingest(

@@ -36,7 +36,12 @@ from .pipelines import (
     vacuum_run,
 )
 from .profiling import profile_views
-from .refreshing import drop_unread_spaces, refresh_features
+from .refreshing import (
+    drop_ready_vectors,
+    drop_unread_spaces,
+    refresh_features,
+    refresh_ready_vectors,
+)
 from .replay import FeatureReplay, Replay, replay
 from .served import check_served
 from .steps import step_functions
@@ -71,6 +76,7 @@ __all__ = [
     "check_scores",
     "check_served",
     "check_view",
+    "drop_ready_vectors",
     "drop_unread_spaces",
     "due",
     "ingest_pipeline",
@@ -88,6 +94,7 @@ __all__ = [
     "profiled_columns",
     "react",
     "refresh_features",
+    "refresh_ready_vectors",
     "replay",
     "report_inconsistent",
     "retry",

@@ -8,7 +8,7 @@ comes later begins from zero, and never goes on from half of a space.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,7 +17,17 @@ import msgspec
 import structlog
 
 from penstock.errors import ConflictError, PenstockError, UnavailableError
-from penstock.features import layout_of, lock_of, part_of, refresh, space_of
+from penstock.features import (
+    VectorResult,
+    drop_vectors,
+    groups_of,
+    layout_of,
+    lock_of,
+    part_of,
+    refresh,
+    refresh_vectors,
+    space_of,
+)
 from penstock.plan import Catalogue
 from penstock.ports import announce
 from penstock.records import ALIASES, Aliases, AppliedProject, Event, ServingStatus
@@ -31,7 +41,12 @@ if TYPE_CHECKING:
 
     from penstock.ports import Locks, Metadata, Services
 
-__all__ = ["drop_unread_spaces", "refresh_features"]
+__all__ = [
+    "drop_ready_vectors",
+    "drop_unread_spaces",
+    "refresh_features",
+    "refresh_ready_vectors",
+]
 
 Chosen: TypeAlias = Callable[[str, int], Iterable[int]]
 """Which partitions of a view, given its space and how many there are."""
@@ -46,16 +61,19 @@ class _Read(msgspec.Struct, frozen=True):
     Attributes:
         declared: The applied views, by their space.
         served: Views as versions in service learned from them, where they are declared no more.
+        vectors: The feature views of each version in service whose deployment precomputes, by the
+            space of their vectors.
         is_whole: Whether every version in service could be asked what it reads.
     """
 
     declared: Mapping[str, FeatureView]
     served: Mapping[str, FeatureView]
+    vectors: Mapping[str, Sequence[FeatureView]]
     is_whole: bool
 
     def reads(self, space: str) -> bool:
         """Whether anything reads the view of that space."""
-        return space in self.declared or space in self.served
+        return space in self.declared or space in self.served or space in self.vectors
 
 
 def refresh_features(
@@ -96,7 +114,35 @@ def refresh_features(
             folded[space] = bring(view, slots)
         except PenstockError as error:
             _log().warning("a view in service was not refreshed", space=space, error=error.message)
+    _refresh_vectors(services, read)
     return folded
+
+
+def refresh_ready_vectors(services: Services) -> list[VectorResult]:
+    """Write the precomputed vectors that deployments ask for, as far as they no longer hold.
+
+    It is cheap where none has come to its end and no batch has come in. What cannot be written is
+    logged: whoever reads takes the views meanwhile.
+
+    Args:
+        services: The ports.
+    """
+    return _refresh_vectors(services, _read(services))
+
+
+def drop_ready_vectors(services: Services, view: FeatureView) -> None:
+    """Remove the vectors that contain a view, before it is built from nothing.
+
+    Args:
+        services: The ports.
+        view: The view.
+
+    Raises:
+        UnavailableError: Another process has been writing them for too long.
+    """
+    for views in _read(services).vectors.values():
+        if view in views:
+            drop_vectors(services.online, services.locks, views)
 
 
 def drop_unread_spaces(services: Services) -> list[str]:
@@ -164,6 +210,22 @@ def _is_read(services: Services, read: _Read, name: str) -> bool:
     return part.of in {0, layout.partitions, layout.left, wanted_partitions(services)}
 
 
+def _refresh_vectors(services: Services, read: _Read) -> list[VectorResult]:
+    found: list[VectorResult] = []
+    for space, views in read.vectors.items():
+        try:
+            found += refresh_vectors(
+                services.tables,
+                services.online,
+                services.locks,
+                views,
+                services.clock.now_us(),
+            )
+        except PenstockError as error:
+            _log().warning("vectors were not written", space=space, error=error.message)
+    return found
+
+
 def _is_settled(services: Services) -> bool:
     applied = services.metadata.read(AppliedProject, "project")
     if applied is None:
@@ -176,18 +238,25 @@ def _read(services: Services) -> _Read:
     catalogue = Catalogue.load(services.metadata)
     declared = {space_of(view): view for view in catalogue.all(FeatureView)}
     served: dict[str, FeatureView] = {}
+    vectors: dict[str, Sequence[FeatureView]] = {}
+    ready = {
+        deployment.model.name for deployment in catalogue.all(Deployment) if deployment.precompute
+    }
     is_whole = True
     for model, number in sorted(_in_service(services.metadata, catalogue)):
         try:
             version = get_version(services.metadata, model, number)
-            views = views_of(read_manifest(services.artifacts.path(version.package)))
-            served |= {space_of(view): view for view in base_views(views)}
+            views = base_views(views_of(read_manifest(services.artifacts.path(version.package))))
         except PenstockError as error:
             is_whole = False
             label = f"{model}@{number}"
             _log().warning("features of a version unknown", version=label, error=error.message)
+            continue
+        served |= {space_of(view): view for view in views}
+        if model in ready:
+            vectors |= {group.space: group.views for group in groups_of(views)}
     rest = {space: view for space, view in served.items() if space not in declared}
-    return _Read(declared, rest, is_whole)
+    return _Read(declared, rest, vectors, is_whole)
 
 
 def _in_service(metadata: Metadata, catalogue: Catalogue) -> set[tuple[str, int]]:

@@ -34,6 +34,8 @@ from .refreshing import RefreshResult, built_to, lock_of, refresh, space_of
 from .service import GatheredReads, ServiceReader
 from .stored import STORED, StoredState, stored_features, stored_state
 from .unknown import UnknownEntities
+from .vector_writing import VectorResult, drop_vectors, refresh_vectors
+from .vectors import groups_of
 
 __all__ = [
     "MOST_PARTITIONS",
@@ -54,6 +56,7 @@ __all__ = [
     "ServiceReader",
     "StoredState",
     "UnknownEntities",
+    "VectorResult",
     "ViewAge",
     "Wanted",
     "backfill",
@@ -61,6 +64,8 @@ __all__ = [
     "check_online",
     "compare_columns",
     "drop_old_parts",
+    "drop_vectors",
+    "groups_of",
     "known_span",
     "layout_of",
     "layouts_of",
@@ -75,6 +80,7 @@ __all__ = [
     "profiled_to",
     "profiles_of",
     "refresh",
+    "refresh_vectors",
     "require_fresh",
     "slot_count",
     "space_of",

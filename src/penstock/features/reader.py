@@ -16,6 +16,7 @@ from .entities import encode_keys
 from .partitioned_reads import Mark, PartitionedReads, Stored
 from .partitions import part_of
 from .refreshing import built_to, space_of
+from .vectors import VectorReads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,19 +62,24 @@ class OnlineReader:
     Args:
         online: The online store.
         views: The views, at least one.
+        vectors: Whether to take precomputed vectors where there are any that hold; the values are
+            the same.
 
     Attributes:
         names: Full names of the features, in the order of the values.
         dtypes: Type of each feature by its full name.
         entities: What the features are about, each once; most often one.
         request: The request fields that on-demand views take, and their types.
+        takes_vectors: Whether it takes precomputed vectors.
 
     Raises:
         InputError: No view is given, or they cannot be read together.
         DeclarationError: A view cannot be compiled.
     """
 
-    def __init__(self, online: OnlineStore, views: Sequence[View]) -> None:
+    def __init__(
+        self, online: OnlineStore, views: Sequence[View], *, vectors: bool = False
+    ) -> None:
         self._online = online
         self._composition = Composition(views)
         self._views = self._composition.base
@@ -86,6 +92,9 @@ class OnlineReader:
         self._partitioned = PartitionedReads(online, self._spaces)
         names = [entity.name for entity in self.entities]
         self._entity_of = [names.index(view.source.entity.name) for view in self._views]
+        self.takes_vectors = vectors
+        has_any = vectors and self._views
+        self._vectors = VectorReads(online, self._views, names) if has_any else None
 
     def progress(self) -> dict[str, int]:
         """Number of the last raw batch in the online store, by view name.
@@ -146,12 +155,48 @@ class OnlineReader:
         """
         encoded = self._encoded(keys)
         rows = len(encoded[0]) if encoded else row_count(keys, request or {})
+        if self._vectors is None:
+            found = self._by_views(encoded, rows, at_us)
+        else:
+            found = self._by_vectors(self._vectors, encoded, np.full(rows, at_us, dtype=np.int64))
+        if self._composition.is_plain:
+            return found
+        return found._replace(values=self._composition.values(found.values, request or {}))
+
+    def _by_vectors(
+        self, vectors: VectorReads, encoded: Sequence[Sequence[bytes]], at_us: IntArray
+    ) -> Reading:
+        """What is stored at the rows' times, from vectors where they hold, else from the views."""
+        ready = vectors.read(encoded, at_us.tolist())
+        if not ready.rows:
+            return self._by_views(encoded, len(at_us), at_us)
+        if len(ready.rows) == len(at_us):
+            return Reading(ready.values, np.array(ready.as_of_us), [], ready.progress)
+        rest = sorted(set(range(len(at_us))) - set(ready.rows))
+        read = self._by_views([[own[n] for n in rest] for own in encoded], len(rest), at_us[rest])
+        values, times = np.empty((len(at_us), ready.values.shape[1])), at_us.copy()
+        values[ready.rows], values[rest] = ready.values, read.values
+        times[ready.rows], times[rest] = ready.as_of_us, read.as_of_us
+        unknown = [rest[place] for place in read.unknown]
+        if read.progress == ready.progress and not read.by_row:
+            return Reading(values, times, unknown, read.progress)
+        # A batch was folded in between the two looks.
+        seen: list[Mapping[str, int]] = [ready.progress] * len(at_us)
+        for place, own in zip(rest, read.seen, strict=True):
+            seen[place] = own
+        least = {name: min(one[name] for one in seen) for name in ready.progress}
+        return Reading(values, times, unknown, least, seen)
+
+    def _by_views(
+        self, encoded: Sequence[Sequence[bytes]], rows: int, at_us: int | IntArray
+    ) -> Reading:
+        """What is stored at the rows' times."""
         found = self._stored(encoded)
         marks = {view.name: one.mark for view, one in zip(self._views, found, strict=True)}
         stored = [one.values for one in found]
         if rows == 1:
             at = at_us.item() if isinstance(at_us, np.ndarray) else at_us
-            return self._one_row(stored, int(at), request, marks)
+            return self._one_row(stored, int(at), marks)
         times = np.full(rows, at_us, dtype=np.int64)
         for values in stored:
             times = as_of(values, times)
@@ -160,15 +205,10 @@ class OnlineReader:
         ]
         if len(parts) != 1:
             parts = [np.concatenate([np.empty((rows, 0)), *parts], axis=1)]
-        composed = self._composition.values(parts[0], request or {})
-        return Reading(composed, times, _unknown(stored), *_progress(marks))
+        return Reading(parts[0], times, _unknown(stored), *_progress(marks))
 
     def _one_row(
-        self,
-        found: Sequence[Sequence[bytes | None]],
-        at_us: int,
-        request: Request | None,
-        marks: Mapping[str, Mark],
+        self, found: Sequence[Sequence[bytes | None]], at_us: int, marks: Mapping[str, Mark]
     ) -> Reading:
         """The same for one row, where arrays cost more than they save."""
         stored = [value for (value,) in found]
@@ -177,9 +217,8 @@ class OnlineReader:
         row: list[float] = []
         for reader, value in zip(self._readers, stored, strict=True):
             row += reader.read_one(value, at_us)
-        values = self._composition.values(np.array([row]), request or {})
         unknown = [] if known or not stored else [0]
-        return Reading(values, np.array([at_us]), unknown, _progress(marks)[0])
+        return Reading(np.array([row]), np.array([at_us]), unknown, _progress(marks)[0])
 
     def _stored(self, encoded: Sequence[Sequence[bytes]]) -> list[Stored]:
         """What the store has of each view.

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
     from .services import LocalServices
 
-__all__ = ["DrainLane", "Lane", "SourceLane"]
+__all__ = ["DrainLane", "Lane", "SourceLane", "VectorLane"]
 
 FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 30.0
 POLL_S = 0.05
 DRAIN_S = 1.0
 REFRESH_S = 2.0
-DRAIN = "drain"
+DRAIN, VECTORS = "drain", "vectors"
+VECTORS_S = 2.0
 
 
 class Lane(ABC):
@@ -177,6 +178,30 @@ class SourceLane(Lane):
     def _slots(self, space: str, count: int) -> list[int]:
         self._views[space] = count
         return self._share.slots(space, count)
+
+
+class VectorLane(Lane):
+    """Writes precomputed vectors anew once they no longer hold; one process does.
+
+    Windows move with the clock. New batches are seen to by the lane of their source.
+
+    Args:
+        services: The project.
+        share: What this process has of what there is to do; all when left out.
+    """
+
+    def __init__(self, services: LocalServices, share: Share | None = None) -> None:
+        super().__init__(services, "vectors", VECTORS_S)
+        self._share = share or Share(services)
+
+    def turn(self) -> None:
+        """Write what has come to its end."""
+        if not self._share.has(VECTORS):
+            return
+        found = control.refresh_ready_vectors(self._services)
+        written = sum(one.written for one in found)
+        if written:
+            self._log.info("wrote vectors", written=written)
 
 
 class DrainLane(Lane):

@@ -15,7 +15,7 @@ from penstock.records import AppliedProject
 from penstock.spec import Source
 
 from .heartbeat import Heartbeat
-from .lanes import DrainLane, Lane, SourceLane
+from .lanes import DrainLane, Lane, SourceLane, VectorLane
 from .logs import configure_logs
 from .services import LocalServices, open_services
 from .sharing import Share
@@ -63,8 +63,9 @@ def watch(services: LocalServices, stop: threading.Event) -> None:
     """
     log = structlog.get_logger("penstock.stream")
     share = Share(services)
-    drain = DrainLane(services, share)
-    drain.start()
+    always: list[Lane] = [DrainLane(services, share), VectorLane(services, share)]
+    for lane in always:
+        lane.start()
     lanes: list[Lane] = []
     seen = -1
     while not stop.wait(LOOK_S):
@@ -77,7 +78,7 @@ def watch(services: LocalServices, stop: threading.Event) -> None:
                 seen = revision
         except PenstockError as error:
             log.warning("could not read what is applied", error=str(error))
-    _end([*lanes, drain])
+    _end([*lanes, *always])
     share.close()
 
 

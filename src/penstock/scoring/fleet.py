@@ -162,7 +162,9 @@ def build_fleet(  # noqa: PLR0913 - what a fleet depends on
 
 
 def look_at_ages(services: Services, fleet: Fleet) -> None:
-    """See how old the online features are that a fleet reads; any thread may do it.
+    """See how old the online features are that a fleet reads, and whether vectors are kept ready.
+
+    Any thread may do it.
 
     Args:
         services: The project's ports; uses metadata and the online store.
@@ -173,8 +175,10 @@ def look_at_ages(services: Services, fleet: Fleet) -> None:
 
 def _look(services: Services, fleet: Fleet, catalogue: Catalogue) -> None:
     declared = {view.name: view for view in catalogue.all(FeatureView)}
+    ready = {one.model.name for one in catalogue.all(Deployment) if one.precompute}
     for version in {lane.version.label: lane.version for lane in fleet.lanes.values()}.values():
         version.look_at_ages(services, declared)
+        version.take_vectors(services.online, wanted=version.manifest.model in ready)
 
 
 def _wanted(declared: Deployment, target: Target) -> dict[str, int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from penstock.deployment import Engine
     from penstock.features import ViewAge
-    from penstock.ports import Clock, Services
+    from penstock.ports import Clock, OnlineStore, Services
     from penstock.records import Given, Manifest
     from penstock.spec import FeatureView
 
@@ -119,6 +119,16 @@ class ServedVersion:
         )
         ends = [age.fresh_until_us for age in self.ages if age.fresh_until_us is not None]
         self.fresh_until_us = min(ends, default=NEVER_STALE_US)
+
+    def take_vectors(self, online: OnlineStore, *, wanted: bool) -> None:
+        """Read precomputed vectors from now on where there are any, or no longer.
+
+        Args:
+            online: The online store.
+            wanted: Whether a deployment asks for them.
+        """
+        if self._reader is not None and self._reader.takes_vectors != wanted:
+            self._reader = OnlineReader(online, views_of(self.manifest), vectors=wanted)
 
     def _asked(
         self, keys: Sequence[str | int], given: Sequence[Mapping[str, Given]]

@@ -119,6 +119,8 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
         stale: What happens to a request by entity while a view that is read is older than its
             ``freshness``: ``serve`` answers and counts it, ``refuse`` fails it with 503, or answers
             with the fallback where one is declared.
+        precompute: Keep the whole feature vector of each entity ready in the online store, for a
+            model with many windows; the values are the same, and cost one look.
     """
 
     model: Model
@@ -126,6 +128,7 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
     fallback: Fallback | None = None
     batch: BatchScoring | None = None
     stale: Literal["serve", "refuse"] = "serve"
+    precompute: bool = False
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()

@@ -15,6 +15,7 @@ from penstock.errors import NotFoundError, PenstockError, UserCodeError
 from penstock.registry import views_of
 from penstock.spec import key_of
 
+from .serve_aliases import ALIASES, AliasDoor, is_alias
 from .serve_call import BODY_LIMIT_BYTES, Call, Gone
 from .serve_errors import Answer, failure, refuse
 from .serve_features import FEATURES, answer_features
@@ -38,7 +39,7 @@ MODELS, INFER = "/v2/models/", "/infer"
 TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 KNOWN = (
     "/v1/deployments", "/v1/deployments/{name}/predict", "/v1/features",
-    "/v1/features/{service}", "/metrics", "/openapi.json", *V2_PATHS,
+    "/v1/features/{service}", "/metrics", "/openapi.json", *V2_PATHS, *ALIASES,
 )  # fmt: skip
 
 
@@ -76,6 +77,7 @@ class ServeApp:
         self._encode = msgspec.json.Encoder().encode
         self.version = installed_version("penstock")
         self.inference = InferenceDoor(keeper, self.version)
+        self._aliases = AliasDoor(keeper, self.version)
         self._log = structlog.get_logger("penstock.serve")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -115,13 +117,13 @@ class ServeApp:
         except UserCodeError as error:
             # What a function said may hold values of features; who calls need not be who may read.
             self._log.error("a function of the user failed", path=path, error=error.message)
-            return kind, failure(UserCodeError(error.plain), plain=_is_v2(path))
+            return kind, failure(UserCodeError(error.plain), plain=_is_plain(path))
         except PenstockError as error:
-            return kind, failure(error, plain=_is_v2(path))
+            return kind, failure(error, plain=_is_plain(path))
         except Exception:  # noqa: BLE001 - see above; the log has all of it
             self._log.exception("a request failed", path=path)
             message = "The server failed; its log says where. Try again, or report it."
-            return kind, refuse(500, "internal", message, plain=_is_v2(path))
+            return kind, refuse(500, "internal", message, plain=_is_plain(path))
 
     async def _routed(self, kind: str, call: Call, path: str) -> Answer:
         if kind == "predict":
@@ -130,6 +132,8 @@ class ServeApp:
             return await answer_features(self._keeper, call)
         if kind == "infer" or _is_v2(path):
             return await self.inference.answer(call)
+        if kind == "alias":
+            return await self._aliases.answer(call)
         return self._read(call, path)
 
     async def _predict(self, call: Call, name: str) -> Answer:
@@ -214,6 +218,7 @@ class ServeApp:
             for one in self.beside:
                 await one.start()
         except PenstockError as error:
+            await self._keeper.stop()
             await send({"type": "lifespan.startup.failed", "message": error.message})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -228,10 +233,17 @@ def _is_v2(path: str) -> bool:
     return path == V2 or path.startswith(f"{V2}/")
 
 
+def _is_plain(path: str) -> bool:
+    """Whether clients there take an error for a text."""
+    return _is_v2(path) or is_alias(path)
+
+
 def _kind_of(path: str) -> str:
     """What a request is counted as."""
     if path.startswith(DEPLOYMENTS) and path.endswith(PREDICT):
         return "predict"
     if path == FEATURES or path.startswith(f"{FEATURES}/"):
         return "features"
-    return "infer" if path.startswith(MODELS) and path.endswith(INFER) else "other"
+    if path.startswith(MODELS) and path.endswith(INFER):
+        return "infer"
+    return "alias" if is_alias(path) else "other"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -122,6 +123,36 @@ def test_parts_are_the_whole_and_what_the_oracle_says(  # noqa: PLR0917 - what a
             for name, naive in zip(feature.names, naives, strict=True):
                 value = row[f"{view.name}.{name}"]
                 assert (value is None) if naive is None else abs(value - naive) <= room
+
+
+def test_what_is_kept_is_only_for_the_same_computation(
+    world: World, executor: ProcessExecutor, tmp_path: Path
+) -> None:
+    """One folder, never emptied: whatever is asked, the answer is its own."""
+    records = [{"key": f"k{hour % 5}", "ts": hour * HOUR_US, "x": 1.0} for hour in range(60)]
+    world.ingest(VIEW.source, records[::2])
+    world.ingest(VIEW.source, records[1::2], arrived=datetime(1970, 1, 2, tzinfo=UTC))
+    world.ingest(VIEW.source, [{"key": key, "ts": HOUR_US, "x": 9.0} for key in ("k0", "k2")])
+    spine = spine_of([(f"k{place % 5}", 9 * place * HOUR_US) for place in range(12)])
+    later = spine.with_columns(pl.col("at") + timedelta(hours=1))
+    asked: list[tuple[FeatureView, pl.DataFrame, dict[str, object]]] = [
+        (VIEW, spine, {}),
+        (VIEW, later, {}),
+        (VIEW, later.with_columns(key=pl.col("key").reverse()), {}),
+        (VIEW, spine, {"as_known": True}),
+        (VIEW, spine, {"batches": {"v": 1}}),
+        (VIEW, spine, {"batches": {"v": np.arange(12) % 2 + 1}}),
+        (VIEW, spine, {"versions": {"raw/readings": 2}}),
+        (msgspec.structs.replace(VIEW, ttl="5h"), spine, {}),
+    ]
+    parts = Parts(executor, tmp_path / "own", at_once=2)
+    for view, points, how in asked:
+        own = point_in_time(world.tables, [view], points, memory_bytes=6_000, parts=parts, **how)  # type: ignore[arg-type]  # as the table above has it
+        alone = point_in_time(world.tables, [view], points, memory_bytes=3_000, **how)  # type: ignore[arg-type]  # the same
+        assert own.equals(alone)
+    assert len(list((tmp_path / "own").iterdir())) == len(asked), (
+        "each was computed in parts, by itself"
+    )
 
 
 VIEW = ps.FeatureView(

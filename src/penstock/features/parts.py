@@ -223,10 +223,10 @@ def load_part(folder: Path, place: int) -> tuple[pl.LazyFrame, Part]:
 
 def save_values(folder: Path, place: int, found: PartValues) -> None:
     """Keep what came out of a part; it is done once the last file has its name."""
-    _write_frame(folder / f"{place}.met.arrow", pl.DataFrame({"met": found.met}))
+    _write_frame(folder / f"{place}.met.arrow", pl.DataFrame({"met": found.met}), lasting=True)
     width = found.values.shape[1]
     columns = {str(column): found.values[:, column] for column in range(width)}
-    _write_frame(folder / f"{place}.values.arrow", pl.DataFrame(columns))
+    _write_frame(folder / f"{place}.values.arrow", pl.DataFrame(columns), lasting=True)
 
 
 def _task(folder: Path, job: PartJob, place: int) -> Task:
@@ -268,25 +268,27 @@ def _id_of(job: PartJob) -> str:
     return f"{job.view.name}-{digest.hexdigest()[:16]}"
 
 
-def _write_frame(path: Path, frame: pl.DataFrame) -> None:
-    with _making(path) as file:
+def _write_frame(path: Path, frame: pl.DataFrame, *, lasting: bool = False) -> None:
+    with _making(path, lasting=lasting) as file:
         frame.write_ipc(file)
 
 
 def _write(path: Path, data: bytes) -> None:
-    with _making(path) as file:
+    with _making(path, lasting=False) as file:
         file.write(data)
 
 
 @contextmanager
-def _making(path: Path) -> Generator[BinaryIO]:
-    """A file that gets its name once it is on disk: whatever has the name is whole.
+def _making(path: Path, *, lasting: bool) -> Generator[BinaryIO]:
+    """A file that gets its name once it is whole, and one that is to last once it is on disk.
 
-    Until then it has one of this process's own, as a task that was given up may still be at work.
+    Until then it has a name of this process's own, as a task that was given up may still be at
+    work. What goes into a part need not last: it is written again whenever a part is computed.
     """
     making = path.with_name(f"{path.name}.{os.getpid()}.new")
     with making.open("wb") as file:
         yield file
-        file.flush()
-        os.fsync(file.fileno())
+        if lasting:
+            file.flush()
+            os.fsync(file.fileno())
     making.replace(path)

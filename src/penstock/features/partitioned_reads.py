@@ -49,7 +49,7 @@ class PartitionedReads:
     def __init__(self, online: OnlineStore, spaces: Sequence[str]) -> None:
         self._online = online
         self._views = spaces
-        self._parts: tuple[tuple[str, ...], ...] | None = None
+        self._seen: tuple[bool, Sequence[tuple[str, ...]]] | None = None
 
     def read(self, keys: Sequence[Sequence[bytes]]) -> list[Stored]:
         """The values of keys of each view, all as of one moment.
@@ -61,31 +61,38 @@ class PartitionedReads:
             StateError: The online store is damaged.
             UnavailableError: It cannot be reached.
         """
-        parts = self._parts or self._look_at_layouts()
+        seen = self._seen or self._look_at_layouts()
         while True:
-            stored = self._try(parts, keys)
-            if all(one.mark is not None for one in stored):
+            stored = self._try(*seen, keys)
+            for _, mark in stored:
+                if mark is None:
+                    break
+            else:
                 return stored
-            before, parts = parts, self._look_at_layouts()
-            if parts == before:
+            before, seen = seen, self._look_at_layouts()
+            if seen == before:
                 return stored
 
     def _try(
-        self, parts: Sequence[tuple[str, ...]], keys: Sequence[Sequence[bytes]]
+        self,
+        is_whole: bool,  # noqa: FBT001 - of what was seen
+        parts: Sequence[tuple[str, ...]],
+        keys: Sequence[Sequence[bytes]],
     ) -> list[Stored]:
         """What is stored, if the views lie as it was seen last."""
-        if max(map(len, parts), default=1) == 1:
+        if is_whole:
             asks = [(space, own) for (space,), own in zip(parts, keys, strict=True)]
             return [Stored(values, _mark(progress)) for progress, values in self._online.look(asks)]
         plans = [_Plan(spaces, own) for spaces, own in zip(parts, keys, strict=True)]
         found = iter(self._online.look([ask for plan in plans for ask in plan.asks]))
         return [plan.gather([next(found) for _ in plan.asks]) for plan in plans]
 
-    def _look_at_layouts(self) -> tuple[tuple[str, ...], ...]:
-        layouts = layouts_of(self._online, self._views)
-        counts = [layout.partitions for layout in layouts]
-        self._parts = tuple(map(partition_spaces, self._views, counts))
-        return self._parts
+    def _look_at_layouts(self) -> tuple[bool, Sequence[tuple[str, ...]]]:
+        """Whether every view is in one partition, and the spaces of each."""
+        counts = [layout.partitions for layout in layouts_of(self._online, self._views)]
+        parts = [*map(partition_spaces, self._views, counts)]
+        self._seen = max(counts, default=1) == 1, parts
+        return self._seen
 
 
 class _Plan:

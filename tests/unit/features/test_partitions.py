@@ -164,8 +164,8 @@ def test_several_consumers_store_what_one_does(
     for seed in range(6):
         world.ingest(VIEW.source, make_records(50, seed, keys=MANY))
         for count in counts:
-            for slot in range(count):
-                bring(world, count, slot, online=online[count])
+            done = [bring(world, count, slot, online=online[count]) for slot in range(count)]
+            assert sum(one.records for one in done) == 50
     one = values_of(online[1], 1)
     assert len(one) == len(MANY)
     for count in counts:
@@ -241,6 +241,20 @@ def test_what_is_read_is_kept_up_to_date_until_the_others_are_built(world: World
     assert_same_as_offline(world)
     bring(world, 3)
     assert built_to(world.online, SPACE) == 3
+    assert_same_as_offline(world)
+
+
+def test_what_is_built_is_read_when_it_holds_all_that_was(world: World) -> None:
+    world.ingest(VIEW.source, make_records(100, 0, keys=MANY))
+    bring(world)
+    bring(world, 3, 1)
+    world.ingest(VIEW.source, make_records(100, 1, keys=MANY))
+    bring(world, 3, 0)
+    bring(world, 3, 2)
+    assert (marks_of(world.online, SPACE, 1), marks_of(world.online, SPACE, 3)) == ([2], [2, 1, 2])
+    assert layout_of(world.online, SPACE).partitions == 1, "one of them would go back to a batch"
+    bring(world, 3, 1)
+    assert layout_of(world.online, SPACE).partitions == 3
     assert_same_as_offline(world)
 
 

@@ -29,7 +29,15 @@ from .read import ValueReader, as_of
 from .registers import hashes_of
 from .rows import RowFunction, Scalar, compile_row
 from .spans import ALWAYS, Span, span_of
-from .spread import SPREAD_QUANTILES, Spread, equal_bins, merge_spreads, shift, spreads_of
+from .spread import (
+    SPREAD_QUANTILES,
+    Spread,
+    equal_bins,
+    inner_span,
+    merge_spreads,
+    shift,
+    spreads_of,
+)
 from .tombstones import FOR_EVER, Tombstones
 from .windows import first_tile, tile_of, window_start
 
@@ -67,6 +75,7 @@ __all__ = [
     "fold",
     "hashes_of",
     "in_turn",
+    "inner_span",
     "merge_spreads",
     "newest_one",
     "psi",

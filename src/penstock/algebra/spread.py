@@ -21,12 +21,21 @@ if TYPE_CHECKING:
 
     from .arrays import FloatArray, IntArray
 
-__all__ = ["SPREAD_QUANTILES", "Spread", "equal_bins", "merge_spreads", "shift", "spreads_of"]
+__all__ = [
+    "SPREAD_QUANTILES",
+    "Spread",
+    "equal_bins",
+    "inner_span",
+    "merge_spreads",
+    "shift",
+    "spreads_of",
+]
 
 SPREAD_QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 """Which quantiles a spread has."""
 
 SHIFT_BINS = 10
+OUTLYING = 0.005
 SHIFT_ROWS = 100
 """With fewer rows there is no shift: by chance alone it would be about 0.1."""
 
@@ -37,8 +46,9 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rows: How many there are, nulls among them.
         nulls: How many are null.
-        mean: Their mean; none where all are null, or where it leaves the range of float64.
-        std: Their sample standard deviation; none below two values.
+        mean: Their mean; none where all are null.
+        std: Their sample standard deviation; none below two values, and where it leaves the range
+            of float64.
         least: The least; none where all are null.
         greatest: The greatest.
         quantiles: The least values that shares of ``SPREAD_QUANTILES`` do not exceed; empty where
@@ -125,12 +135,33 @@ def shift(reference: Spread, spread: Spread) -> float | None:
     return psi(_binned(reference, edges), _binned(spread, edges))
 
 
-def equal_bins(spread: Spread, bins: int) -> tuple[FloatArray, FloatArray]:
-    """The values in bins of equal width from the least to the greatest, for a picture.
+def inner_span(spread: Spread) -> tuple[float, float] | None:
+    """Between which values all but one of a hundred lie: outliers would flatten a picture.
+
+    Args:
+        spread: The spread.
+
+    Returns:
+        About the quantiles of half a per cent from either end; none where there are no values.
+    """
+    if spread.least is None or spread.greatest is None:
+        return None
+    words = tuple(np.array([word]) for word in _words(spread))
+    ends = np.array([quantile_of(words, q)[0] for q in (OUTLYING, 1 - OUTLYING)])
+    low, high = np.clip(ends, spread.least, spread.greatest).tolist()
+    return low, high
+
+
+def equal_bins(
+    spread: Spread, bins: int, *, span: tuple[float, float] | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """The values in bins of equal width, for a picture.
 
     Args:
         spread: The spread.
         bins: How many bins.
+        span: From where to where they go; from the least to the greatest value when left out. What
+            lies beyond is in the outermost bins.
 
     Returns:
         Edges, float64 of ``bins + 1``, and about how many values lie in each bin, of ``bins``; both
@@ -138,11 +169,14 @@ def equal_bins(spread: Spread, bins: int) -> tuple[FloatArray, FloatArray]:
     """
     if spread.least is None or spread.greatest is None:
         return np.empty(0), np.empty(0)
-    edges = np.linspace(spread.least, spread.greatest, bins + 1)
-    if spread.least == spread.greatest:
+    low, high = span or (spread.least, spread.greatest)
+    if low == high:
         # A constant has no width; half of its size to either side, or half of one for zero.
-        room = abs(spread.least) / 2 or 0.5
-        edges = np.linspace(spread.least - room, spread.greatest + room, bins + 1)
+        room = abs(low) / 2 or 0.5
+        low, high = low - room, high + room
+    # In quarters, since the distance of two numbers may be none.
+    edges = 4 * np.linspace(low / 4, high / 4, bins + 1)
+    edges[0], edges[-1] = low, high
     past = _below(spread, edges[1:-1])
     held = float(sum(spread.counts))
     return edges, np.diff(np.concatenate([[0.0], past, [held]]))
@@ -154,14 +188,15 @@ def _spread(values: FloatArray, words: Sequence[float]) -> Spread:
     if not len(known):
         return Spread(rows=len(values), nulls=nulls)
     places = np.maximum(np.ceil(np.array(SPREAD_QUANTILES) * len(known)).astype(np.int64) - 1, 0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = float(known.mean())
-        std = float(known.std(ddof=1)) if len(known) > 1 else np.nan
+    # In units of about the greatest value, of which no sum or square leaves the range of float64.
+    unit = _exponent(known)
+    scaled = np.ldexp(known, -unit)
+    std = _unscaled(scaled.std(ddof=1), unit) if len(known) > 1 else None
     return Spread(
         rows=len(values),
         nulls=nulls,
-        mean=_finite(mean),
-        std=_finite(std),
+        mean=float(np.ldexp(scaled.mean(), unit)),
+        std=std,
         least=float(known[0]),
         greatest=float(known[-1]),
         quantiles=tuple(float(value) for value in known[places]),
@@ -169,8 +204,11 @@ def _spread(values: FloatArray, words: Sequence[float]) -> Spread:
     )
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _unscaled(value: float, unit: int) -> float | None:
+    """A value in that power of two; none where it leaves the range of float64."""
+    with np.errstate(over="ignore"):
+        found = float(np.ldexp(value, unit))
+    return found if np.isfinite(found) else None
 
 
 class _Held(TypedDict):
@@ -194,16 +232,22 @@ def _words(spread: Spread) -> list[float]:
     return [float(spread.level), *spread.buckets, *empty, *spread.counts, *empty]
 
 
-def _moments(held: Sequence[Spread]) -> tuple[float | None, float | None]:
+def _moments(held: Sequence[Spread]) -> tuple[float, float | None]:
     """Mean and standard deviation of all values, from those of the parts."""
     counts = np.array([one.rows - one.nulls for one in held], dtype=np.float64)
-    means = np.array([np.nan if one.mean is None else one.mean for one in held])
-    stds = np.array([0.0 if one.std is None else one.std for one in held])
-    total = counts.sum()
-    mean = float((counts * means).sum() / total)
+    means = np.array([one.mean for one in held], dtype=np.float64)
+    stds = np.array([one.std or 0.0 for one in held])
+    unit = _exponent(np.concatenate([means, stds]))
+    means, stds, total = np.ldexp(means, -unit), np.ldexp(stds, -unit), counts.sum()
+    mean = (counts * means).sum() / total
     squares = (stds**2 * (counts - 1) + counts * (means - mean) ** 2).sum()
-    std = float(np.sqrt(squares / (total - 1))) if total > 1 else np.nan
-    return _finite(mean), _finite(std)
+    std = _unscaled(np.sqrt(squares / (total - 1)), unit) if total > 1 else None
+    return float(np.ldexp(mean, unit)), std
+
+
+def _exponent(values: FloatArray) -> int:
+    """The power of two above the greatest size of some values."""
+    return int(np.frexp(np.abs(values).max())[1])
 
 
 def _binned(spread: Spread, edges: FloatArray) -> FloatArray:

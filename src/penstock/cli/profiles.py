@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,7 +14,9 @@ from penstock.features import PROFILE_DAYS, ColumnProfile, profile, profiles_of
 from penstock.records import to_plain
 from penstock.runtime import open_services
 
+from .failures import UsageError
 from .humanise import count, number, plural
+from .profile_page import profile_page
 from .screen import Screen, table
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ BARS = "▁▂▃▄▅▆▇█"
 MEDIAN = 3  # of SPREAD_QUANTILES
 FIFTH, NINETY_FIFTH = 1, 5
 DIGITS = 4
+TREND_DAYS = 14
 
 
 def features_profile(
@@ -36,6 +40,9 @@ def features_profile(
     name: str = typer.Argument(help="The feature view, or VIEW.FEATURE.", metavar="VIEW"),
     days: int = typer.Option(
         PROFILE_DAYS, "--days", min=1, help="So many days up to the newest record."
+    ),
+    report: str = typer.Option(
+        "", "--report", help="Write a page with plots into this file.", metavar="FILE"
     ),
 ) -> None:
     """Compute how a view's features lie, day by day, where it is not known yet, and show it."""
@@ -59,6 +66,21 @@ def features_profile(
     whole = found.name == name
     screen.show(to_plain(value), *([newest_table(profiles)] if whole else shown))
     screen.hint(_did(result, profiles))
+    if report:
+        screen.hint(f"Report: {_written(report, profile_page(found, profiles))}")
+
+
+def _written(report: str, page: str) -> Path:
+    path = Path(report).expanduser().absolute()
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"--report {report!r} cannot be written: {error.strerror}. Name a file in a folder "
+            "that is there.",
+            report=report,
+        ) from None
+    return path
 
 
 def by_column(profiles: Sequence[ColumnProfile]) -> Mapping[str, list[ColumnProfile]]:
@@ -114,6 +136,7 @@ def _shift(days: Sequence[ColumnProfile]) -> str:
 
 
 def _trends(days: Sequence[ColumnProfile]) -> tuple[str, str]:
+    days = days[-TREND_DAYS:]
     medians = [one.spread.quantiles[MEDIAN] if one.spread.quantiles else None for one in days]
     return _bars(medians), _bars([one.null_rate for one in days], least=0.0, greatest=1.0)
 

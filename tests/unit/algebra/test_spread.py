@@ -14,6 +14,7 @@ from penstock.algebra import (
     SPREAD_QUANTILES,
     Spread,
     equal_bins,
+    inner_span,
     merge_spreads,
     psi,
     reference_bins,
@@ -24,7 +25,7 @@ from penstock.algebra.drift import count_bins
 from penstock.algebra.quantiles import bucket_edges
 
 NUMBERS = st.one_of(
-    st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e15, -1e-9]),
+    st.sampled_from([0.0, 1.0, -1.0, 0.5, 1e15, -1e-9, 1e300, -1e300, 1e-300]),
     st.floats(-1e6, 1e6, allow_subnormal=False),
     st.just(math.nan),
 )
@@ -88,6 +89,17 @@ def test_runs_are_told_apart() -> None:
     assert (last.least, last.greatest, last.mean) == (2.0, 3.0, 2.5)
 
 
+def test_values_at_the_ends_of_float64_have_a_spread() -> None:
+    most = float(np.finfo(np.float64).max)
+    found = spread_of([-most, most])
+    assert (found.mean, found.std, found.greatest) == (0.0, None, most)
+    merged = merge_spreads([spread_of([-most, most / 2]), found])
+    assert merged.mean == pytest.approx(-most / 8)
+    edges, counts = equal_bins(found, 4)
+    assert np.isfinite(edges).all()
+    assert counts.sum() == pytest.approx(2)
+
+
 @pytest.mark.parametrize("moved", [0.0, 0.3, 1.0])
 def test_a_shift_is_nearly_the_index_of_the_values_themselves(moved: float) -> None:
     rng = np.random.default_rng(5)
@@ -119,3 +131,7 @@ def test_equal_bins_hold_every_value_once(values: list[float], bins: int) -> Non
     assert edges[0] <= found.least <= found.greatest <= edges[-1]
     assert counts.sum() == pytest.approx(found.rows - found.nulls)
     assert (counts >= -1e-9).all()
+    low, high = inner_span(found) or (0.0, 0.0)
+    assert found.least <= low <= high <= found.greatest
+    _, within = equal_bins(found, bins, span=(low, high))
+    assert within.sum() == pytest.approx(found.rows - found.nulls)

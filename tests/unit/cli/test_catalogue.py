@@ -195,3 +195,10 @@ def test_a_view_is_profiled_day_by_day(home: Path, call: Call) -> None:
     assert told["profiles"][0]["spread"]["rows"] == 24
     assert "2026-01-03: 24 points" in call("features", "show", "momentum", "--home", home).out
     assert call("features", "profile", "momentum", "--days", 0, "--home", home).code == 2
+    page = home / "page.html"
+    told = call("features", "profile", "momentum", "--report", page, "--home", home)
+    assert f"Report: {page}" in told.out.replace("\n", "")
+    assert "Features of momentum" in page.read_text(encoding="utf-8")
+    nowhere = home / "none" / "page.html"
+    wrong = call("features", "profile", "momentum", "--report", nowhere, "--home", home)
+    assert (wrong.code, "Name a file in a folder that is there" in wrong.err) == (2, True)

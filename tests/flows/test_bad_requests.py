@@ -103,7 +103,9 @@ def _free_port() -> int:
 
 
 def _refused(answer: httpx.Response) -> tuple[int, str, str]:
-    fault = answer.json()["error"]
+    told = answer.json()
+    # The inference protocol has the text alone there, and the kind beside it.
+    fault = told["error"] if isinstance(told["error"], dict) else {**told, "message": told["error"]}
     return answer.status_code, fault["kind"], fault["message"]
 
 

@@ -198,6 +198,6 @@ def test_what_a_request_lacks_is_said(http: httpx.Client) -> None:
         assert words in answer.json()["error"]["message"]
     inputs = [{"name": "user", "datatype": "BYTES", "shape": [1], "data": ["u1"]}]
     lacking = http.post("/v2/models/fraud/infer", json={"inputs": inputs})
-    assert "'shop', 'amount', 'card'" in lacking.json()["error"]["message"]
+    assert "'shop', 'amount', 'card'" in lacking.json()["error"]
     described = http.get("/openapi.json").json()["components"]["schemas"]["fraud.row"]
     assert set(described["properties"]["request"]["properties"]) == {"amount", "card"}

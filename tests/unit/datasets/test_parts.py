@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from penstock.runtime import LocalServices
     from penstock.spec import Dataset
 
-HOURS, SYMBOLS = 4_000, 25
+HOURS, SYMBOLS = 4_000, 40
 
 
 @pytest.mark.slow
@@ -32,12 +32,12 @@ def test_a_build_killed_between_parts_computes_the_others_only(
     monkeypatch.setenv("PENSTOCK_FEATURES_WORKERS", "2")
     draw = np.random.default_rng(1)
     ingest([(f"s{s}", h, draw.normal()) for h in range(HOURS) for s in range(SYMBOLS)])
-    with child(build_until, services.home, direction, 2) as worker:
-        worker.listen(2)
+    with child(build_until, services.home, direction, 1) as worker:
+        worker.listen(1)  # beside it, two parts may be under way and end before the kill
         assert "done" not in worker.kill()
     with open_services(services.home, actor="tester") as small:
         kept = finished_parts(small)
-        assert kept >= 2
+        assert kept >= 1
         counting = CountingExecutor(small.executor)
         monkeypatch.setattr(type(small), "executor", counting)
         told: list[float] = []

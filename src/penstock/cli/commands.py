@@ -57,8 +57,13 @@ COMMANDS: Mapping[str, Command | Group] = {
         "penstock ingest candles",
     ),
     "data": Group(
-        "Raw records: taking some away.",
+        "Raw records: taking some away, and what was.",
         {
+            "deletions": Command(
+                "deleting:data_deletions",
+                "List deletions, newest first. What each took away, who asked for it, and why.",
+                "penstock data deletions candles",
+            ),
             "delete": Command(
                 "deleting:data_delete",
                 "Delete an entity's records, all or those of one time. Nothing counts them from "

@@ -9,25 +9,30 @@ import typer
 
 from penstock.access import require_role
 from penstock.control import refresh_features
-from penstock.ingest import delete_records, deletion_hits
+from penstock.errors import RetryableError
+from penstock.ingest import delete_records, deletion_hits, stored_deletions
 from penstock.plan import Catalogue
 from penstock.records import Deletion
 from penstock.runtime import open_services
 from penstock.spec import DType, Source
 
 from .failures import FAILED, UsageError
-from .humanise import count, moment, plural
+from .humanise import ago, count, moment, plural
 from .screen import Screen, table
 from .times import time_us
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     import polars as pl
 
     from penstock.records import Batch
+    from penstock.runtime import LocalServices
 
-__all__ = ["data_delete"]
+__all__ = ["data_delete", "data_deletions"]
+
+SHOWN = 3
 
 
 def data_delete(  # noqa: PLR0913, PLR0917 - its options
@@ -59,10 +64,39 @@ def data_delete(  # noqa: PLR0913, PLR0917 - its options
             screen.say("Nothing was deleted.")
             raise typer.Exit(FAILED)
         batch = delete_records(services, found, deletion)
-        with screen.progress("features") as report:
-            report(f"of {found.name}", 0.0)
-            rebuilt = sorted(refresh_features(services, found.name))
+        rebuilt = _rebuilt(screen, services, found)
     _tell(screen, batch, rebuilt)
+
+
+def data_deletions(
+    screen: Screen,
+    source: str = typer.Argument("", help="Only of this source."),
+) -> None:
+    """List deletions."""
+    with open_services(screen.home) as services:
+        catalogue = Catalogue.load(services.metadata)
+        sources = [catalogue.source(source)] if source else catalogue.all(Source)
+        found = [batch for one in sources for batch in stored_deletions(services, one)]
+        now = services.clock.now()
+    columns = ["batch", "id", "keys", "at", "deleted", "by", "when", "reason"]
+    rows = [_row(batch, batch.deletion, now) for batch in found if batch.deletion]
+    empty = "Nothing has been deleted. Delete records with 'penstock data delete SOURCE'."
+    screen.show(found, table(columns, rows, right=["deleted"]) if rows else empty)
+
+
+def _row(batch: Batch, deletion: Deletion, now: datetime) -> list[str]:
+    keys = ", ".join(map(str, deletion.keys[:SHOWN]))
+    more = len(deletion.keys) - SHOWN
+    return [
+        batch.batch_id,
+        deletion.delete_id,
+        f"{keys} and {more:,} more" if more > 0 else keys,
+        moment(deletion.at_us) if deletion.at_us is not None else "all",
+        count(batch.deleted),
+        deletion.actor,
+        ago(batch.arrived_at, now),
+        deletion.reason or "-",
+    ]
 
 
 def _keys(source: Source, texts: Sequence[str]) -> list[str | int]:
@@ -110,6 +144,18 @@ def _agreed(screen: Screen, hits: pl.DataFrame) -> bool:
     screen.err.print(table([hits.columns[0], "records", "first", "last"], rows, right=["records"]))
     total = plural(int(hits["records"].sum()), "record")
     return typer.confirm(f"Delete {total}?", err=True)
+
+
+def _rebuilt(screen: Screen, services: LocalServices, source: Source) -> list[str]:
+    """Bring the online features up to date; the views of which they are."""
+    with screen.progress("features") as report:
+        report(f"of {source.name}", 0.0)
+        try:
+            return sorted(refresh_features(services, source.name))
+        except RetryableError as error:
+            # The deletion is done, and whoever is at work on the features meets it too.
+            screen.say(f"The online features do not follow yet: {error.message}")
+            return []
 
 
 def _tell(screen: Screen, batch: Batch, rebuilt: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .batches import Progress, ingest_files, ingest_log
 from .deleting import delete_records, deletion_hits
+from .deletions import stored_deletions
 from .events import Accepted, accept_events
 from .intake import intake_lock
 from .messages import GROUP
@@ -22,4 +23,5 @@ __all__ = [
     "raw_name",
     "read_tombstones",
     "remaining_records",
+    "stored_deletions",
 ]

@@ -28,14 +28,14 @@ from penstock.spec import fingerprint
 
 from .columns import POLARS_TYPES
 from .intake import newest_batch, store_batch
-from .tombstones import raw_name, tombstone_name
+from .tombstones import raw_name, read_tombstones, tombstone_name
 
 if TYPE_CHECKING:
     from penstock.ports import Services, Tables
     from penstock.records import Deletion
     from penstock.spec import Source
 
-__all__ = ["begin_deletion", "deletion_of", "finish_deletion"]
+__all__ = ["begin_deletion", "deletion_of", "finish_deletion", "stored_deletions"]
 
 
 def begin_deletion(services: Services, source: Source, deletion: Deletion, deleted: int) -> Batch:
@@ -81,6 +81,22 @@ def deletion_of(services: Services, source: Source, delete_id: str) -> Batch | N
     where = {"source": source.name, "sha256": _sha256(delete_id)}
     found = [batch for batch in services.metadata.find(Batch, where=where) if batch.deletion]
     return found[0] if found else None
+
+
+def stored_deletions(services: Services, source: Source) -> list[Batch]:
+    """The batches of a source that are deletions and count, newest first.
+
+    Args:
+        services: The ports; uses tables and metadata.
+        source: The source.
+    """
+    found = read_tombstones(services.tables, source)
+    if found is None:
+        return []
+    numbers = found.frame["_batch"].unique().sort(descending=True)
+    read = services.metadata.read
+    batches = [read(Batch, Batch.key_of(source.name, number)) for number in numbers]
+    return [batch for batch in batches if batch is not None]
 
 
 def _sha256(delete_id: str) -> str:

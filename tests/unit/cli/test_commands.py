@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from penstock.deployment import deploy
+from penstock.errors import UnavailableError
 from penstock.records import Identity, Score
 from penstock.registry import aliases
 from penstock.runtime import open_services
@@ -429,6 +430,7 @@ def test_records_are_deleted_when_somebody_agrees(
     assert call("features", "build", "--home", home).code == 0
     delete = ("data", "delete", "candles", "--home", home, "--key", "symbol=BTC")
     one = (*delete, "--at", "2026-01-01T01:00:00Z")
+    assert "Nothing has been deleted" in call("data", "deletions", "--home", home).out
 
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     refused = call(*one)
@@ -455,11 +457,36 @@ def test_records_are_deleted_when_somebody_agrees(
     assert (online["momentum.last_close"], online["momentum.count"]) == (None, 0)
     (source,) = call("status", "--home", home, "--json").value["sources"]
     assert (source["stored"], source["deleted"]) == ("2", "2")
+    listed = call("data", "deletions", "candles", "--home", home)
+    newest, oldest = call("data", "deletions", "--home", home, "--json").value
+    assert "asked to" in listed.out
+    assert "2026-01-01 01:00:00" in listed.out
+    assert (newest["batch_id"], newest["deletion"]["delete_id"]) == (
+        done.value["batch_id"],
+        "gdpr-1",
+    )
+    assert (oldest["deleted"], newest["deleted"]) == (1, 1)
     lineage = call("lineage", done.value["batch_id"], "--home", home).out
     assert "deletion gdpr-1" in lineage
     assert "asked to" in lineage
     with open_services(home) as services:
         assert services.metadata.verify_audit()
+
+
+@pytest.mark.slow
+def test_a_deletion_is_done_though_others_hold_the_features(
+    home: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("ingest", "--home", home).code == 0
+
+    def busy(*_: object) -> None:
+        raise UnavailableError("Another process has the view.")
+
+    monkeypatch.setattr("penstock.cli.deleting.refresh_features", busy)
+    said = call("data", "delete", "candles", "--key", "symbol=BTC", "--yes", "--home", home)
+    assert said.code == 0
+    assert "do not follow yet: Another process has the view." in said.err
+    assert call("data", "deletions", "--home", home, "--json").value[0]["deleted"] == 2
 
 
 def test_records_are_deleted_by_admins(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Entity", "Files", "Source", "Topic"]
 
 RESERVED = "_"  # columns that begin with it are the platform's own
+OWN_TOPICS = ("events", "notifications", "observations", "observations.rejected")
+"""Topics of the platform; a source that read one would take what is said there for records."""
 
 
 class Entity(Named, frozen=True, kw_only=True, tag="entity"):
@@ -95,7 +97,9 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
     @property
     def topic(self) -> str:
         """The topic of the event log its events arrive on."""
-        return self.stream.name if self.stream else self.name
+        if self.stream:
+            return self.stream.name
+        return f"{self.name}.records" if self.name in OWN_TOPICS else self.name
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -111,6 +115,7 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
             yield from untyped
             return
         columns = list(self.schema)
+        yield from self._topic_faults()
         yield from self._key_faults(columns)
         for name in columns:
             if name.startswith(RESERVED) or not name:
@@ -148,6 +153,10 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
             if not (dtype.is_number if numeric else dtype is DType.STRING):
                 takes = "numbers" if numeric else "text"
                 yield f"{rule.name} takes {takes}, but {name!r} is {dtype.value}"
+
+    def _topic_faults(self) -> Iterator[str]:
+        if self.stream and self.stream.name in OWN_TOPICS:
+            yield f"the topic {self.stream.name!r} is the platform's own; give another"
 
     def _key_faults(self, columns: list[str]) -> Iterator[str]:
         key, stamp = self.entity.name, self.timestamp

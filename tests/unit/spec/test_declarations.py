@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 import penstock as ps
+from penstock.control import NOTIFICATIONS_TOPIC
 from penstock.errors import DeclarationError, StateError
+from penstock.monitoring import OBSERVATIONS_TOPIC, REJECTED_TOPIC
+from penstock.ports import EVENTS_TOPIC
 from penstock.spec import (
     Cron,
     Declared,
@@ -225,6 +229,14 @@ def test_identity_is_the_unique_columns_or_the_whole_record() -> None:
 def test_the_topic_is_the_source_s_name_unless_given() -> None:
     assert candles(stream=ps.Topic("ticks")).topic == "ticks"
     assert candles(stream=None).topic == "candles"
+
+
+def test_no_source_reads_what_the_platform_says_to_itself() -> None:
+    for name in {EVENTS_TOPIC, NOTIFICATIONS_TOPIC, OBSERVATIONS_TOPIC, REJECTED_TOPIC}:
+        with pytest.raises(DeclarationError, match="the platform's own"):
+            candles(stream=ps.Topic(name))
+    own = msgspec.structs.replace(candles(stream=None), name=EVENTS_TOPIC)
+    assert own.topic == "events.records"
 
 
 def test_monitor_and_trigger_take_the_name_of_what_they_watch() -> None:

@@ -95,13 +95,13 @@ def ingest_log(
     """
     topic, log = source.topic, services.log
     with (locks or services.leases).hold(intake_lock(source.name)):
-        finished = finish_started(services, source)
+        settled = finish_started(services, source)
         after = log.committed(topic, GROUP)
         waiting = log.read(topic, after=after, limit=limit)
         if not waiting:
-            return finished
+            return settled.finished
         intake = messages_intake(log, source, topic, waiting[0].offset, waiting[-1].offset)
-        return take_in(services, source, intake)
+        return take_in(services, source, intake, settled.number + 1)
 
 
 def _files(home: Path, source: Source, paths: Sequence[Path | str] | None) -> list[Path]:
@@ -123,7 +123,7 @@ def _files(home: Path, source: Source, paths: Sequence[Path | str] | None) -> li
 
 def _ingest_file(services: Services, source: Source, path: Path) -> Batch:
     with services.leases.hold(intake_lock(source.name), wait_s=LOCK_WAIT_S):
-        finish_started(services, source)
+        settled = finish_started(services, source)
         content = open_file(services.home, path)
         origin = f"file:{content.shown}"
         known = _same_batch(services, source, content.sha256)
@@ -131,7 +131,7 @@ def _ingest_file(services: Services, source: Source, path: Path) -> Batch:
             return msgspec.structs.replace(
                 known, origin=origin, stored=0, quarantined=0, duplicates=known.read, reasons={}
             )
-        return take_in(services, source, file_intake(source, content))
+        return take_in(services, source, file_intake(source, content), settled.number + 1)
 
 
 def _same_batch(services: Services, source: Source, sha256: str) -> Batch | None:

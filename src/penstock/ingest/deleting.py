@@ -89,14 +89,15 @@ def delete_records(services: Services, source: Source, deletion: Deletion) -> Ba
     deletion = msgspec.structs.replace(deletion, actor=services.actor)
     _take_in_waiting(services, source)
     with services.leases.hold(intake_lock(source.name), wait_s=LOCK_WAIT_S):
-        finish_started(services, source)
+        settled = finish_started(services, source)
         known = deletion_of(services, source, deletion.delete_id)
         if known is not None:
             return _same(known, deletion)
         hits = deletion_hits(services.tables, source, deletion)
         if hits.is_empty():
             raise _nothing(source, deletion)
-        return begin_deletion(services, source, deletion, int(hits["records"].sum()))
+        records = int(hits["records"].sum())
+        return begin_deletion(services, source, deletion, records, number=settled.number + 1)
 
 
 def _take_in_waiting(services: Services, source: Source) -> None:

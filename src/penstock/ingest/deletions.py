@@ -27,7 +27,7 @@ from penstock.records import Batch
 from penstock.spec import fingerprint
 
 from .columns import POLARS_TYPES
-from .intake import newest_batch, store_batch
+from .intake import store_batch
 from .tombstones import raw_name, read_tombstones, tombstone_name
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["begin_deletion", "deletion_of", "finish_deletion", "stored_deletions"]
 
 
-def begin_deletion(services: Services, source: Source, deletion: Deletion, deleted: int) -> Batch:
+def begin_deletion(
+    services: Services, source: Source, deletion: Deletion, deleted: int, *, number: int
+) -> Batch:
     """Make a deletion a stored batch; the caller holds ``intake_lock``.
 
     Args:
@@ -46,9 +48,11 @@ def begin_deletion(services: Services, source: Source, deletion: Deletion, delet
         source: The source; it has records.
         deletion: What is asked for.
         deleted: How many records it takes away.
+        number: The batch's number: the next after the newest when the records were looked up.
+
+    Raises:
+        ConflictError: Another process has used the number since; nothing was written.
     """
-    newest = newest_batch(services, source)
-    number = (newest.number if newest else 0) + 1
     sha256 = _sha256(deletion.delete_id)
     started = Batch(
         source=source.name,

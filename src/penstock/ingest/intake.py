@@ -20,8 +20,10 @@ event is missing; every ingestion announces the source's last batch again, and t
 event's id.
 
 The lock is a lease: a process that was stopped for long enough, and goes on when another has taken
-its place, is in no other position than one that was killed. The record of a number is written only
-where there is none, a table takes a number once, and both sort the same records in the same way.
+its place, is in no other position than one that was killed. It has looked up the newest number
+before it looked up what waits, and the record of the next is written only where there is none: so
+it begins nothing that the other has taken in. A table takes a number once, and both sort the same
+records in the same way.
 
 The one thing that cannot be done again is to read a file that is gone. Then the batch is closed
 with what its tables hold, and the reason ``file_gone`` says how many records they lack.
@@ -116,7 +118,12 @@ def _lost(source: Source, batch: Batch, *, reached: int) -> StateError:
 
 
 def take_in(
-    services: Services, source: Source, intake: Intake, *, started: Batch | None = None
+    services: Services,
+    source: Source,
+    intake: Intake,
+    number: int,
+    *,
+    started: Batch | None = None,
 ) -> Batch:
     """Make records a stored batch; the caller holds ``intake_lock``.
 
@@ -124,6 +131,8 @@ def take_in(
         services: The ports.
         source: The source.
         intake: The records.
+        number: The batch's number: the next after the one that was the newest before it was looked
+            up which records wait.
         started: The record of the killed ingestion that is being finished.
 
     Returns:
@@ -131,12 +140,11 @@ def take_in(
 
     Raises:
         InputError: The records are no records of this source; nothing was written.
+        ConflictError: Another process has used the number since; nothing was written.
     """
     if started is not None and _is_in_tables(services.tables, started):
         intake.commit()
         return store_batch(services, started, started)
-    newest = newest_batch(services, source)
-    number = started.number if started else (newest.number if newest else 0) + 1
     arrived_at = started.arrived_at if started else services.clock.now()
     sifted = sift(services.tables, source, intake.parse(arrived_at), number=number)
     if started is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.errors import InputError
 
@@ -19,22 +19,34 @@ if TYPE_CHECKING:
 
     from .files import FileContent
 
-__all__ = ["file_intake", "finish_started"]
+__all__ = ["Settled", "file_intake", "finish_started"]
 
 
-def finish_started(services: Services, source: Source) -> Batch | None:
+class Settled(NamedTuple):
+    """How far a source has come.
+
+    Attributes:
+        number: Number of its newest batch, which is stored, and so is every one before; 0 for none.
+        finished: That batch, where it had to be finished.
+    """
+
+    number: int
+    finished: Batch | None = None
+
+
+def finish_started(services: Services, source: Source) -> Settled:
     """Finish the source's batch that is ``started``; the caller holds ``intake_lock``.
 
-    Returns:
-        The batch that was finished; None where there was none.
+    What is looked up after this, such as how far the log has been read, holds as long as no batch
+    has a greater number: so whoever begins one gives it the next, and nobody else can.
     """
     newest = newest_batch(services, source)
     if newest is None:
-        return None
+        return Settled(0)
     if newest.state == "started":
-        return _finish(services, source, newest)
+        return Settled(newest.number, _finish(services, source, newest))
     announce_batch(services, newest)
-    return None
+    return Settled(newest.number)
 
 
 def file_intake(source: Source, content: FileContent) -> Intake:
@@ -55,11 +67,12 @@ def _finish(services: Services, source: Source, started: Batch) -> Batch:
         topic, _, offsets = rest.rpartition(":")
         first, _, last = offsets.partition("-")
         intake = messages_intake(services.log, source, topic, int(first), int(last))
-        return take_in(services, source, intake, started=started)
+        return take_in(services, source, intake, started.number, started=started)
     content = _same_file(services.home, rest, started.sha256)
     if content is None:
         return close_without_file(services, started)
-    return take_in(services, source, file_intake(source, content), started=started)
+    intake = file_intake(source, content)
+    return take_in(services, source, intake, started.number, started=started)
 
 
 def _same_file(home: Path, shown: str, sha256: str) -> FileContent | None:

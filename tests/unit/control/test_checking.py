@@ -27,7 +27,7 @@ from penstock.control import (
 from penstock.features import space_of
 from penstock.plan import Catalogue, apply
 from penstock.ports import EVENTS_TOPIC
-from penstock.records import Event, FeatureReport, Score
+from penstock.records import AppliedProject, Event, FeatureReport, Score
 from penstock.scoring import drain_scores, score_frame, scores_in
 from penstock.testing.served_project import SYMBOLS
 from penstock.testing.serving import serving
@@ -226,7 +226,10 @@ def test_features_are_checked_once_in_each_interval(scored: LocalServices) -> No
     now = scored.clock.now()
     now_us = scored.clock.now_us() + HOUR_US
     assert due(scored, now_us=now_us) == []
-    assert due(scored, now_us=int(now.timestamp()) // 3_600 * HOUR_US, check=schedule) == []
+    applied = scored.metadata.read(AppliedProject, "project")
+    assert applied is not None
+    hour_us = int(applied.applied_at.timestamp()) // 3_600 * HOUR_US
+    assert due(scored, now_us=hour_us, check=schedule) == []
     (submission,) = due(scored, now_us=now_us, check=schedule)
     slot = (now + timedelta(hours=1)).strftime("%Y%m%dT%H00")
     assert submission.run_id == f"check-features-{slot}"

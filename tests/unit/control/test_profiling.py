@@ -23,6 +23,7 @@ from penstock.errors import InputError, NotFoundError
 from penstock.features import profile, profiles_of
 from penstock.ingest import accept_events, ingest_log
 from penstock.plan import Catalogue, apply
+from penstock.records import AppliedProject
 from penstock.spec import function
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ def test_views_with_new_records_are_profiled_once_in_each_interval(scored: Local
     now = scored.clock.now()
     now_us = scored.clock.now_us() + HOUR_US
     assert due(scored, now_us=now_us) == []
-    assert due(scored, now_us=int(now.timestamp()) // 3_600 * HOUR_US, profile=EVERY) == []
+    applied = scored.metadata.read(AppliedProject, "project")
+    assert applied is not None
+    hour_us = int(applied.applied_at.timestamp()) // 3_600 * HOUR_US
+    assert due(scored, now_us=hour_us, profile=EVERY) == []
     (submission,) = due(scored, now_us=now_us, profile=EVERY)
     slot = (now + timedelta(hours=1)).strftime("%Y%m%dT%H00")
     assert submission.run_id == f"profile-features-{slot}"

@@ -12,6 +12,7 @@ from .backfill import BackfillResult, backfill
 from .composition import REQUEST_DTYPES
 from .consistency import check_online, compare_columns
 from .freshness import ViewAge, require_fresh, view_ages
+from .gathering import Gathering
 from .offline import point_in_time, spine_times
 from .partitions import (
     MOST_PARTITIONS,
@@ -46,6 +47,7 @@ __all__ = [
     "BackfillResult",
     "ColumnProfile",
     "GatheredReads",
+    "Gathering",
     "Layout",
     "OnlineReader",
     "PartOf",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from penstock.errors import PenstockError, RetryableError, UnavailableError
 
+from .gathering import Gathering
 from .reader import OnlineReader, Reading, row_count
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ __all__ = ["GatheredReads", "ServiceReader"]
 
 BATCH_ROWS = 1_024
 QUEUE_ROWS = 16_384
-SLOW_BATCH_US, QUICK_BATCH_US = 5_000, 1_000
-SLOW_IN_A_ROW, QUICK_IN_A_ROW = 8, 256
 T = TypeVar("T")
 NOTHING: Mapping[str, list[object]] = {}
 
@@ -92,7 +89,14 @@ class _Ask(NamedTuple):
     future: asyncio.Future[Reading]
 
 
-class GatheredReads:
+class _Found(NamedTuple):
+    """What was read, or why not, and how long it took in microseconds."""
+
+    what: Reading | Exception
+    took_us: int
+
+
+class GatheredReads(Gathering[_Ask, _Found]):
     """Reads of one service, gathered while the event loop is busy. Used from one event loop.
 
     Rows that arrive while others are read are read together when the loop turns, up to 1,024 at a
@@ -110,14 +114,10 @@ class GatheredReads:
     """
 
     def __init__(self, reader: ServiceReader, clock: Clock) -> None:
+        super().__init__(f"features-{reader.service.name}")
         self.reader = reader
-        self.slow = False
         self._clock = clock
-        self._queue: deque[_Ask] = deque()
         self._waiting = 0
-        self._scheduled = False
-        self._thread: ThreadPoolExecutor | None = None
-        self._in_a_row = 0
 
     def read(
         self, keys: Keys, at_us: int | IntArray, request: Request = NOTHING
@@ -131,39 +131,18 @@ class GatheredReads:
             at_us: The time asked for, as it takes it.
             request: The request fields, as it takes them.
         """
-        loop = asyncio.get_running_loop()
-        ask = _Ask(keys, at_us, request, row_count(keys, request), loop.create_future())
+        future: asyncio.Future[Reading] = asyncio.get_running_loop().create_future()
+        ask = _Ask(keys, at_us, request, row_count(keys, request), future)
         if self._waiting + ask.rows > QUEUE_ROWS:
             message = (
                 f"{self._waiting:,} rows wait for the features of {self.reader.service.name!r} "
                 "already. Send fewer at a time, or start another 'penstock serve'."
             )
-            ask.future.set_exception(UnavailableError(message, retry_after_s=1))
-            return ask.future
+            future.set_exception(UnavailableError(message, retry_after_s=1))
+            return future
         self._waiting += ask.rows
-        self._queue.append(ask)
-        if not self._scheduled:
-            self._scheduled = True
-            loop.call_soon(self._flush)
-        return ask.future
-
-    def close(self) -> None:
-        """Let go of the thread, once what it has been given is done."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-
-    def _flush(self) -> None:
-        batch = self._next_batch()
-        if not batch:
-            self._scheduled = False
-            return
-        if self.slow:
-            name = f"features-{self.reader.service.name}"
-            self._thread = self._thread or ThreadPoolExecutor(1, name)
-            work = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
-            work.add_done_callback(lambda done: self._finish(batch, *done.result()))
-        else:
-            self._finish(batch, *self._compute(batch))
+        self._push(ask)
+        return future
 
     def _next_batch(self) -> list[_Ask]:
         """The oldest keys that somebody still waits for."""
@@ -177,15 +156,14 @@ class GatheredReads:
                 rows += ask.rows
         return batch
 
-    def _compute(self, batch: list[_Ask]) -> tuple[Reading | Exception, int]:
-        """What was read, or why not, and how long it took in microseconds."""
+    def _compute(self, batch: list[_Ask]) -> _Found:
         start_us = self._clock.now_us()
         # Whatever is raised is an answer to those who wait, never the end of the loop.
         try:
             found: Reading | Exception = self._read(batch)
         except Exception as error:  # noqa: BLE001 - see above
             found = error
-        return found, self._clock.now_us() - start_us
+        return _Found(found, self._clock.now_us() - start_us)
 
     def _read(self, batch: list[_Ask]) -> Reading:
         if len(batch) == 1:
@@ -201,37 +179,22 @@ class GatheredReads:
             at_us[low : (low := low + ask.rows)] = ask.at_us
         return self.reader.read(keys, at_us, _joined([ask.request for ask in batch]))
 
-    def _finish(self, batch: list[_Ask], found: Reading | Exception, took_us: int) -> None:
-        """Answer, then turn to those who came meanwhile."""
-        self._place(found, took_us)
+    def _answer(self, batch: list[_Ask], outcome: _Found) -> None:
+        found = outcome.what
+        if isinstance(found, RetryableError):
+            # A store that cannot be reached must not hold up the loop again.
+            self._move(slow=True)
+        else:
+            self._place(outcome.took_us)
         if isinstance(found, Reading):
             _share(batch, found)
         elif len(batch) > 1 and not isinstance(found, RetryableError):
             # One bad key must not fail its neighbours.
             for ask in batch:
-                one, _ = self._compute([ask])
-                _settle(ask, one)
+                _settle(ask, self._compute([ask]).what)
         else:
             for ask in batch:
                 _settle(ask, found)
-        if self._queue:
-            asyncio.get_running_loop().call_soon(self._flush)
-        else:
-            self._scheduled = False
-
-    def _place(self, found: Reading | Exception, took_us: int) -> None:
-        """Decide where to read from how long it takes.
-
-        It takes many in a row, since a machine that is busy elsewhere makes a quick store look slow
-        now and then; but one that cannot be reached must not hold up the loop again.
-        """
-        if isinstance(found, RetryableError):
-            self.slow, self._in_a_row = True, 0
-            return
-        other = took_us < QUICK_BATCH_US if self.slow else took_us > SLOW_BATCH_US
-        self._in_a_row = self._in_a_row + 1 if other else 0
-        if self._in_a_row >= (QUICK_IN_A_ROW if self.slow else SLOW_IN_A_ROW):
-            self.slow, self._in_a_row = not self.slow, 0
 
 
 def _joined(parts: Sequence[Mapping[str, Sequence[T]]]) -> dict[str, list[T]]:

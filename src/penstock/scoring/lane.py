@@ -9,13 +9,12 @@ given, its scores are in the score log, by one write.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from penstock.errors import InputError, PenstockError, UnavailableError, UserCodeError
+from penstock.features import Gathering
 from penstock.records import Score
 
 from .counts import LaneCounts
@@ -34,10 +33,6 @@ __all__ = ["Lane"]
 
 BATCH_ROWS = 64
 QUEUE_ROWS = 4_096
-SLOW_BATCH_US = 5_000
-QUICK_BATCH_US = 1_000
-SLOW_IN_A_ROW = 8
-QUICK_IN_A_ROW = 256
 
 
 class _Rows:
@@ -78,7 +73,7 @@ class _Rows:
             self.seen[place] = progress
 
 
-class Lane:
+class Lane(Gathering["Ask", "_Rows | Exception"]):
     """The way to one version of one deployment. Used from one event loop.
 
     Args:
@@ -92,15 +87,11 @@ class Lane:
     """
 
     def __init__(self, route: str, version: ServedVersion, writer: Writer) -> None:
+        super().__init__(f"lane-{version.label}", slow=version.slow)
         self.route = route
         self.version = version
         self.counts = LaneCounts()
-        self.slow = version.slow
         self._writer = writer
-        self._queue: deque[Ask] = deque()
-        self._scheduled = False
-        self._thread: ThreadPoolExecutor | None = None
-        self._in_a_row = 0
 
     def submit(self, ask: Ask) -> asyncio.Future[Score]:
         """Queue a row; the future holds its score, which is logged by then.
@@ -108,8 +99,7 @@ class Lane:
         The future fails with the error of the version, or ``UnavailableError`` when too many rows
         wait already.
         """
-        loop = asyncio.get_running_loop()
-        ask.future = future = loop.create_future()
+        ask.future = future = asyncio.get_running_loop().create_future()
         if len(self._queue) >= QUEUE_ROWS:
             self.counts.failed += 1
             future.set_exception(
@@ -120,41 +110,8 @@ class Lane:
                 )
             )
             return future
-        self._queue.append(ask)
-        if not self._scheduled:
-            self._scheduled = True
-            loop.call_soon(self._flush)
+        self._push(ask)
         return future
-
-    def close(self) -> None:
-        """Let go of the thread, once what it has been given is done."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-
-    def _flush(self) -> None:
-        batch = self._next_batch()
-        if not batch:
-            self._scheduled = False
-            return
-        if self.slow:
-            loop = asyncio.get_running_loop()
-            self._thread = self._thread or ThreadPoolExecutor(1, f"lane-{self.version.label}")
-            work = loop.run_in_executor(self._thread, self._compute, batch)
-            work.add_done_callback(lambda done: self._finish(batch, done.result()))
-        else:
-            self._finish(batch, self._compute(batch))
-
-    def _place(self, took_us: int) -> None:
-        """Decide where to compute from how long batches took.
-
-        It takes many in a row: a machine that is busy elsewhere makes a quick version look slow
-        now and then.
-        """
-        other = took_us < QUICK_BATCH_US if self.slow else took_us > SLOW_BATCH_US
-        self._in_a_row = self._in_a_row + 1 if other else 0
-        if self._in_a_row >= (QUICK_IN_A_ROW if self.slow else SLOW_IN_A_ROW):
-            self.slow = not self.slow
-            self._in_a_row = 0
 
     def _next_batch(self) -> list[Ask]:
         """The oldest rows that somebody still waits for."""
@@ -178,34 +135,27 @@ class Lane:
         rows.took_us = clock.now_us() - start_us
         return rows
 
-    def _finish(self, batch: list[Ask], outcome: _Rows | Exception) -> None:
-        """Log the scores, then answer; then turn to those who came meanwhile."""
+    def _answer(self, batch: list[Ask], outcome: _Rows | Exception) -> None:
         # The lane goes on whatever happens here: those who come later wait for it.
         try:
+            self._log_and_answer(batch, outcome)
             if isinstance(outcome, _Rows):
-                self._answer(batch, outcome)
                 self._place(outcome.took_us)
-            elif len(batch) > 1:
-                # One bad row must not fail its neighbours.
-                for ask in batch:
-                    self._finish_one(ask)
-            else:
-                self._fail(batch, outcome)
         except Exception as error:  # noqa: BLE001 - see above
             self._fail(batch, _failed(self.version.label, error))
-        if self._queue:
-            asyncio.get_running_loop().call_soon(self._flush)
-        else:
-            self._scheduled = False
 
-    def _finish_one(self, ask: Ask) -> None:
-        outcome = self._compute([ask])
+    def _log_and_answer(self, batch: list[Ask], outcome: _Rows | Exception) -> None:
         if isinstance(outcome, _Rows):
-            self._answer([ask], outcome)
+            self._give(batch, outcome)
+        elif len(batch) > 1:
+            # One bad row must not fail its neighbours.
+            for ask in batch:
+                self._log_and_answer([ask], self._compute([ask]))
         else:
-            self._fail([ask], outcome)
+            self._fail(batch, outcome)
 
-    def _answer(self, batch: list[Ask], rows: _Rows) -> None:
+    def _give(self, batch: list[Ask], rows: _Rows) -> None:
+        """Log the scores, then answer."""
         scores: list[Score] = []
         answered: list[Ask] = []
         now_us = self._writer.clock.now_us()

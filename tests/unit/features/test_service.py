@@ -20,7 +20,7 @@ from penstock.features import (
     built_to,
     space_of,
 )
-from penstock.features.service import SLOW_IN_A_ROW
+from penstock.features.gathering import SLOW_IN_A_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence

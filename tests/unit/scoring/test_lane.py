@@ -208,13 +208,13 @@ def test_a_version_that_turns_slow_moves_to_a_thread_and_back(
         for _ in range(times):
             asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0)])))
 
-    monkeypatch.setattr("penstock.scoring.lane.SLOW_BATCH_US", -1)
+    monkeypatch.setattr("penstock.features.gathering.SLOW_BATCH_US", -1)
     ask(7)
     assert not lane.slow
     ask(1)
     assert lane.slow
-    monkeypatch.setattr("penstock.scoring.lane.QUICK_BATCH_US", 10**9)
-    monkeypatch.setattr("penstock.scoring.lane.QUICK_IN_A_ROW", 3)
+    monkeypatch.setattr("penstock.features.gathering.QUICK_BATCH_US", 10**9)
+    monkeypatch.setattr("penstock.features.gathering.QUICK_IN_A_ROW", 3)
     ask(3)
     assert not lane.slow
     lane.close()

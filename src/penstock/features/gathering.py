@@ -1,0 +1,98 @@
+"""Work gathered while the event loop is busy, and done together when it turns.
+
+What arrives alone is done alone, at once; no timer holds anything back. Work that takes long is
+done in a thread of its own, while the next batch gathers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+__all__ = ["Gathering"]
+
+SLOW_BATCH_US, QUICK_BATCH_US = 5_000, 1_000
+SLOW_IN_A_ROW, QUICK_IN_A_ROW = 8, 256
+
+Ask = TypeVar("Ask")
+Outcome = TypeVar("Outcome")
+
+
+class Gathering(ABC, Generic[Ask, Outcome]):
+    """Batches of asks, one at a time. Used from one event loop.
+
+    Args:
+        label: The name of its thread.
+        slow: Whether it begins in a thread.
+
+    Attributes:
+        slow: Whether batches are computed in a thread.
+    """
+
+    def __init__(self, label: str, *, slow: bool = False) -> None:
+        self.slow = slow
+        self._queue: deque[Ask] = deque()
+        self._label = label
+        self._scheduled = False
+        self._thread: ThreadPoolExecutor | None = None
+        self._in_a_row = 0
+
+    @abstractmethod
+    def _next_batch(self) -> list[Ask]:
+        """Take the oldest from the queue, without those that nobody waits for any more."""
+
+    @abstractmethod
+    def _compute(self, batch: list[Ask]) -> Outcome:
+        """Do the work, perhaps in a thread; an error is an outcome and is never raised."""
+
+    @abstractmethod
+    def _answer(self, batch: list[Ask], outcome: Outcome) -> None:
+        """Answer those who wait, on the event loop; never raises."""
+
+    def close(self) -> None:
+        """Let go of the thread, once what it has been given is done."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+
+    def _push(self, ask: Ask) -> None:
+        self._queue.append(ask)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _place(self, took_us: int) -> None:
+        """Decide where to compute from how long a batch took.
+
+        It takes many in a row: a machine that is busy elsewhere makes quick work look slow now and
+        then.
+        """
+        other = took_us < QUICK_BATCH_US if self.slow else took_us > SLOW_BATCH_US
+        self._in_a_row = self._in_a_row + 1 if other else 0
+        if self._in_a_row >= (QUICK_IN_A_ROW if self.slow else SLOW_IN_A_ROW):
+            self._move(slow=not self.slow)
+
+    def _move(self, *, slow: bool) -> None:
+        self.slow, self._in_a_row = slow, 0
+
+    def _flush(self) -> None:
+        batch = self._next_batch()
+        if not batch:
+            self._scheduled = False
+            return
+        if self.slow:
+            self._thread = self._thread or ThreadPoolExecutor(1, self._label)
+            work = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
+            work.add_done_callback(lambda done: self._finish(batch, done.result()))
+        else:
+            self._finish(batch, self._compute(batch))
+
+    def _finish(self, batch: list[Ask], outcome: Outcome) -> None:
+        """Answer, then turn to those who came meanwhile."""
+        self._answer(batch, outcome)
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._flush)
+        else:
+            self._scheduled = False

@@ -25,7 +25,7 @@ from penstock.errors import ConflictError, InputError
 
 from .offline import MEMORY_BYTES, newest_version, point_in_time, raw_table
 from .points import DAY_US, Points, between, stale_rows
-from .stored import AT, COMPUTED, CURRENT, compact_stored, newest_rows, table_of
+from .stored import AT, COMPUTED, CURRENT, UpdateResult, compact_stored, newest_rows, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,25 +42,8 @@ CHUNK_ROWS = 500_000
 """Rows looked at and computed at once, unless a single day has more to look at."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BackfillResult:
-    """What a backfill did.
-
-    Attributes:
-        view: Name of the view.
-        table: The table with its stored features.
-        last_batch: The raw batch up to which every stored row is right now.
-        computed: Rows that were not there before.
-        recomputed: Rows that new records changed, or could have.
-        kept: Rows that were there and stayed as they were.
-    """
-
-    view: str
-    table: str
-    last_batch: int
-    computed: int = 0
-    recomputed: int = 0
-    kept: int = 0
+class BackfillResult(UpdateResult):
+    """What a backfill did, counted in rows."""
 
 
 def backfill(  # noqa: PLR0913 - two ports and what to do with them

@@ -11,7 +11,6 @@ what is left.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +23,7 @@ from penstock.errors import ConflictError, InputError, NotReadyError
 from .offline import ARRIVAL, MEMORY_BYTES, newest_version, point_in_time, raw_table
 from .points import DAY_US, Points, Wanted, known_span, stale_rows
 from .profiles import SAMPLE, ColumnProfile, newest_days, profile_rows, profile_table
-from .stored import AT, COMPUTED
+from .stored import AT, COMPUTED, UpdateResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,25 +46,8 @@ DAY, POINTS, HASH = "_day", "_points", "_hash"
 EPOCH = date(1970, 1, 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProfileResult:
-    """What a run did.
-
-    Attributes:
-        view: Name of the view.
-        table: The table with its profiles.
-        last_batch: The raw batch up to which every profiled day is right now.
-        computed: Days that were not there before.
-        recomputed: Days that new records changed, or could have.
-        kept: Days that were there and stayed as they were.
-    """
-
-    view: str
-    table: str
-    last_batch: int
-    computed: int = 0
-    recomputed: int = 0
-    kept: int = 0
+class ProfileResult(UpdateResult):
+    """What a run did, counted in days."""
 
 
 def profile(  # noqa: PLR0913 - two ports and what to do with them

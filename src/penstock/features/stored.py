@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,7 @@ __all__ = [
     "CURRENT",
     "STORED",
     "StoredState",
+    "UpdateResult",
     "compact_stored",
     "newest_rows",
     "stored_features",
@@ -49,6 +51,27 @@ COMPACT_AFTER = 20
 """Appends after which a table's files are merged."""
 
 FINGERPRINT = re.compile(r"-[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateResult:
+    """What a run did that brings what is kept of a view up to date.
+
+    Attributes:
+        view: Name of the view.
+        table: The table that it keeps.
+        last_batch: The raw batch up to which everything kept is right now.
+        computed: Rows or days that were not there before.
+        recomputed: Those that new records changed, or could have.
+        kept: Those that were there and stayed as they were.
+    """
+
+    view: str
+    table: str
+    last_batch: int
+    computed: int = 0
+    recomputed: int = 0
+    kept: int = 0
 
 
 class StoredState(NamedTuple):

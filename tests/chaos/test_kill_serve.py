@@ -174,7 +174,7 @@ def test_every_answer_of_a_killed_process_is_stored_once(
     assert stored["prediction_id"].is_unique().all()
     assert {answer["prediction_id"] for answer in answers} <= set(stored["prediction_id"])
     assert len(answers) > 10
-    assert list((services.score_log / "btc").glob("*")) == []
+    assert list((services.score_log / "btc").glob("*.jsonl")) == []
 
 
 def test_stopping_answers_what_is_in_flight_and_leaves_nothing_behind(

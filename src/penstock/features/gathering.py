@@ -40,6 +40,11 @@ class Gathering(ABC, Generic[Ask, Outcome]):
         self._thread: ThreadPoolExecutor | None = None
         self._in_a_row = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many asks wait."""
+        return len(self._queue)
+
     @abstractmethod
     def _next_batch(self) -> list[Ask]:
         """Take the oldest from the queue, without those that nobody waits for any more."""

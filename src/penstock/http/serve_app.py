@@ -5,6 +5,7 @@ A request costs a look into two dictionaries, one decoding, one row in a batch a
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +20,7 @@ from .serve_aliases import ALIASES, AliasDoor, is_alias
 from .serve_call import BODY_LIMIT_BYTES, Call, Gone
 from .serve_errors import Answer, failure, refuse
 from .serve_features import FEATURES, answer_features
-from .serve_metrics import render_metrics
+from .serve_meter import Meter
 from .serve_openapi import openapi_document
 from .serve_packing import WORTH_PACKING_BYTES, packed
 from .serve_scoring import door_of, score_all, score_one
@@ -28,6 +29,7 @@ from .serve_v2 import V2, V2_PATHS, InferenceDoor
 if TYPE_CHECKING:
     from penstock.ports import Clock
     from penstock.records import Role
+    from penstock.runtime import Board
 
     from .serve_call import Message, Receive, Send
     from .serve_keeper import Door, Keeper
@@ -35,11 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["BODY_LIMIT_BYTES", "ServeApp"]
 
 DEPLOYMENTS, PREDICT = "/v1/deployments/", "/predict"
+METRICS = "/metrics"
 MODELS, INFER = "/v2/models/", "/infer"
 TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 KNOWN = (
     "/v1/deployments", "/v1/deployments/{name}/predict", "/v1/features",
-    "/v1/features/{service}", "/metrics", "/openapi.json", *V2_PATHS, *ALIASES,
+    "/v1/features/{service}", METRICS, "/openapi.json", *V2_PATHS, *ALIASES,
 )  # fmt: skip
 
 
@@ -61,17 +64,18 @@ class ServeApp:
     Args:
         keeper: What is served, and who may ask.
         clock: Tells the time.
+        board: Where the processes of the address meet; left out for one that is alone.
 
     Attributes:
         beside: What begins to answer after this, and ends before.
         inference: Answers by the inference protocol.
-        requests: Requests by kind and status.
+        meter: Tells what is measured.
         version: Penstock's.
     """
 
-    def __init__(self, keeper: Keeper, clock: Clock) -> None:
-        self.beside: list[Beside] = []
-        self.requests: dict[tuple[str, int], int] = {}
+    def __init__(self, keeper: Keeper, clock: Clock, board: Board | None = None) -> None:
+        self.meter = Meter(keeper, board)
+        self.beside: list[Beside] = [self.meter]
         self._keeper = keeper
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
@@ -92,7 +96,7 @@ class ServeApp:
         if answer is None:
             return
         key = (kind, answer.status)
-        self.requests[key] = self.requests.get(key, 0) + 1
+        self.meter.requests[key] = self.meter.requests.get(key, 0) + 1
         if len(answer.body) >= WORTH_PACKING_BYTES:
             answer = packed(answer, call.header(b"accept-encoding"))
         length = (b"content-length", str(len(answer.body)).encode())
@@ -134,6 +138,9 @@ class ServeApp:
             return await self.inference.answer(call)
         if kind == "alias":
             return await self._aliases.answer(call)
+        if path == METRICS:
+            self._check(call, "reader", "GET")
+            return Answer(200, await asyncio.to_thread(self.meter.text), (TEXT,))
         return self._read(call, path)
 
     async def _predict(self, call: Call, name: str) -> Answer:
@@ -155,7 +162,6 @@ class ServeApp:
         """Everything that is only looked at."""
         told = {
             "/v1/deployments": self._deployments,
-            "/metrics": self._metrics,
             "/openapi.json": self._openapi,
         }.get(path)
         self._check(call, "reader", "GET" if told else "")
@@ -174,11 +180,6 @@ class ServeApp:
             for name, door in sorted(self._keeper.doors.items())
         ]
         return self._json({"deployments": told})
-
-    def _metrics(self) -> Answer:
-        endpoints = {name: door.endpoint for name, door in self._keeper.doors.items()}
-        counters = {name: one.counters for name, one in self._keeper.features.items()}
-        return Answer(200, render_metrics(endpoints, self.requests, counters), (TEXT,))
 
     def _openapi(self) -> Answer:
         manifests = {

@@ -1,36 +1,29 @@
-"""Metrics of online scoring as Prometheus text, rendered from plain integers when asked."""
+"""What online scoring has measured: read from plain integers when somebody asks.
+
+Nothing here is on the path of a request. It may run in any thread: what grows meanwhile is copied
+before it is walked.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+import psutil
+
+from penstock.runtime import Family, Histogram, Sample
+from penstock.scoring import Durations, read_backlog
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from penstock.scoring import Counters, Endpoint
+    from penstock.scoring import Endpoint, Lane
 
-__all__ = ["FeatureCounters", "render_metrics"]
+    Endpoints = Mapping[str, Endpoint]
 
+__all__ = ["FeatureCounters", "families_of"]
 
-class Durations:
-    """How long answers took: so many within each bound, and the rest.
-
-    Attributes:
-        buckets: Answers that took at most ``BOUNDS_US`` each and more than the one before.
-        total_us: Sum of the durations.
-    """
-
-    BOUNDS_US = (250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000)
-
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(self.BOUNDS_US) + 1)
-        self.total_us = 0
-
-    def add(self, took_us: int) -> None:
-        """Count an answer."""
-        self.buckets[bisect_left(self.BOUNDS_US, took_us)] += 1
-        self.total_us += took_us
+BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
+BOUNDS_S = tuple(bound_us / 1e6 for bound_us in Durations.BOUNDS_US)
 
 
 class FeatureCounters:
@@ -48,99 +41,203 @@ class FeatureCounters:
         self.unknown = 0
 
 
-def render_metrics(
-    endpoints: Mapping[str, Endpoint],
+def families_of(
+    endpoints: Endpoints,
     requests: Mapping[tuple[str, int], int],
     features: Mapping[str, FeatureCounters],
-) -> bytes:
-    """The text of ``/metrics``.
+) -> list[Family]:
+    """Everything that a serving process measures.
 
     Args:
         endpoints: What is served, by name of the deployment.
         requests: Requests by kind and HTTP status.
         features: What each feature service has been asked, by its name.
     """
-    lines = [*_requests(requests), *_scores(endpoints), *_features(features)]
-    return ("\n".join(lines) + "\n").encode()
+    lanes = [
+        ({"deployment": name, "role": role, "version": str(lane.version.manifest.version)}, lane)
+        for name, endpoint in sorted(endpoints.items())
+        for role, lane in sorted(endpoint.lanes.items())
+    ]
+    found = [
+        _counter(
+            "penstock_http_requests_total",
+            "Requests by kind and status.",
+            [
+                Sample({"kind": kind, "status": str(status)}, number)
+                for (kind, status), number in sorted(requests.items())
+            ],
+        ),
+        *_answers(endpoints),
+        *_troubles(endpoints),
+        *_ages(endpoints),
+        *_batches(lanes),
+        *_versions(lanes),
+        *_logs(endpoints),
+        *_features(features),
+        *_process(),
+    ]
+    return [family for family in found if family.samples or family.histograms]
 
 
-def _requests(requests: Mapping[tuple[str, int], int]) -> Iterator[str]:
-    yield "# HELP penstock_http_requests_total Requests by kind and status."
-    yield "# TYPE penstock_http_requests_total counter"
-    for (kind, status), number in sorted(requests.items()):
-        yield f'penstock_http_requests_total{{kind="{kind}",status="{status}"}} {number}'
-
-
-def _scores(endpoints: Mapping[str, Endpoint]) -> Iterator[str]:
-    yield "# HELP penstock_scores_total Answers by deployment, route and model version."
-    yield "# TYPE penstock_scores_total counter"
+def _answers(endpoints: Endpoints) -> Iterator[Family]:
+    answers: list[Sample] = []
+    durations: list[Histogram] = []
     for name, endpoint in sorted(endpoints.items()):
-        for (route, version), number in sorted(endpoint.counters.answered.items()):
-            labels = f'deployment="{name}",route="{route}",version="{version}"'
-            yield f"penstock_scores_total{{{labels}}} {number}"
-    yield "# HELP penstock_fallbacks_total Answers by a fallback, by what answered."
-    yield "# TYPE penstock_fallbacks_total counter"
-    for name, endpoint in sorted(endpoints.items()):
-        for to, number in sorted(endpoint.counters.fallbacks.items()):
-            yield f'penstock_fallbacks_total{{deployment="{name}",to="{to}"}} {number}'
-    yield from _ages(endpoints)
-    yield "# HELP penstock_shadow_rows_dropped_total Shadow rows that were not scored."
-    yield "# TYPE penstock_shadow_rows_dropped_total counter"
-    for name, endpoint in sorted(endpoints.items()):
-        dropped = endpoint.counters.shadows_dropped
-        yield f'penstock_shadow_rows_dropped_total{{deployment="{name}"}} {dropped}'
-    yield "# HELP penstock_score_seconds From a request's arrival to its score."
-    yield "# TYPE penstock_score_seconds histogram"
-    for name, endpoint in sorted(endpoints.items()):
-        yield from _histogram("penstock_score_seconds", f'deployment="{name}"', endpoint.counters)
-    for what, text in (("rows", "Rows"), ("batches", "Batches")):
-        yield f"# HELP penstock_computed_{what}_total {text} computed, by deployment and role."
-        yield f"# TYPE penstock_computed_{what}_total counter"
-        for name, endpoint in sorted(endpoints.items()):
-            for role, lane in sorted(endpoint.lanes.items()):
-                labels = f'deployment="{name}",role="{role}"'
-                number = lane.counts.rows if what == "rows" else lane.counts.batches
-                yield f"penstock_computed_{what}_total{{{labels}}} {number}"
+        for (route, version), one in sorted(endpoint.counters.durations.items()):
+            labels = {"deployment": name, "route": route, "version": str(version)}
+            histogram = _durations(labels, one)
+            answers.append(Sample(labels, sum(histogram.counts)))
+            durations.append(histogram)
+    text = "Answers by deployment, route and model version; version 0 is a constant."
+    yield _counter("penstock_scores_total", text, answers)
+    text = "From a request's arrival to its score."
+    yield Family("penstock_score_seconds", "histogram", text, (), durations, BOUNDS_S)
 
 
-def _ages(endpoints: Mapping[str, Endpoint]) -> Iterator[str]:
-    yield "# HELP penstock_view_age_seconds Since the newest batch of a view's features arrived."
-    yield "# TYPE penstock_view_age_seconds gauge"
+def _troubles(endpoints: Endpoints) -> Iterator[Family]:
+    errors: list[Sample] = []
+    fallbacks: list[Sample] = []
+    dropped: list[Sample] = []
+    circuits: list[Sample] = []
+    for name, endpoint in sorted(endpoints.items()):
+        of = {"deployment": name}
+        counters = endpoint.counters
+        for (route, version, kind), number in sorted(counters.errors.items()):
+            labels = {**of, "route": route, "version": str(version), "kind": kind}
+            errors.append(Sample(labels, number))
+        for (to, cause), number in sorted(counters.fallbacks.items()):
+            fallbacks.append(Sample({**of, "to": to, "cause": cause}, number))
+        dropped.append(Sample(of, counters.shadows_dropped))
+        for lane in {lane.version.label: lane for lane in endpoint.lanes.values()}.values():
+            labels = {**of, "version": str(lane.version.manifest.version)}
+            is_open = endpoint.circuits[lane.version.label].is_open
+            circuits.append(Sample(labels, float(is_open)))
+    text = "Rows that a version was asked for in vain, by kind of error."
+    yield _counter("penstock_score_errors_total", text, errors)
+    text = "Answers by a fallback, by what answered and why it was asked."
+    yield _counter("penstock_fallbacks_total", text, fallbacks)
+    text = "Shadow rows that were not scored."
+    yield _counter("penstock_shadow_rows_dropped_total", text, dropped)
+    text = "1 while a version failed so often that only a try now and then is let through."
+    yield _gauge("penstock_circuit_open", text, circuits)
+
+
+def _ages(endpoints: Endpoints) -> Iterator[Family]:
+    ages: list[Sample] = []
+    stale: list[Sample] = []
     for name, endpoint in sorted(endpoints.items()):
         version = endpoint.champion
         now_us = endpoint.writer.clock.now_us()
         for age in version.ages if version else ():
-            labels = f'deployment="{name}",view="{age.view}"'
-            age_s = (now_us - age.arrived_us) / 1e6
-            yield f"penstock_view_age_seconds{{{labels}}} {age_s:.1f}"
-    yield "# HELP penstock_stale_requests_total Requests by entity while a view was stale."
-    yield "# TYPE penstock_stale_requests_total counter"
-    for name, endpoint in sorted(endpoints.items()):
+            labels = {"deployment": name, "view": age.view}
+            ages.append(Sample(labels, round((now_us - age.arrived_us) / 1e6, 1)))
         for outcome, number in endpoint.counters.stale.items():
-            labels = f'deployment="{name}",outcome="{outcome}"'
-            yield f"penstock_stale_requests_total{{{labels}}} {number}"
+            stale.append(Sample({"deployment": name, "outcome": outcome}, number))
+    text = "Since the newest batch of a view's features arrived."
+    yield Family("penstock_view_age_seconds", "gauge", text, ages, shared=True)
+    text = "Requests by entity while a view was stale."
+    yield _counter("penstock_stale_requests_total", text, stale)
 
 
-def _features(features: Mapping[str, FeatureCounters]) -> Iterator[str]:
-    yield "# HELP penstock_feature_rows_total Rows read, by feature service."
-    yield "# TYPE penstock_feature_rows_total counter"
-    for name, counters in sorted(features.items()):
-        yield f'penstock_feature_rows_total{{service="{name}"}} {counters.rows}'
-    yield "# HELP penstock_feature_unknown_rows_total Rows of which no view knew anything."
-    yield "# TYPE penstock_feature_unknown_rows_total counter"
-    for name, counters in sorted(features.items()):
-        yield f'penstock_feature_unknown_rows_total{{service="{name}"}} {counters.unknown}'
-    yield "# HELP penstock_feature_seconds From a request's arrival to its features."
-    yield "# TYPE penstock_feature_seconds histogram"
-    for name, counters in sorted(features.items()):
-        yield from _histogram("penstock_feature_seconds", f'service="{name}"', counters.durations)
+def _batches(lanes: Sequence[tuple[dict[str, str], Lane]]) -> Iterator[Family]:
+    sizes = [Histogram(of, *_sizes(lane)) for of, lane in lanes]
+    text = "Rows of a batch that a version computed."
+    yield Family("penstock_batch_rows", "histogram", text, (), sizes, BATCH_ROWS)
+    text = "Time that batches took, features included."
+    yield _counter(
+        "penstock_batch_seconds_total",
+        text,
+        [Sample(of, lane.counts.computed_us / 1e6) for of, lane in lanes],
+    )
+    text = "Time that answered rows had waited for their batch to begin."
+    yield _counter(
+        "penstock_queued_seconds_total",
+        text,
+        [Sample(of, lane.counts.queued_us / 1e6) for of, lane in lanes],
+    )
+    text = "Rows that wait for their batch."
+    yield _gauge("penstock_queue_rows", text, [Sample(of, lane.waiting) for of, lane in lanes])
 
 
-def _histogram(metric: str, label: str, counted: Durations | Counters) -> Iterator[str]:
-    total = 0
-    for bound_us, number in zip((*counted.BOUNDS_US, None), counted.buckets, strict=True):
-        total += number
-        bound = "+Inf" if bound_us is None else f"{bound_us / 1e6:g}"
-        yield f'{metric}_bucket{{{label},le="{bound}"}} {total}'
-    yield f"{metric}_sum{{{label}}} {counted.total_us / 1e6:.6f}"
-    yield f"{metric}_count{{{label}}} {total}"
+def _sizes(lane: Lane) -> tuple[list[int], float]:
+    """How many batches there were up to each bound, and the rows of all."""
+    counts = [0] * (len(BATCH_ROWS) + 1)
+    rows = 0
+    for size, (batches, _) in list(lane.counts.sizes.items()):
+        place = next((n for n, bound in enumerate(BATCH_ROWS) if size <= bound), len(BATCH_ROWS))
+        counts[place] += batches
+        rows += size * batches
+    return counts, rows
+
+
+def _versions(lanes: Sequence[tuple[dict[str, str], Lane]]) -> Iterator[Family]:
+    told = [
+        Sample(
+            {**of, "model": lane.version.manifest.model, "engine": lane.version.engine.name}, 1.0
+        )
+        for of, lane in lanes
+    ]
+    yield _gauge("penstock_model_info", "The versions that are loaded, and their engines.", told)
+    text = "Time it took to load, check and warm a version."
+    loads = [Sample(of, lane.version.load_us / 1e6) for of, lane in lanes]
+    yield _gauge("penstock_model_load_seconds", text, loads)
+
+
+def _logs(endpoints: Endpoints) -> Iterator[Family]:
+    written: list[Sample] = []
+    sizes: list[Sample] = []
+    lags: list[Sample] = []
+    for name, endpoint in sorted(endpoints.items()):
+        log, of = endpoint.writer.log, {"deployment": name}
+        backlog = read_backlog(log.folder)
+        lag_us = endpoint.writer.clock.now_us() - backlog.oldest_us if backlog.oldest_us else 0
+        written.append(Sample(of, log.written_bytes))
+        sizes.append(Sample(of, backlog.size_bytes))
+        lags.append(Sample(of, max(0, lag_us) / 1e6))
+    text = "Bytes written to the score log."
+    yield _counter("penstock_score_log_bytes_total", text, written)
+    text = "Bytes of the score log that are not in the scores table yet, of all processes."
+    yield Family("penstock_score_log_waiting_bytes", "gauge", text, sizes, shared=True)
+    text = "Age of the oldest score that is not in the scores table yet; 0 where all are."
+    yield Family("penstock_score_log_lag_seconds", "gauge", text, lags, shared=True)
+
+
+def _features(features: Mapping[str, FeatureCounters]) -> Iterator[Family]:
+    every = sorted(features.items())
+    rows = [Sample({"service": name}, one.rows) for name, one in every]
+    yield _counter("penstock_feature_rows_total", "Rows read, by feature service.", rows)
+    text = "Rows of which no view knew anything."
+    unknown = [Sample({"service": name}, one.unknown) for name, one in every]
+    yield _counter("penstock_feature_unknown_rows_total", text, unknown)
+    text = "From a request's arrival to its features."
+    durations = [_durations({"service": name}, one.durations) for name, one in every]
+    yield Family("penstock_feature_seconds", "histogram", text, (), durations, BOUNDS_S)
+
+
+def _process() -> Iterator[Family]:
+    """What every client of Prometheus tells of its process, by the names that all use."""
+    process = psutil.Process()
+    with process.oneshot():
+        times, memory = process.cpu_times(), process.memory_info()
+        started, files = process.create_time(), process.num_fds()
+    seconds = times.user + times.system
+    text = "Processor time used."
+    yield _counter("process_cpu_seconds_total", text, [Sample({}, round(seconds, 2))])
+    for name, text, value in (
+        ("process_resident_memory_bytes", "Memory in use.", memory.rss),
+        ("process_start_time_seconds", "When it started, since 1970 UTC.", started),
+        ("process_open_fds", "Open files and connections.", files),
+    ):
+        yield _gauge(name, text, [Sample({}, value)])
+
+
+def _durations(labels: Mapping[str, str], durations: Durations) -> Histogram:
+    return Histogram(labels, list(durations.buckets), durations.total_us / 1e6)
+
+
+def _counter(name: str, text: str, samples: Sequence[Sample]) -> Family:
+    return Family(name, "counter", text, samples)
+
+
+def _gauge(name: str, text: str, samples: Sequence[Sample]) -> Family:
+    return Family(name, "gauge", text, samples)

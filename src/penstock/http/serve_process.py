@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from penstock.errors import NotSupportedError, StateError, UnavailableError
-from penstock.runtime import Heartbeat, check_bind, configure_logs, open_services
+from penstock.runtime import Board, Heartbeat, check_bind, configure_logs, open_services
 
 from .serve_app import ServeApp
 from .serve_keeper import Keeper
@@ -126,7 +126,8 @@ def _beside(services: LocalServices, app: ServeApp, keeper: Keeper, host: str) -
 def _run(services: LocalServices, bound: socket.socket, where: str, host: str) -> None:
     settings, home = services.settings, services.home
     keeper = Keeper(services, address=where, limit_bytes=settings.score_file_mb * MEGABYTE)
-    app = ServeApp(keeper, services.clock)
+    board = Board(services.layout.serving, where, services.clock)
+    app = ServeApp(keeper, services.clock, board)
     app.beside += _beside(services, app, keeper, host)
     config = uvicorn.Config(
         app,

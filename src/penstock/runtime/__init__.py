@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from .addresses import check_port, url_of
+from .board import Board, read_boards
 from .callers import local_token
 from .children import ProcessStatus
 from .heartbeat import Heartbeat, is_alive, living_processes
 from .layout import Layout
 from .loading import load_project
 from .logs import configure_logs
+from .measured import Family, Histogram, Measured, Sample, exposition
 from .processes import PROCESSES, executing, run_stream, run_worker, up
 from .project import init_project
 from .services import LocalServices, open_services
@@ -20,16 +22,22 @@ from .versions import code_version
 __all__ = [
     "PROCESSES",
     "SETTINGS_FILE",
+    "Board",
+    "Family",
     "Heartbeat",
+    "Histogram",
     "Layout",
     "LocalServices",
+    "Measured",
     "ProcessStatus",
+    "Sample",
     "Settings",
     "check_bind",
     "check_port",
     "code_version",
     "configure_logs",
     "executing",
+    "exposition",
     "init_project",
     "is_alive",
     "leave",
@@ -39,6 +47,7 @@ __all__ = [
     "local_token",
     "local_user",
     "open_services",
+    "read_boards",
     "run_stream",
     "run_worker",
     "stop_on_signals",

@@ -64,6 +64,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.state / "scores"
 
     @property
+    def serving(self) -> Path:
+        """What the serving processes measure."""
+        return self.state / "serving"
+
+    @property
     def scratch(self) -> Path:
         """Files in the making."""
         return self.state / "scratch"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from penstock.deployment import Engine, load_engine
 
 from .ask import Ask, Writer
+from .backlog import Backlog, read_backlog
 from .batch import BatchPin, BatchScored, pin_batch, score_batch
 from .circuit import Circuit
+from .counts import Counters, Durations
 from .drain import drain_scores, find_score
-from .endpoint import Counters, Endpoint
+from .endpoint import Endpoint
 from .fleet import Fleet, Target, build_fleet, look_at_ages, read_target
 from .frames import SCORE_SCHEMA, score_frame, score_spine, scores_in
 from .lane import Lane
@@ -19,10 +21,12 @@ from .served import ServedVersion, load_served
 __all__ = [
     "SCORE_SCHEMA",
     "Ask",
+    "Backlog",
     "BatchPin",
     "BatchScored",
     "Circuit",
     "Counters",
+    "Durations",
     "Endpoint",
     "Engine",
     "Fleet",
@@ -39,6 +43,7 @@ __all__ = [
     "load_served",
     "look_at_ages",
     "pin_batch",
+    "read_backlog",
     "read_target",
     "score_batch",
     "score_frame",

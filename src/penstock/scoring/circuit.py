@@ -23,6 +23,11 @@ class Circuit:
         self._open_until_us = 0
         self._pause_us = FIRST_PAUSE_US
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has failed so often that only a try now and then is let through."""
+        return self.failures >= FAILURES
+
     def allows(self, now_us: int) -> bool:
         """Whether the route may be asked now; a caller that is let through is the try."""
         if self.failures < FAILURES:

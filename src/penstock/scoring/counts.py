@@ -1,15 +1,101 @@
-"""What a lane has done, counted without locks: one event loop writes."""
+"""What has been done, counted without locks: one event loop writes, reports read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from penstock.records import Score
+
     from .ask import Ask
 
-__all__ = ["LaneCounts"]
+__all__ = ["Cause", "Counters", "Durations", "LaneCounts"]
+
+Cause = Literal["late", "failed", "circuit_open", "stale"]
+"""Why a fallback is asked."""
+
+MOST_ANSWERERS = 64
+
+
+class Durations:
+    """How long answers took: so many within each bound, and the rest.
+
+    Attributes:
+        buckets: Answers that took at most ``BOUNDS_US`` each and more than the one before.
+        total_us: Sum of the durations.
+    """
+
+    BOUNDS_US = (
+        100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+        1_000_000, 2_500_000, 5_000_000, 10_000_000,
+    )  # fmt: skip
+
+    __slots__ = ("buckets", "total_us")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(self.BOUNDS_US) + 1)
+        self.total_us = 0
+
+    def add(self, took_us: int) -> None:
+        """Count an answer."""
+        self.buckets[bisect_left(self.BOUNDS_US, took_us)] += 1
+        self.total_us += took_us
+
+    @property
+    def number(self) -> int:
+        """How many answers there were."""
+        return sum(self.buckets)
+
+
+class Counters:
+    """What an endpoint has done, as plain integers: read by ``/metrics``, written by one thread.
+
+    Routes, causes and kinds of errors are few; of versions that answered, the newest 64 are kept.
+
+    Attributes:
+        durations: How long answers took, by ``(route, version)``; version 0 is a constant.
+        fallbacks: Answers by a fallback, by ``(what answered, why)``.
+        errors: Rows that a version was asked for in vain, by ``(route, version, kind of error)``.
+        shadows_dropped: Shadow rows that were not scored.
+        stale: Requests by entity while a view was stale, by what became of them: ``served`` or
+            ``refused``.
+    """
+
+    def __init__(self) -> None:
+        self.durations: dict[tuple[str, int], Durations] = {}
+        self.fallbacks: dict[tuple[str, Cause], int] = {}
+        self.errors: dict[tuple[str, int, str], int] = {}
+        self.shadows_dropped = 0
+        self.stale = {"served": 0, "refused": 0}
+
+    @property
+    def answered(self) -> dict[tuple[str, int], int]:
+        """Answers by ``(route, version)``."""
+        return {key: one.number for key, one in list(self.durations.items())}
+
+    def answer(self, score: Score) -> None:
+        """Count an answer."""
+        key = (score.route, score.version)
+        durations = self.durations.get(key)
+        if durations is None:
+            if len(self.durations) >= MOST_ANSWERERS:
+                del self.durations[next(iter(self.durations))]
+            durations = self.durations[key] = Durations()
+        durations.add(score.duration_us)
+
+    def fall_back(self, to: str, cause: Cause) -> None:
+        """Count an answer by a fallback."""
+        self.fallbacks[to, cause] = self.fallbacks.get((to, cause), 0) + 1
+
+    def fail(self, route: str, version: int, kind: str) -> None:
+        """Count a row that a version was asked for in vain."""
+        key = (route, version, kind)
+        if key not in self.errors and len(self.errors) >= MOST_ANSWERERS:
+            del self.errors[next(iter(self.errors))]
+        self.errors[key] = self.errors.get(key, 0) + 1
 
 
 class LaneCounts:

@@ -10,6 +10,7 @@ import polars as pl
 from penstock.errors import StateError
 from penstock.records import Score
 
+from .backlog import note_drained
 from .frames import SCORE_SCHEMA, score_frame, scores_in, table_of
 from .score_log import finished, segments
 
@@ -52,11 +53,15 @@ def drain_scores(services: Services, deployment: str | None = None) -> int:
         if deployment not in {None, folder.name} or not segments(folder):
             continue
         with services.locks.hold(f"scores/{folder.name}"):
+            offsets: dict[str, int] = {}
             for path in segments(folder):
                 try:
-                    moved += _drain_file(services.tables, folder.name, path)
+                    rows, offsets[path.name] = _drain_file(services.tables, folder.name, path)
                 except StateError as error:
                     damaged.append(error)
+                else:
+                    moved += rows
+            note_drained(folder, offsets)
     if damaged:
         raise damaged[0]
     return moved
@@ -96,16 +101,17 @@ def _read(path: Path) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-def _drain_file(tables: Tables, deployment: str, path: Path) -> int:
+def _drain_file(tables: Tables, deployment: str, path: Path) -> tuple[int, int]:
     # Asked before the file is read: what is finished now cannot grow afterwards.
     with finished(path) as is_finished:
-        moved = _drain_lines(tables, deployment, path)
+        found = _drain_lines(tables, deployment, path)
         if is_finished:
             path.unlink(missing_ok=True)
-    return moved
+    return found
 
 
-def _drain_lines(tables: Tables, deployment: str, path: Path) -> int:
+def _drain_lines(tables: Tables, deployment: str, path: Path) -> tuple[int, int]:
+    """Move what is new in a file; returns how many scores, and how far into it that was."""
     table, app = table_of(deployment), f"scores/{deployment}/{path.stem}"
     size_bytes = path.stat().st_size
     done = tables.applied(table, app) if size_bytes else 0
@@ -120,7 +126,7 @@ def _drain_lines(tables: Tables, deployment: str, path: Path) -> int:
         done += len(chunk)
         if tables.append(table, score_frame(scores), app=app, number=done):
             moved += len(scores)
-    return moved
+    return moved, done
 
 
 def _chunk(path: Path, offset: int) -> bytes:

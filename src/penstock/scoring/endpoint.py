@@ -25,58 +25,14 @@ if TYPE_CHECKING:
     from penstock.spec import Deployment
 
     from .ask import Ask, Writer
+    from .counts import Cause, Counters
     from .lane import Lane
     from .served import ServedVersion
 
-__all__ = ["PREVIOUS", "Counters", "Endpoint"]
+__all__ = ["PREVIOUS", "Endpoint"]
 
 PREVIOUS = "previous"
 LONGEST_WAIT_US = 10_000_000
-
-
-class Counters:
-    """What an endpoint has done, as plain integers: read by ``/metrics``, written by one thread.
-
-    Attributes:
-        answered: Answers by ``(route, version)``.
-        fallbacks: Answers by a fallback, by why.
-        failed: Requests without an answer, by kind of error.
-        shadows_dropped: Shadow rows that were not scored.
-        stale: Requests by entity while a view was stale, by what became of them: ``served`` or
-            ``refused``.
-        buckets: Answers by duration: how many took at most ``BOUNDS_US`` each, and the rest.
-        total_us: Sum of the durations.
-    """
-
-    BOUNDS_US = (250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000)
-
-    def __init__(self) -> None:
-        self.answered: dict[tuple[str, int], int] = {}
-        self.fallbacks: dict[str, int] = {}
-        self.failed: dict[str, int] = {}
-        self.shadows_dropped = 0
-        self.stale = {"served": 0, "refused": 0}
-        self.buckets = [0] * (len(self.BOUNDS_US) + 1)
-        self.total_us = 0
-
-    def answer(self, score: Score) -> None:
-        """Count an answer."""
-        key = (score.route, score.version)
-        self.answered[key] = self.answered.get(key, 0) + 1
-        self.total_us += score.duration_us
-        for place, bound_us in enumerate(self.BOUNDS_US):
-            if score.duration_us <= bound_us:
-                self.buckets[place] += 1
-                return
-        self.buckets[-1] += 1
-
-    def fall_back(self, why: str) -> None:
-        """Count an answer by a fallback."""
-        self.fallbacks[why] = self.fallbacks.get(why, 0) + 1
-
-    def fail(self, kind: str) -> None:
-        """Count a request without an answer."""
-        self.failed[kind] = self.failed.get(kind, 0) + 1
 
 
 class Endpoint:
@@ -163,7 +119,8 @@ class Endpoint:
         circuit = self.circuits[lane.version.label]
         now_us = self.writer.clock.now_us()
         if not circuit.allows(now_us):
-            return await self._fall_back(ask, lane, f"circuit of {lane.version.label} is open")
+            why = f"circuit of {lane.version.label} is open"
+            return await self._fall_back(ask, lane, why, "circuit_open")
         if _is_stale(ask, lane, now_us):
             if self.declared.stale == "refuse":
                 return await self._refuse(ask, lane, now_us)
@@ -172,13 +129,16 @@ class Endpoint:
             score = await self._within(lane, self._for(ask, lane), self._deadline_us)
         except TimeoutError:
             circuit.failed(self.writer.clock.now_us())
+            self._count_failure(lane, "late")
             why = f"{lane.version.label} was later than {self._deadline_us / 1000:g} ms"
-            return await self._fall_back(ask, lane, why)
-        except InputError:
+            return await self._fall_back(ask, lane, why, "late")
+        except InputError as error:
+            self._count_failure(lane, error.kind)
             raise  # the row is at fault, not the version
         except PenstockError as error:
             circuit.failed(self.writer.clock.now_us())
-            return await self._fall_back(ask, lane, _reason(error), error)
+            self._count_failure(lane, error.kind)
+            return await self._fall_back(ask, lane, _reason(error), "failed", error)
         circuit.succeeded()
         self.counters.answer(score)
         if self._shadows:
@@ -203,7 +163,11 @@ class Endpoint:
             raise next(age for age in lane.version.ages if age.is_stale(moment_us)).error(moment_us)
         try:
             score = await self._within(lane, ask, self._deadline_us)
+        except PenstockError as error:
+            self._count_failure(lane, error.kind)
+            raise
         except TimeoutError:
+            self._count_failure(lane, "late")
             raise UnavailableError(
                 f"{lane.version.label} was later than {self._deadline_us / 1000:g} ms. Try again, "
                 "or name no version, so that a fallback may answer.",
@@ -218,7 +182,10 @@ class Endpoint:
         moment_us = ask.at_us or now_us
         stale = [age for age in lane.version.ages if age.is_stale(moment_us)]
         error = stale[0].error(moment_us)
-        return await self._fall_back(ask, lane, error.message, error)
+        return await self._fall_back(ask, lane, error.message, "stale", error)
+
+    def _count_failure(self, lane: Lane, kind: str) -> None:
+        self.counters.fail(lane.route, lane.version.manifest.version, kind)
 
     def _lane(self, ask: Ask) -> Lane:
         champion = self.lanes.get("champion")
@@ -261,7 +228,7 @@ class Endpoint:
             timer.cancel()
 
     async def _fall_back(
-        self, ask: Ask, lane: Lane, why: str, error: PenstockError | None = None
+        self, ask: Ask, lane: Lane, why: str, cause: Cause, error: PenstockError | None = None
     ) -> Score:
         """Answer from the previous version, else the constant, else fail."""
         fallback = self._fallback
@@ -269,11 +236,11 @@ class Endpoint:
         if fallback and fallback.to == PREVIOUS and previous and previous is not lane:
             score = await self._ask_previous(ask, previous, why)
             if score is not None:
-                self.counters.fall_back("previous")
+                self.counters.fall_back("previous", cause)
                 self.counters.answer(score)
                 return score
         if fallback is not None and fallback.value is not None:
-            self.counters.fall_back("constant")
+            self.counters.fall_back("constant", cause)
             score = self._constant(ask, lane, fallback.value, why)
             self.counters.answer(score)
             return score
@@ -299,8 +266,9 @@ class Endpoint:
         try:
             wanted = ask.again(values=values, reason=why)
             score = await self._within(previous, wanted, self._deadline_us)
-        except (TimeoutError, PenstockError):
+        except (TimeoutError, PenstockError) as error:
             circuit.failed(self.writer.clock.now_us())
+            self._count_failure(previous, getattr(error, "kind", "late"))
             return None
         circuit.succeeded()
         return score

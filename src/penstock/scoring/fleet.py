@@ -18,7 +18,8 @@ from penstock.registry import aliases
 from penstock.spec import Deployment, FeatureView
 
 from .ask import Writer
-from .endpoint import PREVIOUS, Counters, Endpoint
+from .counts import Counters
+from .endpoint import PREVIOUS, Endpoint
 from .lane import Lane
 from .routes import role_keys
 from .score_log import LIMIT_BYTES, ScoreLog

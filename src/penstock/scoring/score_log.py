@@ -42,10 +42,15 @@ class ScoreLog:
         folder: The folder of the deployment's files; made when the first score is appended.
         ids: Names the files.
         limit_bytes: Size from which a new file is begun.
+
+    Attributes:
+        folder: The folder of the files.
+        written_bytes: Bytes of the scores that were appended.
     """
 
     def __init__(self, folder: Path, ids: Ids, *, limit_bytes: int = LIMIT_BYTES) -> None:
-        self._folder = folder
+        self.folder = folder
+        self.written_bytes = 0
         self._ids = ids
         self._limit_bytes = limit_bytes
         self._encode = msgspec.json.Encoder().encode_lines
@@ -69,11 +74,12 @@ class ScoreLog:
             # A drain may have read lines that were taken back: nothing may follow in their place.
             self.close()
             raise UnavailableError(
-                f"Scores cannot be written to {self._folder}: {error.strerror or error}. Nothing "
+                f"Scores cannot be written to {self.folder}: {error.strerror or error}. Nothing "
                 "is answered that is not logged; make room, or correct the folder's permissions.",
-                folder=str(self._folder),
+                folder=str(self.folder),
             ) from error
         self._size_bytes += len(data)
+        self.written_bytes += len(data)
 
     def close(self) -> None:
         """Finish the file; another append begins a new one."""
@@ -83,9 +89,9 @@ class ScoreLog:
 
     def _begin(self) -> int:
         self.close()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         while True:
-            path = self._folder / f"{self._ids.new()}{SUFFIX}"
+            path = self.folder / f"{self._ids.new()}{SUFFIX}"
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
             fcntl.flock(file, fcntl.LOCK_EX)
             # Between the two calls a drain may have found an empty, unlocked file and removed it.

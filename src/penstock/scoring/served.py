@@ -51,6 +51,7 @@ class ServedVersion:
         slow: See above.
         classifies: Whether a prediction is the probability of true.
         ages: How old the views it reads are, as ``look_at_ages`` saw it last.
+        load_us: How long it took to load, check and warm it, in microseconds.
         fresh_until_us: Until when none of them is older than allowed.
         features: Full names of its features, in order.
         takes: What a request says: entities and request fields, to their types.
@@ -63,6 +64,7 @@ class ServedVersion:
         self.label = f"{manifest.model}@{manifest.version}"
         self.engine = engine
         self.slow = slow
+        self.load_us = 0
         self.classifies = manifest.task == "classification"
         self.features = manifest.features
         self.ages: tuple[ViewAge, ...] = ()
@@ -161,6 +163,7 @@ def load_served(services: Services, model: str, number: int) -> ServedVersion:
         StateError: Its files are damaged or predict otherwise.
         NotSupportedError: It needs a library that is not installed.
     """
+    began_us = services.clock.now_us()
     record = get_version(services.metadata, model, number)
     if not record.package:
         raise NotReadyError(f"{record.label} has no package. Run 'penstock train {model}'.")
@@ -170,7 +173,9 @@ def load_served(services: Services, model: str, number: int) -> ServedVersion:
     check_engine(engine, folder, manifest)
     reader = OnlineReader(services.online, views_of(manifest))
     slow = batch_time_us(engine, len(manifest.features), services.clock) > SLOW_US
-    return ServedVersion(manifest, engine, reader, slow=slow)
+    served = ServedVersion(manifest, engine, reader, slow=slow)
+    served.load_us = services.clock.now_us() - began_us
+    return served
 
 
 def batch_time_us(engine: Engine, width: int, clock: Clock) -> int:

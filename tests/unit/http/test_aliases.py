@@ -165,7 +165,10 @@ def test_scores_of_aliases_are_logged(talk: Callable[..., None], services: Local
         await client.post(V1, encoded(instances=[{"symbol": "BTC"}]), headers=request)
         assert (await client.post(V1, b"{}", token="")).status == 401
         text = (await client.get("/metrics")).body.decode()
-        assert 'penstock_http_requests_total{kind="alias",status="200"} 1' in text
-        assert 'penstock_scores_total{deployment="btc",route="champion",version="1"} 1' in text
+        assert 'penstock_http_requests_total{kind="alias",status="200",worker="0"} 1' in text
+        assert (
+            'penstock_scores_total{deployment="btc",route="champion",version="1",worker="0"} 1'
+            in text
+        )
 
     talk(conversation)

@@ -308,12 +308,12 @@ def test_what_is_asked_is_counted(talk: Talk) -> None:
         await client.post(PATH, json_of(entity={"symbol": "BTC"}))
         await client.post(PATH, b"{}")
         lines = (await client.get("/metrics")).body.decode().splitlines()
-        assert 'penstock_http_requests_total{kind="features",status="200"} 2' in lines
-        assert 'penstock_http_requests_total{kind="features",status="422"} 1' in lines
-        assert 'penstock_feature_rows_total{service="scoring"} 5' in lines
-        assert 'penstock_feature_unknown_rows_total{service="scoring"} 1' in lines
-        assert 'penstock_feature_seconds_count{service="scoring"} 2' in lines
-        assert 'penstock_feature_seconds_bucket{service="scoring",le="+Inf"} 2' in lines
+        assert 'penstock_http_requests_total{kind="features",status="200",worker="0"} 2' in lines
+        assert 'penstock_http_requests_total{kind="features",status="422",worker="0"} 1' in lines
+        assert 'penstock_feature_rows_total{service="scoring",worker="0"} 5' in lines
+        assert 'penstock_feature_unknown_rows_total{service="scoring",worker="0"} 1' in lines
+        assert 'penstock_feature_seconds_count{service="scoring",worker="0"} 2' in lines
+        assert 'penstock_feature_seconds_bucket{service="scoring",worker="0",le="+Inf"} 2' in lines
 
     talk(conversation)
 

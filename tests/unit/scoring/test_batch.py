@@ -196,13 +196,13 @@ def test_a_fleet_has_what_the_aliases_say(services: LocalServices) -> None:
 def test_what_did_not_change_is_carried_over(services: LocalServices) -> None:
     deploy(services, "btc", version=1)
     before = build_fleet(services, Fleet(), read_target(services.metadata, Fleet().target))
-    before.endpoints["btc"].counters.fall_back("constant")
+    before.endpoints["btc"].counters.fall_back("constant", "late")
 
     deploy(services, "btc", version=2)
     after = build_fleet(services, before, read_target(services.metadata, before.target))
 
     assert after.endpoints["btc"].writer is before.endpoints["btc"].writer
-    assert after.endpoints["btc"].counters.fallbacks == {"constant": 1}
+    assert after.endpoints["btc"].counters.fallbacks == {("constant", "late"): 1}
     assert after.lanes["btc/previous"].version is before.lanes["btc/champion"].version
     assert after.lanes["split/shadow"] is before.lanes["split/shadow"]
 

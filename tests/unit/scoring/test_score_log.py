@@ -71,7 +71,7 @@ def _stored(services: LocalServices) -> list[Score]:
 
 
 def _files(services: LocalServices) -> list[Path]:
-    return sorted((services.score_log / "btc").glob("*"))
+    return sorted((services.score_log / "btc").glob("*.jsonl"))
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

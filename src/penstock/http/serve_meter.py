@@ -1,0 +1,83 @@
+"""Tells what online scoring measures, for this process and for those that share its address."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+
+from penstock.runtime import Measured, exposition
+
+from .serve_metrics import families_of
+
+if TYPE_CHECKING:
+    from penstock.runtime import Board, Family
+
+    from .serve_keeper import Keeper
+
+__all__ = ["Meter"]
+
+EVERY_S = 1.0
+
+
+class Meter:
+    """Publishes the numbers of this process while it serves, and tells those of all.
+
+    Args:
+        keeper: What is served.
+        board: Where the processes of the address meet; left out for one that is alone.
+
+    Attributes:
+        requests: Requests by kind and status.
+    """
+
+    def __init__(self, keeper: Keeper, board: Board | None = None) -> None:
+        self.requests: dict[tuple[str, int], int] = {}
+        self._keeper = keeper
+        self._board = board
+        self._publishing = threading.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to publish."""
+        self._task = asyncio.create_task(self._keep_on())
+
+    async def stop(self) -> None:
+        """Publish no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._board is not None:
+            self._board.close()
+
+    def text(self) -> bytes:
+        """What Prometheus reads: this process first, then the others. Any thread may ask."""
+        if self._board is None:
+            alone = Measured(
+                process_id=0, started_at_s=0, at_us=0, address="", worker=0, families=self._now()
+            )
+            return exposition([alone])
+        return exposition([self._publish(self._board), *self._board.others()])
+
+    def _publish(self, board: Board) -> Measured:
+        # One at a time: numbers that were read earlier must not be written over later ones.
+        with self._publishing:
+            return board.publish(self._now())
+
+    def _now(self) -> list[Family]:
+        endpoints = {name: door.endpoint for name, door in self._keeper.doors.items()}
+        counters = {name: one.counters for name, one in self._keeper.features.items()}
+        return families_of(endpoints, self.requests, counters)
+
+    async def _keep_on(self) -> None:
+        log = structlog.get_logger("penstock.serve")
+        while self._board is not None:
+            try:
+                await asyncio.to_thread(self._publish, self._board)
+            except Exception as error:  # noqa: BLE001 - numbers must never end what is measured
+                log.warning("what is measured could not be published", error=str(error))
+            await asyncio.sleep(EVERY_S)

@@ -59,8 +59,8 @@ def test_random_part_does_not_overflow() -> None:
         def __init__(self) -> None:
             super().__init__(FakeClock())
             self.new()
-            self._random = (1 << 80) - 2
+            self._tail = (1 << 20) - 2
 
-    ids = Full()  # one short of the greatest random part
+    ids = Full()  # one short of the greatest that is counted up to
     made = [ids.new() for _ in range(3)]
     assert made == sorted(set(made))

@@ -32,6 +32,7 @@ GRACE_S = 10
 KEEP_ALIVE_S = 75
 BACKLOG = 2_048
 MEGABYTE = 1 << 20
+COLLECT_EVERY = 10_000
 
 
 class _Server(uvicorn.Server):
@@ -46,11 +47,13 @@ class _Server(uvicorn.Server):
 
         Nearly a hundred thousand objects of libraries and models live as long as the process. A
         collection that walks them all stops every answer for 60 ms, and under load one comes
-        every few seconds.
+        every few seconds. What requests leave behind is looked through less often than is usual:
+        there is hardly a circle in it.
         """
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(COLLECT_EVERY)
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -88,6 +88,7 @@ class Schema:
             {name: WHOLE if name in whole else float | None for name in manifest.features},
         )
         self._keys = tuple(manifest.keys)
+        self._given = bool(manifest.given)
         entity = _struct("Entity", {name: KEYS[dtype] for name, dtype in manifest.keys.items()})
         request = _struct("Request", {n: GIVEN[dtype] for n, dtype in manifest.request.items()})
         fields: list[tuple[str, Any, Any]] = [
@@ -168,7 +169,7 @@ class Schema:
                 f"{where} lacks 'request'. Send it with {names}; null for one without a value."
             )
         at_us = 0 if given.at is None else moment_us(given.at)
-        if not self.manifest.given:
+        if not self._given:
             return Row(keys[0] if keys else None, at_us, values)
         more = dict(zip(self._keys[1:], keys[1:], strict=False))
         if given.request is not msgspec.UNSET:

@@ -9,6 +9,8 @@ from penstock.errors import InputError, NotFoundError, NotReadyError
 from penstock.scoring import Ask
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from penstock.records import Manifest, Score
     from penstock.scoring import Lane
 
@@ -75,7 +77,9 @@ def version_of(door: Door, schema: Schema, number: str) -> tuple[Manifest, Lane 
     return lane.version.manifest, lane
 
 
-async def score_one(door: Door, row: Row, call: Asked, lane: Lane | None = None) -> Score:
+def score_one(
+    door: Door, row: Row, call: Asked, lane: Lane | None = None
+) -> Coroutine[None, None, Score]:
     """Score a row: as the routes have it, or with one version.
 
     Raises:
@@ -90,8 +94,8 @@ async def score_one(door: Door, row: Row, call: Asked, lane: Lane | None = None)
         request_id=call.request_id,
     )
     if lane is not None:
-        return await door.endpoint.score_by(ask, lane)
-    return await door.endpoint.score(ask)
+        return door.endpoint.score_by(ask, lane)
+    return door.endpoint.score(ask)
 
 
 async def score_all(

@@ -17,8 +17,8 @@ __all__ = ["SystemClock", "UlidIds"]
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 # Two characters (10 bits) are encoded at a time: one lookup instead of two shifts and two lookups.
 _PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
-_RANDOM_BITS = 80
-_RANDOM_CHARACTERS = 16
+_HEAD_CHARACTERS = 12
+_TAIL_BITS = 20
 _TIME_CHARACTERS = 10
 
 
@@ -38,8 +38,8 @@ class UlidIds:
     """Identifiers of 26 Crockford characters: 48 bits of milliseconds, then 80 random bits.
 
     Identifiers of one object only grow, even when the clock stands still or is set back: within a
-    millisecond the random part is counted up. The random part is drawn anew in a forked child, so
-    that it does not repeat its parent's.
+    millisecond the random part is counted up, in its last 20 bits. The random part is drawn anew in
+    a forked child, so that it does not repeat its parent's.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -48,7 +48,7 @@ class UlidIds:
         self._process_id = os.getpid()
         self._ms = -1
         self._prefix = ""
-        self._random = 0
+        self._tail = 0
 
     def new(self) -> str:
         """A new identifier of 26 characters that no other process makes, ordered by time."""
@@ -57,17 +57,19 @@ class UlidIds:
             if now_ms > self._ms or os.getpid() != self._process_id:
                 self._restart(max(now_ms, self._ms))
             else:
-                self._random += 1
-                if self._random >> _RANDOM_BITS:
+                self._tail += 1
+                if self._tail >> _TAIL_BITS:
                     self._restart(self._ms + 1)
-            return self._prefix + _crockford(self._random, _RANDOM_CHARACTERS)
+            tail = self._tail
+            return self._prefix + _PAIRS[tail >> 10] + _PAIRS[tail & 1023]
 
     def _restart(self, ms: int) -> None:
         """Begin a millisecond with a fresh random part."""
         self._ms = ms
         self._process_id = os.getpid()
-        self._prefix = _crockford(ms, _TIME_CHARACTERS)
-        self._random = secrets.randbits(_RANDOM_BITS)
+        head = _crockford(secrets.randbits(5 * _HEAD_CHARACTERS), _HEAD_CHARACTERS)
+        self._prefix = _crockford(ms, _TIME_CHARACTERS) + head
+        self._tail = secrets.randbits(_TAIL_BITS)
 
 
 def _crockford(value: int, characters: int) -> str:

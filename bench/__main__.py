@@ -30,6 +30,7 @@ BENCHMARKS = {
     "feast": "joins, reads and events beside Feast 0.67 (needs PENSTOCK_BENCH_FEAST)",
     "scale": "1e4 to 1e6 entities: loaded, read and checked",
     "predict": "single predictions over HTTP at 1, 16 and 64 connections (needs wrk)",
+    "predict_arrow": "rows to score as Arrow beside JSON, 1 to 1,000 a request (needs wrk)",
     "vectors": "precomputed feature vectors beside the views they are made of",
     "feature_server": "features by key over HTTP at 16 connections (needs wrk)",
     "demo": "penstock demo psystock, from nothing to the last screen",

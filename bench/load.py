@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Load", "need_wrk", "script", "wrk"]
+__all__ = ["Load", "need_wrk", "script", "script_of_file", "wrk"]
 
 UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
@@ -47,6 +47,21 @@ def script(path: Path, bodies: Sequence[object], token: str) -> Path:
         encoding="utf-8",
     )
     return path
+
+
+def script_of_file(path: Path, body: bytes, content_type: str, token: str) -> Path:
+    """Write a script that posts one body of any bytes, which is kept beside it."""
+    path.write_bytes(body)
+    lua = path.with_name(f"{path.name}.lua")
+    lua.write_text(
+        f'local file = io.open("{path}", "rb")\n'
+        'wrk.method = "POST"\n'
+        'wrk.body = file:read("*a")\n'
+        f'wrk.headers["Content-Type"] = "{content_type}"\n'
+        f'wrk.headers["Authorization"] = "Bearer {token}"\n',
+        encoding="utf-8",
+    )
+    return lua
 
 
 def wrk(url: str, lua: Path, connections: int, seconds: int) -> Load:

@@ -8,7 +8,7 @@ checks every offset against the bytes there are.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "read_stream"]
 
-Kind = Literal["text", "whole", "number", "truth", "time"]
+Kind = Literal["text", "whole", "number", "truth", "time", "null"]
 CONTINUED = b"\xff\xff\xff\xff"
 SCHEMA, DICTIONARY, BATCH = 1, 2, 3
-INT, FLOAT, UTF8, BOOL, TIMESTAMP, LARGE_UTF8, UTF8_VIEW = 2, 3, 5, 6, 10, 20, 24
+NULL, INT, FLOAT, UTF8, BOOL, TIMESTAMP, LARGE_UTF8, UTF8_VIEW = 1, 2, 3, 5, 6, 10, 20, 24
 TEXTS = {UTF8, LARGE_UTF8, UTF8_VIEW}
 PER_SECOND = (1, 1_000, 1_000_000, 1_000_000_000)
 SHORT_VIEW = 12
-LONGEST_TEXT_BYTES = 8_192  # rows may share bytes: a small body must not become a large request
+# Rows may share bytes, and dictionaries be many: a small body must not become a large request.
+LONGEST_TEXT_BYTES = 8_192
+MOST_TEXT_BYTES = 16 << 20
+ENTRIES_PER_ROW = 10
 NODE_BYTES = BUFFER_BYTES = 16
 WRONG = (struct.error, IndexError, KeyError, OverflowError, TypeError, UnicodeDecodeError,
          ValueError)  # fmt: skip
@@ -40,7 +43,7 @@ class Column:
 
     Attributes:
         name: Its name.
-        kind: What its values are.
+        kind: What its values are; ``null`` where the type says that there are none.
         values: One per row, None for null; times in microseconds since 1970 UTC.
         zone: The time zone of a column of times; empty for none.
     """
@@ -56,61 +59,35 @@ def read_stream(body: bytes, *, most_rows: int) -> list[Column]:
 
     Args:
         body: A schema and any number of record batches, as the streaming format has it, without
-            compression and dictionaries.
+            compression; columns may have dictionaries.
         most_rows: How many rows to take.
 
     Raises:
         InputError: It is no such stream, has a column of another type than text, whole numbers,
-            floats, booleans or times, or has more rows.
+            floats, booleans, times or nothing, or has more rows.
     """
+    reader = _Reader(most_rows)
     try:
-        return _read(body, most_rows)
+        reader.read(body)
     except WRONG as error:
         raise InputError(
             f"The body is no Arrow stream that can be read: {type(error).__name__}: {error}. Send "
             "the streaming format (Polars: write_ipc_stream, pyarrow: new_stream)."
         ) from None
-
-
-def _read(body: bytes, most_rows: int) -> list[Column]:
-    fields: list[_Field] | None = None
-    parts: list[list[list[Any]]] = []
-    rows = 0
-    place = 0
-    while place < len(body):
-        if body[place : place + 4] != CONTINUED:
-            raise ValueError(f"no message begins at byte {place}")
-        (size,) = struct.unpack_from("<i", body, place + 4)
-        if size == 0:
-            break
-        data = _slice(body, place + 8, size)
-        message = _Table(data, _offset(data, 0))
-        place += 8 + size
-        content = _slice(body, place, message.number(3, "<q", 0))
-        place += len(content)
-        kind, header = message.number(1, "<B", 0), message.table(2)
-        if kind == SCHEMA and fields is None:
-            fields = [_field(table) for table in header.tables(1)]
-        elif kind == BATCH and fields is not None:
-            rows += header.number(0, "<q", 0)
-            if rows > most_rows:
-                raise InputError(f"There are more than {most_rows:,} rows. Send fewer at once.")
-            parts.append(_batch(fields, header, content))
-        elif kind == DICTIONARY:
-            raise InputError("A column is dictionary-encoded. Send it as plain text.")
-        else:
-            raise ValueError(f"a message of kind {kind} where none is expected")
-    if fields is None:
-        raise ValueError("it has no schema")
     return [
-        Column(field.name, field.kind, [v for part in parts for v in part[number]], field.zone)
-        for number, field in enumerate(fields)
+        Column(field.name, field.kind, values, field.zone)
+        for field, values in zip(reader.fields or (), reader.columns, strict=True)
     ]
 
 
 @dataclass(frozen=True)
 class _Field:
-    """A column of the schema; ``dtype`` of its values, None for text and booleans."""
+    """A column of the schema.
+
+    ``dtype`` is of its values, None for text, booleans and nothing; ``dictionary`` the number of
+    the dictionary that its values are in, None where they stand for themselves, and ``index`` the
+    type of their places there.
+    """
 
     name: str
     kind: Kind
@@ -118,20 +95,31 @@ class _Field:
     dtype: np.dtype[Any] | None = None
     per_second: int = 0
     zone: str = ""
+    dictionary: int | None = None
+    index: np.dtype[Any] | None = None
 
 
 def _field(table: _Table) -> _Field:
+    field = _plain_field(table)
+    if not table.at_field(4):
+        return field
+    encoding = table.table(4)
+    index = _whole(encoding.table(1)) if encoding.at_field(1) else np.dtype("<i4")
+    return replace(field, dictionary=encoding.number(0, "<q", 0), index=index)
+
+
+def _plain_field(table: _Table) -> _Field:
+    """The column as it is when its values stand for themselves."""
     name, kind = table.text(0), table.number(2, "<B", 0)
-    if table.at_field(4):
-        raise InputError(f"Column {name!r} is dictionary-encoded. Send it as plain text.")
     if kind in TEXTS:
         return _Field(name, "text", kind)
     if kind == BOOL:
         return _Field(name, "truth", kind)
+    if kind == NULL:
+        return _Field(name, "null", kind)
     inner = table.table(3) if kind in {INT, FLOAT, TIMESTAMP} else None
     if inner is not None and kind == INT and inner.number(0, "<i", 0) in {8, 16, 32, 64}:
-        sign = "i" if inner.number(1, "<B", 0) else "u"
-        return _Field(name, "whole", kind, np.dtype(f"<{sign}{inner.number(0, '<i', 0) // 8}"))
+        return _Field(name, "whole", kind, _whole(inner))
     if inner is not None and kind == FLOAT:
         return _Field(name, "number", kind, np.dtype(("<f2", "<f4", "<f8")[inner.unit(0)]))
     if inner is not None and kind == TIMESTAMP:
@@ -143,64 +131,168 @@ def _field(table: _Table) -> _Field:
     )
 
 
-def _batch(fields: list[_Field], header: _Table, content: bytes) -> list[list[Any]]:
-    if header.at_field(3):
-        raise InputError("The Arrow stream is compressed. Send it without compression.")
-    rows = header.number(0, "<q", 0)
-    if rows < 0:
-        raise ValueError(f"a batch of {rows} rows")
-    nodes = header.vector(1, NODE_BYTES)
-    buffers = _Buffers(header, content)
-    found: list[list[Any]] = []
-    for number, field in enumerate(fields):
-        length, nulls = struct.unpack("<qq", nodes[NODE_BYTES * number :][:NODE_BYTES])
-        if length != rows:
-            raise ValueError(f"column {field.name!r} has {length} values for {rows} rows")
-        valid = buffers.take()
-        values = _values(field, buffers, rows)
-        if nulls:
-            there = _bits(valid, rows)
-            values = [v if known else None for v, known in zip(values, there, strict=True)]
-        found.append(values)
-    return found
+def _whole(table: _Table) -> np.dtype[Any]:
+    """The type of whole numbers that the format describes."""
+    sign = "i" if table.number(1, "<B", 0) else "u"
+    return np.dtype(f"<{sign}{table.number(0, '<i', 0) // 8}")
 
 
-def _values(field: _Field, buffers: _Buffers, rows: int) -> list[Any]:
-    if field.type == UTF8_VIEW:
-        return _views(buffers.take(), [buffers.take() for _ in range(buffers.variadic())], rows)
-    if field.kind == "text":
-        dtype = np.dtype("<i4" if field.type == UTF8 else "<i8")
-        bounds = buffers.take()
-        ends = _array(bounds, dtype, rows + 1).tolist() if rows or bounds else [0]
-        data = buffers.take()
-        return [_text(data, low, high - low) for low, high in pairwise(ends)]
-    if field.dtype is None:
-        return _bits(buffers.take(), rows)
-    values: list[Any] = _array(buffers.take(), field.dtype, rows).tolist()
-    if field.kind != "time":
-        return values
-    # In Python's numbers: what is out of range then is an error and not another time.
-    return [value * 1_000_000 // field.per_second for value in values]
+class _Reader:
+    """Reads a stream message by message.
 
+    Args:
+        most_rows: How many rows to take.
 
-def _views(views: bytes, data: list[bytes], rows: int) -> list[str]:
-    """Text of which short ones stand in their place, longer ones elsewhere."""
-    found: list[str] = []
-    each = struct.iter_unpack("<i4sii", _slice(views, 0, 16 * rows))
-    for row, (size, _, buffer, start) in enumerate(each):
-        if 0 <= size <= SHORT_VIEW:
-            found.append(views[16 * row + 4 : 16 * row + 4 + size].decode())
-        elif buffer < 0:
-            raise ValueError("a text lies outside of its data")
+    Attributes:
+        fields: The columns of the schema; none before it has come.
+        columns: The values of each so far.
+    """
+
+    def __init__(self, most_rows: int) -> None:
+        self.fields: list[_Field] | None = None
+        self.columns: list[list[Any]] = []
+        self._most_rows = most_rows
+        self._rows = self._entries = self._text_bytes = 0
+        self._dictionaries: dict[int, list[Any]] = {}
+
+    def read(self, body: bytes) -> None:
+        """Read all messages."""
+        place = 0
+        while place < len(body):
+            if body[place : place + 4] != CONTINUED:
+                raise ValueError(f"no message begins at byte {place}")
+            (size,) = struct.unpack_from("<i", body, place + 4)
+            if size == 0:
+                break
+            data = _slice(body, place + 8, size)
+            message = _Table(data, _offset(data, 0))
+            place += 8 + size
+            content = _slice(body, place, message.number(3, "<q", 0))
+            place += len(content)
+            self._message(message.number(1, "<B", 0), message.table(2), content)
+        if self.fields is None:
+            raise ValueError("it has no schema")
+
+    def _message(self, kind: int, header: _Table, content: bytes) -> None:
+        if kind == SCHEMA and self.fields is None:
+            self.fields = [_field(table) for table in header.tables(1)]
+            self.columns = [[] for _ in self.fields]
+        elif kind == BATCH and self.fields is not None:
+            self._rows += header.number(0, "<q", 0)
+            if self._rows > self._most_rows:
+                raise InputError(
+                    f"There are more than {self._most_rows:,} rows. Send fewer at once."
+                )
+            found = self._batch(self.fields, header, content)
+            for column, values in zip(self.columns, found, strict=True):
+                column.extend(values)
+        elif kind == DICTIONARY and self.fields is not None:
+            self._dictionary(self.fields, header, content)
         else:
-            found.append(_text(data[buffer], start, size))
-    return found
+            raise ValueError(f"a message of kind {kind} where none is expected")
+
+    def _dictionary(self, fields: list[_Field], header: _Table, content: bytes) -> None:
+        number, batch = header.number(0, "<q", 0), header.table(1)
+        self._entries += batch.number(0, "<q", 0)
+        most = ENTRIES_PER_ROW * self._most_rows
+        if self._entries > most:
+            raise InputError(
+                f"The dictionaries have more than {most:,} values. Send the columns as plain text."
+            )
+        plain = {field.dictionary: replace(field, dictionary=None) for field in fields}
+        (values,) = self._batch([plain[number]], batch, content)
+        is_delta = header.number(2, "<B", 0)
+        known = self._dictionaries.get(number, []) if is_delta else []
+        self._dictionaries[number] = known + values
+
+    def _batch(self, fields: list[_Field], header: _Table, content: bytes) -> list[list[Any]]:
+        if header.at_field(3):
+            raise InputError("The Arrow stream is compressed. Send it without compression.")
+        rows = header.number(0, "<q", 0)
+        if rows < 0:
+            raise ValueError(f"a batch of {rows} rows")
+        nodes = header.vector(1, NODE_BYTES)
+        buffers = _Buffers(header, content)
+        found: list[list[Any]] = []
+        for number, field in enumerate(fields):
+            length, nulls = struct.unpack("<qq", nodes[NODE_BYTES * number :][:NODE_BYTES])
+            if length != rows:
+                raise ValueError(f"column {field.name!r} has {length} values for {rows} rows")
+            if field.kind == "null" and field.dictionary is None:
+                found.append([None] * rows)  # it has no buffers at all
+                continue
+            valid = buffers.take()
+            there = _bits(valid, rows) if nulls else None
+            found.append(self._values(field, buffers, rows, there))
+        return found
+
+    def _values(
+        self, field: _Field, buffers: _Buffers, rows: int, there: list[bool] | None
+    ) -> list[Any]:
+        if field.dictionary is None:
+            values = self._plain_values(field, buffers, rows)
+            if there is None:
+                return values
+            return [v if known else None for v, known in zip(values, there, strict=True)]
+        places = _array(buffers.take(), field.index or np.dtype("<i4"), rows).tolist()
+        entries = self._dictionaries[field.dictionary]
+        found = [
+            _entry(entries, place) if known else None
+            for place, known in zip(places, there or [True] * rows, strict=True)
+        ]
+        if field.kind == "text":
+            self._count_text(sum(len(value) for value in found if value is not None))
+        return found
+
+    def _plain_values(self, field: _Field, buffers: _Buffers, rows: int) -> list[Any]:
+        if field.type == UTF8_VIEW:
+            views = buffers.take()
+            return self._views(views, [buffers.take() for _ in range(buffers.variadic())], rows)
+        if field.kind == "text":
+            dtype = np.dtype("<i4" if field.type == UTF8 else "<i8")
+            bounds = buffers.take()
+            ends = _array(bounds, dtype, rows + 1).tolist() if rows or bounds else [0]
+            data = buffers.take()
+            return [self._text(data, low, high - low) for low, high in pairwise(ends)]
+        if field.dtype is None:
+            return _bits(buffers.take(), rows)
+        values: list[Any] = _array(buffers.take(), field.dtype, rows).tolist()
+        if field.kind != "time":
+            return values
+        # In Python's numbers: what is out of range then is an error and not another time.
+        return [value * 1_000_000 // field.per_second for value in values]
+
+    def _views(self, views: bytes, data: list[bytes], rows: int) -> list[str]:
+        """Text of which short ones stand in their place, longer ones elsewhere."""
+        found: list[str] = []
+        each = struct.iter_unpack("<i4sii", _slice(views, 0, 16 * rows))
+        for row, (size, _, buffer, start) in enumerate(each):
+            if 0 <= size <= SHORT_VIEW:
+                found.append(views[16 * row + 4 : 16 * row + 4 + size].decode())
+            elif buffer < 0:
+                raise ValueError("a text lies outside of its data")
+            else:
+                found.append(self._text(data[buffer], start, size))
+        return found
+
+    def _text(self, data: bytes, low: int, size: int) -> str:
+        if size > LONGEST_TEXT_BYTES:
+            raise InputError(
+                f"A text is longer than {LONGEST_TEXT_BYTES:,} bytes. Send a shorter one."
+            )
+        self._count_text(size)
+        return _slice(data, low, size).decode()
+
+    def _count_text(self, size_bytes: int) -> None:
+        self._text_bytes += size_bytes
+        if self._text_bytes > MOST_TEXT_BYTES:
+            raise InputError("Its texts come to more than 16 MiB. Send fewer rows at once.")
 
 
-def _text(data: bytes, low: int, size: int) -> str:
-    if size > LONGEST_TEXT_BYTES:
-        raise InputError(f"A text is longer than {LONGEST_TEXT_BYTES:,} bytes. Send a shorter one.")
-    return _slice(data, low, size).decode()
+def _entry(entries: list[Any], place: int) -> Any:  # noqa: ANN401 - a value of any kind
+    if place < 0:
+        raise IndexError(f"place {place} of a dictionary")
+    return entries[place]
 
 
 def _bits(data: bytes, rows: int) -> list[bool]:

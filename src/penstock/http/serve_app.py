@@ -16,6 +16,7 @@ from penstock.errors import NotFoundError, PenstockError, UserCodeError
 from penstock.registry import views_of
 from penstock.spec import key_of
 
+from .arrow_columns import ARROW, arrow_asked
 from .serve_aliases import ALIASES, AliasDoor, is_alias
 from .serve_call import BODY_LIMIT_BYTES, Call, Gone
 from .serve_errors import Answer, failure, refuse
@@ -23,6 +24,7 @@ from .serve_features import FEATURES, answer_features
 from .serve_meter import Meter
 from .serve_openapi import openapi_document
 from .serve_packing import WORTH_PACKING_BYTES, packed
+from .serve_predict_arrow import rows_of_arrow, scores_as_arrow
 from .serve_scoring import door_of, score_all, score_one
 from .serve_v2 import V2, V2_PATHS, InferenceDoor
 
@@ -40,6 +42,7 @@ DEPLOYMENTS, PREDICT = "/v1/deployments/", "/predict"
 METRICS = "/metrics"
 MODELS, INFER = "/v2/models/", "/infer"
 TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+ARROW_STREAM = (b"content-type", ARROW)
 KNOWN = (
     "/v1/deployments", "/v1/deployments/{name}/predict", "/v1/features",
     "/v1/features/{service}", METRICS, "/openapi.json", *V2_PATHS, *ALIASES,
@@ -150,7 +153,15 @@ class ServeApp:
         wanted = b"features=true" in call.scope["query_string"]
         if wanted:
             await self._check_echo(call, door)
-        rows, several = schema.rows_of(body)
+        is_arrow, as_arrow = arrow_asked(call.content_type, call.accept)
+        if is_arrow:
+            rows, several = rows_of_arrow(schema.manifest, body), True
+        else:
+            rows, several = schema.rows_of(body)
+        if as_arrow:
+            scores = await score_all(door, rows, call)
+            streamed = scores_as_arrow(schema.manifest, scores, features=wanted)
+            return Answer(200, streamed, (ARROW_STREAM,))
         if not several:
             score = await score_one(door, rows[0], call)
             return Answer(200, self._encode(schema.answer(score, features=wanted)))

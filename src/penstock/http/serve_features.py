@@ -11,8 +11,9 @@ from penstock.errors import NotFoundError
 from penstock.features import built_to, space_of, view_ages
 from penstock.spec import base_views, key_of
 
+from .arrow_columns import ARROW, arrow_asked
 from .serve_errors import Answer
-from .serve_feature_arrow import ARROW, arrow_answer, arrow_wanted
+from .serve_feature_arrow import arrow_answer, arrow_wanted
 from .serve_feature_schema import FeatureSchema
 from .serve_schema import moment
 
@@ -60,12 +61,12 @@ async def answer_features(keeper: Keeper, call: Call) -> Answer:
 async def _read(door: FeatureDoor, call: Call) -> Answer:
     body = await call.body()
     schema, counters = door.schema, door.counters
-    arrow = call.content_type.startswith(ARROW)
-    wanted = (arrow_wanted if arrow else FeatureSchema.wanted)(schema, body, call.arrived_us)
+    is_arrow, as_arrow = arrow_asked(call.content_type, call.accept)
+    wanted = (arrow_wanted if is_arrow else FeatureSchema.wanted)(schema, body, call.arrived_us)
     found = await door.reads.read(wanted.keys, wanted.at_us, wanted.request)
     counters.rows += wanted.rows
     counters.unknown += len(found.unknown)
-    if ARROW not in call.accept and not (arrow and b"application/json" not in call.accept):
+    if not as_arrow:
         return Answer(200, schema.answer(wanted, found))
     headers = (
         (b"content-type", ARROW),

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
     from penstock.records import Manifest, Score
 
-__all__ = ["AT", "EPOCH", "TIME", "Row", "Schema", "decode_anything", "moment", "moment_us"]
+__all__ = ["AT", "EPOCH", "EXACT", "LIKELY", "MOST_ROWS", "TIME", "Row", "Schema",
+           "decode_anything", "moment", "moment_us"]  # fmt: skip
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MOST_ROWS = 1_000
+LIKELY = 0.5  # from here on a class is more likely than not
 FIELDS = ("entity", "request", "at", "features", "rows")
 TIME: Any = Annotated[datetime, msgspec.Meta(tz=True)]
 AT: Any = Optional[TIME]  # noqa: UP045 - at run time
@@ -135,7 +137,7 @@ class Schema:
         """
         told: dict[str, object] = {"prediction_id": score.prediction_id}
         if self.manifest.task == "classification":
-            told["prediction"] = score.prediction >= 0.5  # noqa: PLR2004 - more likely than not
+            told["prediction"] = score.prediction >= LIKELY
             told["probability"] = {"false": 1.0 - score.prediction, "true": score.prediction}
         else:
             told["prediction"] = score.prediction

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -12,8 +11,10 @@ import numpy as np
 from penstock.adapters.system import SystemClock, UlidIds
 from penstock.deployment import Engine
 from penstock.features import Reading
-from penstock.records import Manifest, Score
+from penstock.records import Score
 from penstock.scoring import ScoreLog, ServedVersion, Writer
+
+from .manifests import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,33 +104,7 @@ class LaneWorld:
             slow: Whether it computes in a thread.
             features: Names of its features.
         """
-        manifest = Manifest(
-            model="direction",
-            version=number,
-            task="regression",
-            candidate="one",
-            estimator="a:B",
-            prepare="none",
-            params={},
-            native="skops",
-            entity="symbol",
-            entity_dtype="string",
-            features=features,
-            dtypes=dict.fromkeys(features, "float64"),
-            views={},
-            label="up",
-            dataset_id="d",
-            tables={},
-            definitions={},
-            functions={},
-            dependencies={},
-            commit="",
-            diff="",
-            metrics={},
-            files={},
-            bins={},
-            created_at=datetime(2026, 1, 1, tzinfo=UTC),
-        )
+        manifest = manifest_of(*features, version=number)
         known = set(features) <= set(FixedReader.names)
         reader = cast("OnlineReader", FixedReader()) if known else None
         return ServedVersion(manifest, engine or Summing(), reader, slow=slow)

@@ -162,7 +162,30 @@ COMMANDS: Mapping[str, Command | Group] = {
         "penstock deploy btc --version 3",
     ),
     "rollback": Command(
-        "serving:rollback", "Bring a deployment's previous version back.", "penstock rollback btc"
+        "serving:rollback",
+        "Bring a deployment's previous version back, or the one named by --to.",
+        "penstock rollback btc --to 2",
+    ),
+    "routes": Group(
+        "Who answers which requests of a deployment, changed while it runs.",
+        {
+            "show": Command(
+                "routing:routes_show",
+                "Show the routes as they are now: shares, versions, fallback, what was changed.",
+                "penstock routes show btc",
+            ),
+            "set": Command(
+                "routing:routes_set",
+                "Change shares, shadows, pins or the fallback. Every serving process follows at "
+                "once; it holds until 'routes reset', or until other routes are applied.",
+                "penstock routes set btc --share @3=0.05 --reason 'try it'",
+            ),
+            "reset": Command(
+                "routing:routes_reset",
+                "Take every change at run time back: the routes are as declared.",
+                "penstock routes reset btc",
+            ),
+        },
     ),
     "predict": Command(
         "predicting:predict",

@@ -36,16 +36,31 @@ def deploy(
     """Put a version behind a deployment."""
     with open_services(screen.home) as services, screen.progress("deploy") as report:
         declared = Catalogue.load(services.metadata).deployment(deployment)
-        number = _number(version, declared.model.name)
+        number = _number(version, declared.model.name, option="--version")
         report(deployment, 0.0)
         done = deploy_version(services, deployment, version=number)
     screen.show(done, *_said(done))
 
 
-def rollback(screen: Screen, deployment: str = DEPLOYMENT) -> None:
+def rollback(
+    screen: Screen,
+    deployment: str = DEPLOYMENT,
+    to: str = typer.Option(
+        "",
+        "--to",
+        help="The version, as 2 or MODEL@2; asked again, nothing changes. The previous champion "
+        "otherwise.",
+    ),
+    expect: int = typer.Option(
+        -1, "--expect", help="Only if the model's aliases are at this revision."
+    ),
+) -> None:
     """Bring the previous version back."""
     with open_services(screen.home) as services:
-        done = roll_back(services, deployment)
+        declared = Catalogue.load(services.metadata).deployment(deployment)
+        number = _number(to, declared.model.name, option="--to")
+        expected = None if expect < 0 else expect
+        done = roll_back(services, deployment, to=number, expected=expected)
     screen.show(done, *_said(done))
 
 
@@ -59,15 +74,15 @@ def score(screen: Screen, deployment: str = DEPLOYMENT) -> None:
     screen.show({"run_id": run_id, **done}, f"[green]✓[/] scored {deployment}: {pairs(done)}")
 
 
-def _number(text: str, model: str) -> int | None:
+def _number(text: str, model: str, *, option: str) -> int | None:
     if not text:
         return None
     name, _, word = text.rpartition("@")
     if not word.isdecimal():
-        raise UsageError(f"--version {text!r} is no version; write 3 or MODEL@3.", version=text)
+        raise UsageError(f"{option} {text!r} is no version; write 3 or MODEL@3.", version=text)
     if name not in {"", model}:
         raise UsageError(
-            f"--version {text!r} is of the model {name!r}, but the deployment is of {model!r}. "
+            f"{option} {text!r} is of the model {name!r}, but the deployment is of {model!r}. "
             f"Write {word} or {model}@{word}.",
             version=text,
         )

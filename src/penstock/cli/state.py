@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.control import partition_states
+from penstock.deployment import changes_of, route_states
 from penstock.errors import PenstockError
 from penstock.plan import Catalogue
 from penstock.records import AppliedProject, Batch, Incident, ServingStatus
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from penstock.deployment import RouteState
+    from penstock.records import RouteChanges
     from penstock.runtime import LocalServices
 
     from .screen import Screen
@@ -45,7 +48,7 @@ def status(screen: Screen) -> None:
     columns = {
         "sources": ["source", "batches", *COUNTS, "last"],
         "models": ["model", "versions", "champion", "candidate", "previous"],
-        "deployments": ["deployment", "answers", "serving at"],
+        "deployments": ["deployment", "answers", "routes", "serving at"],
         "incidents": ["incident", "version", "state", "opened", "done"],
         "runs": ["run", "pipeline", "about", "state", "began"],
         "partitions": ["view", "partition", "kept by", "last batch", "waiting"],
@@ -95,12 +98,27 @@ def _deployments(services: LocalServices) -> list[list[object]]:
     serving = [one for one in services.metadata.find(ServingStatus) if one.process_id in living]
     rows: list[list[object]] = []
     for deployment in Catalogue.load(services.metadata).all(Deployment):
-        champion = aliases(services.metadata, deployment.model.name).champion
+        pointers = aliases(services.metadata, deployment.model.name)
+        changes = changes_of(services.metadata, deployment.name)
+        states = route_states(deployment, changes, pointers)
+        champion = next(one.version for one in states if one.name == "champion")
         answers = f"{deployment.model.name}@{champion}" if champion else "nobody yet"
         route = f"{deployment.name}/champion"
         where = [one.address for one in serving if route in one.versions]
-        rows.append([deployment.name, answers, ", ".join(where) or "-"])
+        routes = _routes(states, changes)
+        rows.append([deployment.name, answers, routes, ", ".join(where) or "-"])
     return rows
+
+
+def _routes(states: Sequence[RouteState], changes: RouteChanges) -> str:
+    """The routes beside the champion, and whether they are otherwise than declared."""
+    told = [
+        f"{one.name} {one.target}" + (f" {100 * one.share:.4g} %" if one.share is not None else "")
+        for one in states
+        if one.name != "champion"
+    ]
+    told += [] if changes.is_empty else [f"changed at run time: {changes.text}"]
+    return "; ".join(told) or "-"
 
 
 def _incidents(services: LocalServices) -> list[list[object]]:

@@ -212,7 +212,7 @@ def _rollback(services: Services, monitor: Monitor, incident: Incident) -> str:
     worse = [one.incident_id for one in incidents if one.version == previous]
     if worse:
         return f"not done: {previous} breached itself ({worse[-1]})"
-    rollback(services, monitor.deployment.name)
+    rollback(services, monitor.deployment.name, to=now.previous, expected=now.revision)
     return f"{previous} answers now"
 
 

@@ -9,6 +9,8 @@ from .deploy import Deployed, deploy, rollback
 from .engine import Engine, NativeEngine, OnnxEngine, load_engine
 from .package import package
 from .proof import TOLERANCE, Proof, adversarial_rows, prove
+from .rerouting import Rerouted, RouteEdit, change_routes, reset_routes, show_routes
+from .routed import RouteState, changes_of, route_states, routed, version_behind
 
 __all__ = [
     "TOLERANCE",
@@ -18,14 +20,24 @@ __all__ = [
     "NativeEngine",
     "OnnxEngine",
     "Proof",
+    "Rerouted",
+    "RouteEdit",
+    "RouteState",
     "adversarial_rows",
+    "change_routes",
+    "changes_of",
     "check_engine",
     "check_version",
     "deploy",
     "load_engine",
     "package",
     "prove",
+    "reset_routes",
     "rollback",
+    "route_states",
+    "routed",
     "sample_rows",
+    "show_routes",
     "to_onnx",
+    "version_behind",
 ]

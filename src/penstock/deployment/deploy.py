@@ -9,30 +9,26 @@ running the command again announces it once and waits.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import msgspec
-import psutil
 
-from penstock.errors import NotReadyError, StateError, UnavailableError
+from penstock.errors import ConflictError, NotReadyError, StateError, UnavailableError
 from penstock.plan import Catalogue
-from penstock.records import ServingStatus
 from penstock.registry import aliases, get_version, promote
 from penstock.registry import rollback as roll_back_aliases
 
 from .checks import check_gates, check_version
 from .package import package
+from .routed import changes_of
+from .waiting import wait_for
 
 if TYPE_CHECKING:
     from penstock.ports import Services
-    from penstock.records import Aliases, ModelVersion
+    from penstock.records import Aliases, ModelVersion, ServingStatus
     from penstock.spec import Deployment
 
 __all__ = ["Deployed", "deploy", "rollback"]
-
-POLL_S = 0.05
-CLOCKS_S = 2.0  # how far the process table's clock may be from ours
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,13 +70,15 @@ def deploy(
         NotFoundError: There is no such deployment or version.
         NotReadyError: No version is ready yet.
         GateError: The version was refused by its gates.
-        ConflictError: The declarations changed since the version was trained.
+        ConflictError: The declarations changed since the version was trained, or the champion's
+            route is pinned.
         StateError: The version's files are damaged, or a serving process could not load it.
         UnavailableError: A serving process has not taken it in in time.
     """
     catalogue = Catalogue.load(services.metadata)
     declared = catalogue.deployment(deployment)
     model = declared.model
+    _refuse_pinned(services, deployment)
     before = aliases(services.metadata, model.name)
     number = _default(before, model.name) if version is None else version
     record = get_version(services.metadata, model.name, number)
@@ -93,25 +91,43 @@ def deploy(
     return _deployed(declared, after, record, changed=changed, processes=processes)
 
 
-def rollback(services: Services, deployment: str, *, wait_s: float = 30.0) -> Deployed:
+def rollback(
+    services: Services,
+    deployment: str,
+    *,
+    to: int | None = None,
+    expected: int | None = None,
+    wait_s: float = 30.0,
+) -> Deployed:
     """Bring the version before the champion back; the champion becomes the previous one.
+
+    Without ``to``, a second call brings the first one's back. With it, a second call changes
+    nothing: who was killed, or does not know whether they were heard, asks again.
 
     Args:
         services: The project's ports.
         deployment: Name of the deployment.
+        to: The version to go back to; the previous champion when left out.
+        expected: Revision of the model's aliases as the caller knows them; as they are when left
+            out.
         wait_s: How long to wait for the serving processes.
 
     Raises:
-        NotFoundError: There is no such deployment.
+        NotFoundError: There is no such deployment, or version.
         NotReadyError: There is no previous version.
+        GateError: The version was refused by its gates.
+        ConflictError: The champion's route is pinned, or the aliases are not as expected.
         StateError: A serving process could not load it.
         UnavailableError: A serving process has not taken it in in time.
     """
     declared = Catalogue.load(services.metadata).deployment(deployment)
-    after = roll_back_aliases(services, declared.model.name)
+    _refuse_pinned(services, deployment)
+    before = aliases(services.metadata, declared.model.name)
+    after = roll_back_aliases(services, declared.model.name, to=to, expected=expected)
+    changed = before.champion != after.champion
     record = get_version(services.metadata, declared.model.name, after.champion)
     processes = _wait(services, declared, after, record.label, wait_s)
-    return _deployed(declared, after, record, changed=True, processes=processes)
+    return _deployed(declared, after, record, changed=changed, processes=processes)
 
 
 def _default(current: Aliases, model: str) -> int:
@@ -145,42 +161,42 @@ def _wait(
 ) -> int:
     """Wait until every living serving process answers with the version; returns how many do."""
     role = f"{declared.name}/champion"
-    end_us = services.clock.now_us() + int(wait_s * 1e6)
-    while True:
-        living = [
-            status
-            for status in services.metadata.find(ServingStatus)
-            if _lives(status) and declared.name not in status.unloaded
-        ]
-        behind = [status for status in living if status.versions.get(role) != label]
-        if not behind:
-            return len(living)
-        for status in behind:
-            if status.revision.get(after.model, 0) >= after.revision and role in status.errors:
-                raise StateError(
-                    f"The serving process {status.process_id} at {status.address} could not load "
-                    f"{label}: {status.errors[role]} It goes on answering with "
-                    f"{status.versions.get(role, 'nothing')}. Run 'penstock rollback "
-                    f"{declared.name}', or mend what it says.",
-                    process_id=status.process_id,
-                )
-        if services.clock.now_us() >= end_us:
-            raise UnavailableError(
-                f"{label} is the champion, but {len(behind)} serving processes have not taken it "
-                f"in within {wait_s:g} s, the first being {behind[0].process_id} at "
-                f"{behind[0].address}. They go on answering with the version before; look at "
-                "'penstock status' and their log.",
-                behind=[status.process_id for status in behind],
+
+    def is_behind(status: ServingStatus) -> bool:
+        if status.versions.get(role) == label:
+            return False
+        if status.revision.get(after.model, 0) >= after.revision and role in status.errors:
+            raise StateError(
+                f"The serving process {status.process_id} at {status.address} could not load "
+                f"{label}: {status.errors[role]} It goes on answering with "
+                f"{status.versions.get(role, 'nothing')}. Run 'penstock rollback "
+                f"{declared.name}', or mend what it says.",
+                process_id=status.process_id,
             )
-        time.sleep(POLL_S)
+        return True
+
+    serving, behind = wait_for(services, declared.name, is_behind, wait_s)
+    if behind:
+        raise UnavailableError(
+            f"{label} is the champion, but {len(behind)} serving processes have not taken it "
+            f"in within {wait_s:g} s, the first being {behind[0].process_id} at "
+            f"{behind[0].address}. They go on answering with the version before; look at "
+            "'penstock status' and their log.",
+            behind=[status.process_id for status in behind],
+        )
+    return serving
 
 
-def _lives(status: ServingStatus) -> bool:
-    """Whether the process that wrote the status still runs: ids of dead ones are used again."""
-    try:
-        process = psutil.Process(status.process_id)
-        started_s = process.create_time()
-        zombie = process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    return not zombie and started_s <= status.at.timestamp() + CLOCKS_S
+def _refuse_pinned(services: Services, deployment: str) -> None:
+    """Refuse to move what answers where it was told to stay."""
+    changes = changes_of(services.metadata, deployment)
+    pinned = changes.pins.get("champion", 0)
+    if pinned:
+        why = f" ({changes.reason})" if changes.reason else ""
+        raise ConflictError(
+            f"The champion of {deployment!r} is pinned to version {pinned} by "
+            f"{changes.changed_by}{why}. Run 'penstock routes set {deployment} --unpin champion' "
+            "first.",
+            deployment=deployment,
+            version=pinned,
+        )

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.control import start, train_run
-from penstock.deployment import deploy, rollback
+from penstock.deployment import changes_of, deploy, rollback, route_states
 from penstock.plan import Catalogue
 from penstock.records import ServingStatus
 from penstock.registry import aliases, versions
@@ -20,7 +20,7 @@ from .api_guard import Admin, Reader  # noqa: TC001 - FastAPI reads the annotati
 if TYPE_CHECKING:
     from penstock.ports import Services
 
-__all__ = ["Wanted", "model_routes"]
+__all__ = ["Back", "Wanted", "model_routes"]
 
 ACCEPTED = 202
 
@@ -30,6 +30,16 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     version: int | None = Field(None, ge=1, description="The candidate when left out")
+
+
+class Back(BaseModel):
+    """Which version to go back to."""
+
+    model_config = ConfigDict(extra="forbid")
+    to: int | None = Field(
+        None, ge=1, description="The previous champion when left out; asked again, nothing changes"
+    )
+    expected: int | None = Field(None, ge=0, description="Revision of the aliases as you know them")
 
 
 def model_routes() -> APIRouter:
@@ -84,9 +94,11 @@ def deploy_version(name: str, acting: Admin, wanted: Wanted | None = None) -> Re
     return answer(deploy(acting, name, version=wanted.version if wanted else None))
 
 
-def roll_back(name: str, acting: Admin) -> Response:
-    """Bring the version before the champion back."""
-    return answer(rollback(acting, name))
+def roll_back(name: str, acting: Admin, wanted: Back | None = None) -> Response:
+    """Bring the version before the champion back, or the one that is named."""
+    if wanted is None:
+        return answer(rollback(acting, name))
+    return answer(rollback(acting, name, to=wanted.to, expected=wanted.expected))
 
 
 def _overview(services: Services, model: Model) -> dict[str, object]:
@@ -100,11 +112,14 @@ def _overview(services: Services, model: Model) -> dict[str, object]:
 
 def _deployment(services: Services, deployment: Deployment) -> dict[str, object]:
     pointers = aliases(services.metadata, deployment.model.name)
+    changes = changes_of(services.metadata, deployment.name)
     return {
         "name": deployment.name,
         "model": deployment.model.name,
         "champion": pointers.champion,
         "previous": pointers.previous,
+        "routes": route_states(deployment, changes, pointers),
+        "route_changes": None if changes.is_empty else changes,
         "serving": [
             {"address": status.address, "versions": _routes(deployment, status)}
             for status in services.metadata.find(ServingStatus)

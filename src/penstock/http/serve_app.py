@@ -186,6 +186,8 @@ class ServeApp:
                 "name": name,
                 "model": door.endpoint.declared.model.name,
                 "routes": {role: lane.version.label for role, lane in door.endpoint.lanes.items()},
+                "shares": door.endpoint.shares,
+                "route_changes": self._keeper.route_revision(name),
                 "engine": door.endpoint.champion.engine.name if door.endpoint.champion else None,
             }
             for name, door in sorted(self._keeper.doors.items())

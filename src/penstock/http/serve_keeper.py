@@ -190,6 +190,10 @@ class Keeper:
         )
         await self._hold(name, "serving.unload", actor, {**self.unloaded, name: why})
 
+    def route_revision(self, name: str) -> int:
+        """Revision of the changes to a deployment's routes that answer here; 0 for none."""
+        return self._fleet.routes.get(name, 0)
+
     def _known(self, name: str) -> None:
         if name not in self.doors and name not in self.unloaded:
             hint = "Declare it and run 'penstock apply'."
@@ -272,6 +276,7 @@ class Keeper:
             revision=self._fleet.revision,
             errors=self._fleet.errors,
             unloaded=tuple(self.unloaded),
+            routes=self._fleet.routes,
             at=self._services.clock.now(),
         )
 

@@ -33,6 +33,7 @@ from .catalogue import Catalogue
 from .deprecations import refused_uses, users_of, warnings_of
 from .difference import difference
 from .protected import idle_protections
+from .rerouted import ended_changes, ending_words
 from .selections import selection_faults
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ def apply(  # noqa: PLR0913 - what an application consists of
         commit: Commit of the project folder's repository; empty when there is none.
         dirty: Whether the folder differs from the commit.
 
+    Routes that were changed at run time are as declared again where the project declares other
+    routes or another fallback for their deployment; else they stay as they were changed.
+
     Returns:
         What was done; empty when there was nothing to do.
 
@@ -103,6 +107,10 @@ def apply(  # noqa: PLR0913 - what an application consists of
     known = {record.key: record for record in records}
     by = _By(metadata, actor=actor, now=now, commit=commit, dirty=dirty)
     changes = list(_changes(project, known, by))
+    changes += [
+        Put(one.ended(by=actor, at=now, reason="its routes are declared anew"), expected=one)
+        for one in ended_changes(metadata, project, known)
+    ]
     audit = Audit(actor=actor, action="apply", subject=project.name, difference=plan.as_document())
     metadata.write(Put(applied, expected=before), *changes, audit=audit)
     return plan
@@ -139,7 +147,12 @@ def _plan(
     faults += [] if before is None else refused_uses(users, before, now.date())
     if faults:
         raise DeclarationError.of(f"Project({project.name!r})", faults)
-    warnings = (*warnings_of(users, now.date()), *idle_protections(project.everything))
+    ended = ended_changes(metadata, project, {record.key: record for record in records})
+    warnings = (
+        *warnings_of(users, now.date()),
+        *idle_protections(project.everything),
+        *ending_words(ended),
+    )
     return msgspec.structs.replace(plan, warnings=warnings)
 
 

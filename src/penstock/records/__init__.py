@@ -21,6 +21,7 @@ from .platform import (
     Role,
     RunProgress,
 )
+from .routing import RouteChanges
 from .selection import FeatureRank, FeatureSelection, RankVerdict
 from .serving import Given, Observation, Score, ServingStatus
 
@@ -62,6 +63,7 @@ __all__ = [
     "RankVerdict",
     "Record",
     "Role",
+    "RouteChanges",
     "RunProgress",
     "Score",
     "ServingStatus",

@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from penstock.spec import ALIASES
+
 from .base import Record
 
 __all__ = ["ALIASES", "Aliases", "GateVerdict", "ModelVersion"]
-
-ALIASES = ("champion", "challenger", "previous", "candidate")
 
 
 class GateVerdict(msgspec.Struct, frozen=True, kw_only=True):

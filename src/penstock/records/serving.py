@@ -85,6 +85,7 @@ class ServingStatus(Record, frozen=True):
         revision: Sum of the alias revisions it has taken in, per model.
         errors: What could not be loaded, per ``deployment/role``.
         unloaded: Deployments that it was told not to serve.
+        routes: Revision of the changes to the routes that it has taken in, per deployment.
         at: When.
     """
 
@@ -97,6 +98,7 @@ class ServingStatus(Record, frozen=True):
     at: datetime
     errors: Mapping[str, str] = {}
     unloaded: Sequence[str] = ()
+    routes: Mapping[str, int] = {}
 
     @property
     def key(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.errors import GateError, InputError, NotFoundError, NotReadyError
+from penstock.errors import ConflictError, GateError, InputError, NotFoundError, NotReadyError
 from penstock.plan import Catalogue
 from penstock.ports import Audit, Put, announce
 from penstock.records import ALIASES, Aliases, Event
@@ -138,33 +138,76 @@ def promote(services: Services, model: str, version: int) -> Aliases:
     return before
 
 
-def rollback(services: Services, model: str) -> Aliases:
-    """Bring the previous champion back; the present one becomes ``previous``.
+def rollback(
+    services: Services,
+    model: str,
+    *,
+    to: int | None = None,
+    expected: int | None = None,
+    reason: str = "",
+) -> Aliases:
+    """Bring an earlier champion back; the present one becomes ``previous``.
 
-    Announces ``deployment.changed`` for each deployment of the model.
+    Announces ``deployment.changed`` for each deployment of the model. Where ``to`` answers already
+    nothing is changed, so the same call may be made again.
 
     Args:
         services: The project's ports.
         model: Name of the model.
+        to: The version to go back to; the alias ``previous`` when left out.
+        expected: Revision of the aliases as the caller knows them; as they are when left out.
+        reason: Why; for the audit table.
 
     Raises:
         NotReadyError: There is no previous champion.
-        ConflictError: Somebody else changed the aliases meanwhile.
+        NotFoundError: There is no such version.
+        GateError: A gate refused the version.
+        ConflictError: The aliases are not as expected, or somebody else changed them meanwhile.
     """
     with services.locks.hold(f"registry/{model}"):
         before = aliases(services.metadata, model)
-        if not before.previous:
-            raise NotReadyError(
-                f"The model {model!r} has no previous champion to go back to. "
-                f"See 'penstock models list {model}' for its versions.",
-                model=model,
+        target = _target(services.metadata, before, to)
+        after = before
+        if target != before.champion:
+            _require_revision(before, expected)
+            after = next_aliases(
+                before, services.clock.now(), champion=target, previous=before.champion
             )
-        after = next_aliases(
-            before, services.clock.now(), champion=before.previous, previous=before.champion
-        )
-        _store(services.metadata, before, after, actor=services.actor, action="rollback")
+            _store(
+                services.metadata,
+                before,
+                after,
+                actor=services.actor,
+                action="rollback",
+                reason=reason,
+            )
     _announce(services, after)
     return after
+
+
+def _target(metadata: Metadata, before: Aliases, to: int | None) -> int:
+    """The version that a rollback brings back."""
+    if to is not None:
+        _require_ready(get_version(metadata, before.model, to))
+        return to
+    if not before.previous:
+        raise NotReadyError(
+            f"The model {before.model!r} has no previous champion to go back to. "
+            f"See 'penstock models list {before.model}' for its versions.",
+            model=before.model,
+        )
+    return before.previous
+
+
+def _require_revision(before: Aliases, expected: int | None) -> None:
+    if expected is not None and before.revision != expected:
+        raise ConflictError(
+            f"The aliases of {before.model!r} are at revision {before.revision}, not {expected}: "
+            "somebody else changed them. Read them again and decide anew.",
+            model=before.model,
+            revision=before.revision,
+            expected=expected,
+        )
 
 
 def next_aliases(before: Aliases, now: datetime, **changes: int) -> Aliases:
@@ -172,18 +215,27 @@ def next_aliases(before: Aliases, now: datetime, **changes: int) -> Aliases:
     return msgspec.structs.replace(before, changed_at=now, revision=before.revision + 1, **changes)
 
 
-def _store(metadata: Metadata, before: Aliases, after: Aliases, *, actor: str, action: str) -> None:
+def _store(  # noqa: PLR0913 - the change, and what the audit table says of it
+    metadata: Metadata,
+    before: Aliases,
+    after: Aliases,
+    *,
+    actor: str,
+    action: str,
+    reason: str = "",
+) -> None:
     """Store aliases on condition that ``before`` still holds, with the audit entry.
 
     Raises:
         ConflictError: It does not hold any more.
     """
     change = alias_put(before, after)
-    difference = {
+    difference: dict[str, object] = {
         alias: [getattr(before, alias), getattr(after, alias)]
         for alias in ALIASES
         if getattr(before, alias) != getattr(after, alias)
     }
+    difference |= {"reason": reason} if reason else {}
     audit = Audit(actor=actor, action=action, subject=f"model/{after.model}", difference=difference)
     metadata.write(change, audit=audit)
 

@@ -95,6 +95,13 @@ class Endpoint:
         return {lane.version.manifest.version: lane for lane in reversed(answering)}
 
     @property
+    def shares(self) -> dict[str, float]:
+        """Share of the entities of each route that answers, by its name."""
+        routes = self.declared.named_routes
+        found = {name: one.share for name, one in routes.items() if one.role == "challenger"}
+        return {"champion": 1.0 - sum(found.values()), **found}
+
+    @property
     def no_champion(self) -> str:
         """What to say while there is no champion."""
         return self.reason or (

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.errors import PenstockError
+from penstock.deployment import routed, version_behind
+from penstock.errors import DeclarationError, PenstockError
 from penstock.plan import Catalogue
-from penstock.records import Aliases, AppliedProject
+from penstock.records import Aliases, AppliedProject, RouteChanges
 from penstock.registry import aliases
 from penstock.spec import Deployment, FeatureView
 
@@ -21,7 +22,6 @@ from .ask import Writer
 from .counts import Counters
 from .endpoint import PREVIOUS, Endpoint
 from .lane import Lane
-from .routes import role_keys
 from .score_log import LIMIT_BYTES, ScoreLog
 from .served import load_served
 
@@ -43,10 +43,12 @@ class Target(msgspec.Struct, frozen=True):
     Attributes:
         project: Revision of the applied project; -1 before anything was read.
         aliases: The aliases of each deployed model, by its name.
+        changes: What was changed of routes at run time, by the deployment's name.
     """
 
     project: int
     aliases: Mapping[str, Aliases]
+    changes: Mapping[str, RouteChanges] = {}
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -77,6 +79,11 @@ class Fleet(msgspec.Struct, frozen=True):
         return {key: lane.version.label for key, lane in self.lanes.items()}
 
     @property
+    def routes(self) -> dict[str, int]:
+        """Revision of the changes to routes that were taken in, by deployment."""
+        return {name: one.revision for name, one in self.target.changes.items()}
+
+    @property
     def revision(self) -> dict[str, int]:
         """Revision of the aliases that were taken in, by model."""
         return {model: one.revision for model, one in self.target.aliases.items()}
@@ -103,7 +110,8 @@ def read_target(metadata: Metadata, current: Target) -> Target:
     else:
         deployments = Catalogue.load(metadata).all(Deployment)
         names = sorted({one.model.name for one in deployments})
-    return Target(revision, {name: aliases(metadata, name) for name in names})
+    changes = {one.deployment: one for one in metadata.find(RouteChanges)}
+    return Target(revision, {name: aliases(metadata, name) for name in names}, changes)
 
 
 def build_fleet(  # noqa: PLR0913 - what a fleet depends on
@@ -129,8 +137,10 @@ def build_fleet(  # noqa: PLR0913 - what a fleet depends on
         without: Names of deployments that are not to be loaded.
     """
     catalogue = Catalogue.load(services.metadata)
-    deployments = [one for one in catalogue.all(Deployment) if one.name not in without]
     errors: dict[str, str] = {}
+    deployments = [
+        _routed(one, target, errors) for one in catalogue.all(Deployment) if one.name not in without
+    ]
     loaded = {lane.version.label: lane.version for lane in current.lanes.values()}
     endpoints: dict[str, Endpoint] = {}
     for declared in deployments:
@@ -182,14 +192,29 @@ def _look(services: Services, fleet: Fleet, catalogue: Catalogue) -> None:
         version.take_vectors(services.online, wanted=version.manifest.model in ready)
 
 
+def _routed(declared: Deployment, target: Target, errors: dict[str, str]) -> Deployment:
+    """The deployment with its routes as they are now.
+
+    Changes read a moment before a project was applied may not fit what it declares; the next look
+    reads both.
+    """
+    try:
+        return routed(declared, target.changes.get(declared.name))
+    except DeclarationError as error:
+        errors[f"{declared.name}/routes"] = error.message
+        return declared
+
+
 def _wanted(declared: Deployment, target: Target) -> dict[str, int]:
     """The version each role should have; roles without one are left out."""
     now = target.aliases.get(declared.model.name)
     if now is None:
         return {}
-    wanted = {role: int(getattr(now, one.alias)) for role, one in role_keys(declared).items()}
+    wanted = {name: version_behind(route, now) for name, route in declared.named_routes.items()}
     if declared.fallback is not None and declared.fallback.to == PREVIOUS:
-        wanted[PREVIOUS] = now.previous
+        changes = target.changes.get(declared.name)
+        pinned = changes.pins.get(PREVIOUS, 0) if changes else 0
+        wanted[PREVIOUS] = pinned or now.previous
     return {role: number for role, number in wanted.items() if number}
 
 

@@ -6,9 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.spec import Deployment, Route
+    from penstock.spec import Deployment
 
-__all__ = ["RouteTable", "role_keys", "share_of"]
+__all__ = ["RouteTable", "share_of"]
 
 
 def share_of(deployment: str, key: str) -> float:
@@ -22,45 +22,35 @@ def share_of(deployment: str, key: str) -> float:
     return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
 
 
-def role_keys(deployment: Deployment) -> dict[str, Route]:
-    """The routes by the name they have in a status: their role, with the alias where it repeats."""
-    found: dict[str, Route] = {}
-    for route in deployment.routes:
-        name = route.role if route.role not in found else f"{route.role} {route.alias}"
-        found[name] = route
-    return found
-
-
 class RouteTable:
     """The shares of one deployment.
 
-    Challengers take the lowest part of the range, in the order they are declared; so a share that
-    grows keeps the entities it had.
+    Each challenger has its own order of the entities, and takes the first of those that challengers
+    before it have left. So a share that grows keeps the entities it had, and another share that
+    changes costs a challenger none but those that a challenger before it takes on.
 
     Args:
-        deployment: Its declaration.
+        deployment: The deployment as it is routed now.
     """
 
     def __init__(self, deployment: Deployment) -> None:
-        self._name = deployment.name
-        self._bounds: list[tuple[float, str]] = []
-        bound = 0.0
-        for name, route in role_keys(deployment).items():
+        self._bounds: list[tuple[str, float, str]] = []
+        left = 1.0
+        for name, route in deployment.named_routes.items():
             if route.role == "challenger":
-                bound += route.share
-                self._bounds.append((bound, name))
+                own = route.target == route.role
+                order = deployment.name if own else f"{deployment.name}\0{route.target}"
+                self._bounds.append((order, route.share / left, name))
+                left -= route.share
 
     def role_of(self, key: str) -> str:
-        """The role that answers an entity: ``champion`` or a challenger's.
+        """The route that answers an entity: ``champion`` or a challenger's.
 
         Args:
             key: The entity's key as text; for features handed in without one, anything that
                 spreads evenly.
         """
-        if not self._bounds:
-            return "champion"
-        place = share_of(self._name, key)
-        for bound, role in self._bounds:
-            if place < bound:
-                return role
+        for order, bound, name in self._bounds:
+            if share_of(order, key) < bound:
+                return name
         return "champion"

@@ -37,16 +37,11 @@ from .deployments import (
     BatchScoring,
     Cron,
     Deployment,
-    Fallback,
     NewData,
-    Route,
     Schedule,
     Trigger,
-    challenger,
-    champion,
     cron,
     new_data,
-    shadow,
 )
 from .described import Described, day_of
 from .documents import (
@@ -132,10 +127,12 @@ from .on_demand import (
 )
 from .project import Declaration, Project
 from .protection import Protection
+from .routes import ALIASES, Fallback, Route, challenger, champion, shadow
 from .sources import Entity, Files, Source, Topic
 from .words import expression_words, feature_words
 
 __all__ = [
+    "ALIASES",
     "DAY_US",
     "HOUR_US",
     "METRICS",

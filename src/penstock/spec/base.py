@@ -27,9 +27,12 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         SHOWN: Fields that are only shown and no part of what the value means.
+        LATER: Fields that came after documents of the value were first stored. A document has them
+            where they say something, so that one which does not use them means what it meant.
     """
 
     SHOWN: ClassVar[tuple[str, ...]] = ()
+    LATER: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

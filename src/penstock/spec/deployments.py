@@ -9,8 +9,8 @@ import msgspec
 
 from .base import Declared, Named, Value, unique_faults
 from .cron import cron_times
-from .durations import duration_us
 from .models import Model
+from .routes import Fallback, Route, champion
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -20,16 +20,11 @@ __all__ = [
     "BatchScoring",
     "Cron",
     "Deployment",
-    "Fallback",
     "NewData",
-    "Route",
     "Schedule",
     "Trigger",
-    "challenger",
-    "champion",
     "cron",
     "new_data",
-    "shadow",
 ]
 
 
@@ -54,54 +49,6 @@ class Cron(Value, frozen=True, tag="cron"):
 Schedule = NewData | Cron
 
 
-class Route(Value, frozen=True, omit_defaults=True):
-    """A share of the traffic, and who answers it.
-
-    Attributes:
-        role: ``champion`` takes what others leave; ``challenger`` takes ``share`` of the entities;
-            ``shadow`` scores everything, after the answer, and answers nothing.
-        alias: The registry's alias whose version serves.
-        share: Share of the entities, by hash of their key: the same entity always meets the same
-            route.
-    """
-
-    role: Literal["champion", "challenger", "shadow"]
-    alias: str
-    share: float = 0.0
-
-    def _faults(self) -> Iterator[str]:
-        if self.role == "challenger" and not 0 < self.share < 1:
-            yield f"challenger's share={self.share} is not between 0 and 1"
-
-
-class Fallback(Value, frozen=True, omit_defaults=True):
-    """What answers when a route is late or fails.
-
-    Attributes:
-        deadline: Longest wait for the route, such as ``"20ms"``.
-        to: ``previous`` answers with the version before the champion, ``constant`` with ``value``.
-            Where there is no previous version, or it is late too, ``value`` answers.
-        value: The constant; none makes the request fail with 503.
-    """
-
-    deadline: str
-    to: Literal["previous", "constant"] = "previous"
-    value: float | None = None
-
-    @property
-    def deadline_us(self) -> int:
-        """Longest wait in microseconds."""
-        return duration_us(self.deadline)
-
-    def _faults(self) -> Iterator[str]:
-        try:
-            duration_us(self.deadline)
-        except ValueError as error:
-            yield f"deadline: {error}"
-        if self.to == "constant" and self.value is None:
-            yield "to='constant' needs a value"
-
-
 class BatchScoring(Value, frozen=True, omit_defaults=True):
     """Score every new row of the spine into the scores table."""
 
@@ -124,18 +71,30 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
     """
 
     model: Model
-    routes: Sequence[Route] = (Route(role="champion", alias="champion"),)
+    routes: Sequence[Route] = (champion(),)
     fallback: Fallback | None = None
     batch: BatchScoring | None = None
     stale: Literal["serve", "refuse"] = "serve"
     precompute: bool = False
+
+    @property
+    def named_routes(self) -> dict[str, Route]:
+        """The routes by the name they have in a status.
+
+        That is the role, with the target where a route of that role comes before.
+        """
+        found: dict[str, Route] = {}
+        for route in self.routes:
+            name = route.role if route.role not in found else f"{route.role} {route.target}"
+            found[name] = route
+        return found
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
         roles = [route.role for route in self.routes]
         if roles.count("champion") != 1:
             yield f"it has {roles.count('champion')} champion routes; it needs exactly one"
-        yield from unique_faults("route", [f"{route.role} {route.alias}" for route in self.routes])
+        yield from unique_faults("route", [f"{route.role} {route.target}" for route in self.routes])
         if self.stale not in {"serve", "refuse"}:
             yield f"stale={self.stale!r}; give 'serve' or 'refuse'"
         total = sum(route.share for route in self.routes)
@@ -167,21 +126,6 @@ class Trigger(_Retraining, frozen=True, kw_only=True, tag="trigger"):
         yield from super()._faults()
         if not self.on:
             yield "it has no occasion; give ps.new_data(source) or ps.cron(...)"
-
-
-def champion() -> Route:
-    """The version that the alias ``champion`` points to."""
-    return Route(role="champion", alias="champion")
-
-
-def challenger(*, share: float) -> Route:
-    """The version that the alias ``challenger`` points to, for a share of the entities."""
-    return Route(role="challenger", alias="challenger", share=share)
-
-
-def shadow(alias: str) -> Route:
-    """A version that scores everything and answers nothing."""
-    return Route(role="shadow", alias=alias)
 
 
 def new_data(source: Source) -> NewData:

@@ -151,8 +151,11 @@ def _plain(value: object, *, top: bool = False, shown: bool = True) -> object:
 def _names(value: msgspec.Struct, *, shown: bool) -> Iterator[str]:
     """The fields of a value that its document has."""
     only_shown = value.SHOWN if isinstance(value, Value) else ()
+    later = value.LATER if isinstance(value, Value) else ()
     always = ALWAYS if isinstance(value, Declared) else ()
     for name in value.__struct_fields__:
+        if name in later and not getattr(value, name):
+            continue
         if name not in only_shown or (shown and (name in always or getattr(value, name))):
             yield name
 

@@ -303,3 +303,77 @@ def test_reports_on_features_are_listed_and_measured(caller: Caller) -> None:
     assert f"penstock_feature_values_compared{{{labels}}} 4.0" in text
     when = 'penstock_feature_check_timestamp_seconds{origin="online",subject="momentum"} 3.0'
     assert when in text
+
+
+def test_routes_are_changed_and_taken_back_in_the_name_of_the_caller(caller: Caller) -> None:
+    path = "/v1/deployments/split/routes"
+    caller.http.post("/v1/deployments/split/deploy", json={"version": 1})
+
+    body = {
+        "shares": {"@2": 0.1},
+        "shadows": {"candidate": False},
+        "fallback": {"deadline": "40ms", "to": "constant", "value": 0.5},
+        "reason": "try two",
+        "expected": 0,
+    }
+    done = caller.http.post(path, json=body, headers=caller.as_role("admin")).json()
+    told = caller.http.get(path, headers=caller.as_role("reader")).json()
+    shown = caller.http.get("/v1/deployments/split").json()
+
+    assert (done["revision"], done["changed"]) == (1, True)
+    assert told["routes"] == shown["routes"] == done["routes"]
+    assert [(one["name"], one["version"], one["share"]) for one in told["routes"]] == [
+        ("champion", 1, pytest.approx(0.5)),
+        ("challenger", 0, 0.4),
+        ("challenger @2", 2, 0.1),
+    ]
+    assert shown["route_changes"]["reason"] == "try two"
+    assert caller.services.metadata.audit()[-1].actor == "ana-admin"
+    assert error_of(caller.http.post(path, json=body)) == (409, "conflict")
+    assert error_of(caller.http.delete(path, params={"expected": 5})) == (409, "conflict")
+    back = caller.http.post(path, json={"fallback": "declared"}).json()
+    assert (back["fallback"], back["revision"]) == (None, 2)
+    reset = caller.http.delete(path, params={"expected": 2}).json()
+    assert (reset["revision"], reset["changes"]["shares"]) == (3, {})
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({}, 422, "input"),
+        ({"share": {"@2": 0.1}}, 422, "input"),
+        ({"shares": {"@2": 1.5}}, 422, "input"),
+        ({"shares": {"@2": 0.7}}, 422, "declaration"),
+        ({"shares": {"@9": 0.1}}, 404, "not_found"),
+        ({"fallback": {"deadline": "soon"}}, 422, "declaration"),
+        ({"fallback": {"deadline": "1s", "to": "constant"}}, 422, "declaration"),
+    ],
+)
+def test_routes_that_cannot_work_are_refused(
+    caller: Caller, body: dict[str, object], status: int, kind: str
+) -> None:
+    path = "/v1/deployments/split/routes"
+
+    assert error_of(caller.http.post(path, json=body)) == (status, kind)
+    assert caller.http.get(path).json()["revision"] == 0
+
+
+def test_routes_are_an_admin_s_to_change(caller: Caller) -> None:
+    path = "/v1/deployments/split/routes"
+    writer = caller.as_role("writer")
+
+    assert error_of(caller.http.post(path, json={"shares": {"@2": 0.1}}, headers=writer))[0] == 403
+    assert error_of(caller.http.delete(path, headers=writer))[0] == 403
+
+
+def test_a_rollback_that_names_its_version_may_be_asked_twice(caller: Caller) -> None:
+    for version in (1, 2):
+        caller.http.post("/v1/deployments/btc/deploy", json={"version": version})
+    path = "/v1/deployments/btc/rollback"
+
+    first = caller.http.post(path, json={"to": 1}).json()
+    again = caller.http.post(path, json={"to": 1, "expected": 2}).json()
+
+    assert (first["version"], first["changed"]) == (1, True)
+    assert (again["version"], again["changed"]) == (1, False)
+    assert error_of(caller.http.post(path, json={"to": 2, "expected": 2})) == (409, "conflict")

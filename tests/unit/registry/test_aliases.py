@@ -93,6 +93,24 @@ def test_rolling_back_swaps_the_two(registered: LocalServices) -> None:
     assert registered.metadata.audit()[-1].difference == {"champion": [2, 1], "previous": [1, 2]}
 
 
+def test_rolling_back_to_a_version_may_be_asked_again(registered: LocalServices) -> None:
+    promote(registered, "btc", 1)
+    promote(registered, "btc", 2)
+
+    first = rollback(registered, "btc", to=1, expected=2, reason="it was slow")
+    again = rollback(registered, "btc", to=1, expected=2)
+
+    assert pointed(first) == (1, 2, 0, 0)
+    assert again == first
+    assert registered.metadata.audit()[-1].difference["reason"] == "it was slow"
+    with pytest.raises(ConflictError, match="at revision 3, not 2"):
+        rollback(registered, "btc", to=2, expected=2)
+    with pytest.raises(NotFoundError, match="'btc@9'"):
+        rollback(registered, "btc", to=9)
+    with pytest.raises(GateError):
+        rollback(registered, "btc", to=4)
+
+
 def test_rolling_back_needs_a_previous_champion(registered: LocalServices) -> None:
     promote(registered, "btc", 1)
     with pytest.raises(NotReadyError, match="no previous champion"):

@@ -61,6 +61,47 @@ def test_a_share_that_grows_keeps_its_entities(
     assert before == "champion" or after == "challenger"
 
 
+SHARES = st.lists(st.floats(0.01, 0.3), min_size=3, max_size=3)
+TARGETS = ("challenger", "candidate", "@7")
+
+
+def _table(deployment: Callable[..., Deployment], shares: list[float]) -> RouteTable:
+    routes = [
+        ps.challenger(share=share, version=7)
+        if target == "@7"
+        else ps.challenger(share=share, alias=target)
+        for target, share in zip(TARGETS, shares, strict=True)
+    ]
+    return RouteTable(deployment(*routes))
+
+
+@given(key=st.text(), shares=SHARES, grown=st.integers(0, 2), more=st.floats(0.001, 0.09))
+def test_a_share_that_grows_costs_others_only_what_goes_over_to_it(
+    deployment: Callable[..., Deployment], key: str, shares: list[float], grown: int, more: float
+) -> None:
+    names = ["challenger", "challenger candidate", "challenger @7"]
+    larger = [share + more * (place == grown) for place, share in enumerate(shares)]
+
+    before = _table(deployment, shares).role_of(key)
+    after = _table(deployment, larger).role_of(key)
+
+    assert before != names[grown] or after == before
+    if before in names:
+        assert after in {before, names[grown]}
+
+
+def test_several_challengers_get_their_shares(deployment: Callable[..., Deployment]) -> None:
+    table = _table(deployment, [0.1, 0.25, 0.3])
+
+    roles = [table.role_of(f"entity-{key}") for key in range(40_000)]
+
+    shares = {role: roles.count(role) / len(roles) for role in sorted(set(roles))}
+    assert shares == pytest.approx(
+        {"challenger": 0.1, "challenger @7": 0.3, "challenger candidate": 0.25, "champion": 0.35},
+        abs=0.01,
+    )
+
+
 def test_deployments_order_entities_differently_and_evenly() -> None:
     one = np.array([share_of("one", str(key)) for key in range(5_000)])
     two = np.array([share_of("two", str(key)) for key in range(5_000)])

@@ -160,6 +160,17 @@ def test_the_fingerprint_leaves_out_what_is_only_shown() -> None:
     assert to_document(plain) != to_document(described)
 
 
+def test_routes_without_later_fields_are_stored_as_they_always_were() -> None:
+    routes = [ps.champion(), ps.challenger(share=0.1), ps.shadow("candidate")]
+    document = to_document(ps.Deployment("d", model=model(candles()), routes=routes))
+
+    assert document["routes"] == [
+        {"role": "champion", "alias": "champion", "share": 0.0},
+        {"role": "challenger", "alias": "challenger", "share": 0.1},
+        {"role": "shadow", "alias": "candidate", "share": 0.0},
+    ]
+
+
 def test_the_fingerprint_survives_storage() -> None:
     known: dict[str, Declared] = {}
     for value in everything().everything:
@@ -390,6 +401,14 @@ FAULTY: dict[str, tuple[Callable[[], object], str]] = {
             routes=(ps.champion(), ps.challenger(share=0.6), ps.challenger(share=0.5)),
         ),
         "leave some to the champion",
+    ),
+    "an unknown alias": (
+        lambda: ps.shadow("candidat"),
+        "Did you mean 'candidate'",
+    ),
+    "a shadow of nobody": (
+        ps.shadow,
+        "leads to no version",
     ),
     "stale in another word": (
         lambda: ps.Deployment("d", model=model(candles()), stale="fail"),  # type: ignore[arg-type]

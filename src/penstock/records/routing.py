@@ -1,0 +1,83 @@
+"""What was changed of a deployment's routes while it runs, beside what is declared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar
+
+import msgspec
+
+from penstock.spec import Fallback
+
+from .base import Record
+
+__all__ = ["RouteChanges"]
+
+
+class RouteChanges(Record, frozen=True):
+    """The changes at run time that hold for a deployment; what they leave out is as declared.
+
+    They hold until they are taken back, or until a project is applied that declares other routes or
+    another fallback for the deployment.
+
+    Attributes:
+        deployment: Name of the deployment.
+        revision: Counts the changes, taking back too; a writer names the one it read. 0 for none.
+        shares: Share of the entities of a challenger, by its target: an alias, or ``@3`` for a
+            version. 0 turns the challenger off; one that is not declared is added.
+        shadows: Whether a shadow scores, by its target; one that is not declared is added.
+        pins: The version that an alias stands for in this deployment, wherever it points.
+        fallback: Takes the place of the declared one; none for the declared one.
+        reason: Why, in the words of whoever changed it last.
+        changed_at: When it was changed last.
+        changed_by: By whom.
+    """
+
+    KIND: ClassVar[str] = "route_changes"
+
+    deployment: str
+    changed_at: datetime
+    changed_by: str
+    revision: int = 0
+    shares: Mapping[str, float] = {}
+    shadows: Mapping[str, bool] = {}
+    pins: Mapping[str, int] = {}
+    fallback: Fallback | None = None
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """The deployment's name."""
+        return self.deployment
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything is as declared."""
+        return not (self.shares or self.shadows or self.pins or self.fallback)
+
+    @property
+    def text(self) -> str:
+        """What holds, in words: ``"share of @3 is 0.1; champion is pinned to 2"``."""
+        parts = [f"share of {target} is {share:g}" for target, share in self.shares.items()]
+        parts += [f"shadow {name} is {'on' if on else 'off'}" for name, on in self.shadows.items()]
+        parts += [f"{alias} is pinned to {version}" for alias, version in self.pins.items()]
+        if self.fallback is not None:
+            parts.append("another fallback")
+        return "; ".join(parts)
+
+    def ended(self, *, by: str, at: datetime, reason: str) -> RouteChanges:
+        """The next revision, in which everything is as declared."""
+        return RouteChanges(
+            deployment=self.deployment,
+            changed_at=at,
+            changed_by=by,
+            revision=self.revision + 1,
+            reason=reason,
+        )
+
+    def followed_by(self, *, by: str, at: datetime, **changed: object) -> RouteChanges:
+        """The next revision, with these fields changed."""
+        return msgspec.structs.replace(
+            self, changed_by=by, changed_at=at, revision=self.revision + 1, **changed
+        )

@@ -1,0 +1,91 @@
+"""The commands about routes, and a rollback that names its version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from penstock.deployment import deploy
+from penstock.runtime import open_services
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.testing.served_project import ServedProject
+
+    from .conftest import Said
+
+
+@pytest.fixture
+def run(served: ServedProject, call: Callable[..., Said]) -> Callable[..., Said]:
+    with open_services(served.home, actor="tester") as services:
+        deploy(services, "btc", version=1)
+        deploy(services, "btc", version=2)
+    return lambda *words: call(*words, "--home", served.home)
+
+
+def test_routes_are_shown_set_and_reset(run: Callable[..., Said]) -> None:
+    words = ["--share", "@1=0.05", "--share", "challenger=0", "--shadow", "candidate=off"]
+    words += ["--pin", "champion=1", "--deadline", "30ms", "--value", "0.5", "--reason", "try"]
+
+    first = run("routes", "show", "split")
+    done = run("routes", "set", "split", *words)
+    status = run("status")
+    back = run("routes", "reset", "split", "--expect", "1")
+
+    assert "All is as declared (revision 0)." in first.out
+    assert "Nothing falls back." in first.out
+    for text in (
+        "The routes of split are changed.",
+        "95 %",
+        "5 %",
+        "pinned, changed at run time",
+        "After 30ms: previous version, constant 0.5.",
+        "Changed at run time (revision 1) by",
+        ": try.",
+    ):
+        assert text in done.out, text
+    assert "share of @1 is 0.05" in " ".join(status.out.split())
+    assert "All is as declared (revision 2)." in back.out
+
+
+def test_a_fallback_is_changed_in_part(run: Callable[..., Said]) -> None:
+    done = run("routes", "set", "btc", "--deadline", "40ms", "--json")
+    back = run("routes", "set", "btc", "--fallback", "declared", "--json")
+
+    assert done.value["fallback"] == {"deadline": "40ms", "to": "previous", "value": None}
+    assert back.value["fallback"]["deadline"] == "250ms"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--share", "0.1"], "write challenger=0.1"),
+        (["--share", "challenger=much"], "write challenger=0.1"),
+        (["--shadow", "candidate=maybe"], "write candidate=on"),
+        (["--pin", "champion=new"], "write champion=3"),
+        (["--to", "nowhere"], "write previous or constant"),
+        (["--value", "0.5"], "give --deadline too"),
+        (["--fallback", "none"], "'declared'"),
+        ([], "Nothing is to be changed"),
+        (["--share", "@2=0.1", "--expect", "4"], "at revision 0, not 4"),
+    ],
+)
+def test_words_that_are_wrong_are_explained(
+    run: Callable[..., Said], words: list[str], said: str
+) -> None:
+    refused = run("routes", "set", "split", *words)
+
+    assert refused.code != 0
+    assert said in " ".join(refused.err.split())
+    assert run("routes", "show", "split", "--json").value["revision"] == 0
+
+
+def test_a_rollback_that_names_its_version_may_be_repeated(run: Callable[..., Said]) -> None:
+    first = run("rollback", "btc", "--to", "direction@1")
+    again = run("rollback", "btc", "--to", "1")
+
+    assert "direction@1 answers on btc" in first.out
+    assert "direction@1 answers as before on btc" in again.out
+    assert "--to 'x' is no version" in run("rollback", "btc", "--to", "x").err

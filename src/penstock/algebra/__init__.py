@@ -16,12 +16,13 @@ from __future__ import annotations
 from .arrays import BoolArray, FloatArray, IntArray
 from .drift import PSI_FLOOR, count_bins, psi, reference_bins
 from .expressions import tidy, to_polars
-from .extract import Events, extract
+from .extract import Events, event_times, extract
 from .fold import fold
 from .kernel import Each, compute_points, in_turn
 from .known import compute_points_as_known
 from .layout import newest_one
 from .metrics import compute_metric, compute_metrics
+from .newest import NewestValues, asks_newest
 from .on_demand import OnDemandProgram, compile_on_demand
 from .operators import dtype_of
 from .program import Program, compile_view
@@ -51,6 +52,7 @@ __all__ = [
     "Events",
     "FloatArray",
     "IntArray",
+    "NewestValues",
     "OnDemandProgram",
     "Program",
     "RowFunction",
@@ -60,6 +62,7 @@ __all__ = [
     "Tombstones",
     "ValueReader",
     "as_of",
+    "asks_newest",
     "compile_on_demand",
     "compile_row",
     "compile_view",
@@ -70,6 +73,7 @@ __all__ = [
     "count_bins",
     "dtype_of",
     "equal_bins",
+    "event_times",
     "extract",
     "first_tile",
     "fold",

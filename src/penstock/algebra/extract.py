@@ -15,7 +15,7 @@ from .registers import marks_of
 if TYPE_CHECKING:
     from .program import Input, Program
 
-__all__ = ["Events", "extract", "in_order", "sorting"]
+__all__ = ["Events", "event_times", "extract", "in_order", "is_stored", "sorting"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,6 @@ def extract(program: Program, records: pl.DataFrame, codes: IntArray) -> Events:
         DeclarationError: A function of the user cannot be found again.
     """
     view = program.view
-    stamp = pl.col(view.source.timestamp).cast(pl.Int64)
-    times = records.select(stamp).to_series().to_numpy() + view.source.known_after_us
     found = {place: _stored(program, each, records) for place, each in enumerate(program.inputs)}
     rest = [place for place, values in found.items() if values is None]
     if rest:
@@ -66,13 +64,34 @@ def extract(program: Program, records: pl.DataFrame, codes: IntArray) -> Events:
         for place in rest:
             found[place] = computed[f"_{place}"].fill_null(np.nan).to_numpy()
     values = tuple(each for each in found.values() if each is not None)
-    return Events(codes=codes, times=times, values=values)
+    return Events(codes=codes, times=event_times(program, records), values=values)
+
+
+def event_times(program: Program, records: pl.DataFrame) -> IntArray:
+    """When records are known, int64 microseconds.
+
+    Args:
+        program: The compiled view.
+        records: Records with the source's timestamp (``Datetime("us", "UTC")``).
+    """
+    source = program.view.source
+    return records[source.timestamp].cast(pl.Int64).to_numpy() + source.known_after_us
+
+
+def is_stored(program: Program, each: Input) -> bool:
+    """Whether an input is the numbers of a column of the source as they are.
+
+    Args:
+        program: The compiled view.
+        each: The input.
+    """
+    plain = each.kind == "number" and each.where is None and each.column
+    return bool(plain) and each.column not in program.view.derive
 
 
 def _stored(program: Program, each: Input, records: pl.DataFrame) -> FloatArray | None:
     """An input that is a stored column as it is, without a copy; None where it is not."""
-    plain = each.kind == "number" and each.where is None and each.column
-    if not plain or each.column in program.view.derive:
+    if not is_stored(program, each):
         return None
     column = records[each.column]
     if column.dtype != pl.Float64 or column.null_count():
@@ -112,7 +131,8 @@ def in_order(events: Events) -> Events:
 def sorting(events: Events) -> IntArray | None:
     """What sorts events as ``in_order`` does; None where they are in order already."""
     codes, times = events.codes, events.times
-    same = codes[1:] == codes[:-1]
-    if ((codes[1:] > codes[:-1]) | (same & (times[1:] >= times[:-1]))).all():
-        return None
+    if (codes[1:] >= codes[:-1]).all():
+        same = codes[1:] == codes[:-1]
+        if (~same | (times[1:] >= times[:-1])).all():
+            return None
     return order_of(codes, times)

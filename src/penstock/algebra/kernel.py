@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from .state import Reducer
     from .states import StateKey
 
-__all__ = ["Each", "Ordered", "compute_points", "in_turn", "search_in"]
+__all__ = [
+    "CHUNK",
+    "Each",
+    "Ordered",
+    "bounds_of",
+    "compute_points",
+    "in_turn",
+    "newest_times",
+    "search_in",
+]
 
 T = TypeVar("T")
 Sortable = TypeVar("Sortable", "IntArray", "FloatArray")
@@ -70,7 +79,7 @@ def compute_points(
     Returns:
         float64 of shape (points, features), NaN for null.
     """
-    result = np.empty((len(codes), program.width))
+    result = np.empty((len(codes), program.width), order="F")
     order = order_of(codes, at_us)
     ordered = Ordered(events)
     search = search_in(ordered, codes)
@@ -82,7 +91,7 @@ def compute_points(
         with np.errstate(all="ignore"):
             for group in program.groups:
                 for window in group.windows:
-                    low, high = _bounds(window, group, search, codes[points], at_us[points])
+                    low, high = bounds_of(window, group, search, codes[points], at_us[points])
                     merged = ordered.merge(group, window, low, high)
                     for reading in window.readings:
                         states = [merged[slot] for slot in reading.slots]
@@ -93,12 +102,12 @@ def compute_points(
         each(ordered.prepare, [slot for group in program.groups for slot in group.slots])
         each(compute, [order[start : start + size] for start in range(0, len(order), size)])
         if program.view.ttl_us:
-            newest = _newest(ordered, search, codes, at_us)
+            newest = newest_times(ordered, search, codes, at_us)
             result[is_expired(newest, at_us, program.view.ttl_us)] = np.nan
     return result
 
 
-def _newest(
+def newest_times(
     ordered: Ordered,
     search: Callable[[IntArray, IntArray], IntArray],
     codes: IntArray,
@@ -126,6 +135,10 @@ class Ordered:
         """An array of one value per event, in the order of the events."""
         return array if self._order is None else array[self._order]
 
+    def given(self, places: IntArray) -> IntArray:
+        """Where events were before they were sorted, by their places now."""
+        return places if self._order is None else self._order[places]
+
     def prepare(self, slot: Slot) -> None:
         """Prepare the values of a slot for merging, unless that will hardly be needed."""
         if slot.kind != "last":
@@ -142,7 +155,7 @@ class Ordered:
             slot = group.slots[index]
             found: Words | None = None
             if slot.kind == "last":
-                newest = newest or _Newest(low, high, self.times, self._order)
+                newest = newest or _Newest(self, low, high)
                 found = newest.words(slot, self._values[slot.source])
             merged[index] = self._reducer(slot)(low, high) if found is None else found
         return merged
@@ -160,20 +173,17 @@ class _Newest:
     """The newest event of each window, looked up once for all that ask for its values.
 
     Args:
+        ordered: The events.
         low: First event of each window.
         high: The first after it.
-        times: When each event is known, in order.
-        order: Place of each event before they were sorted; None where they were in order.
     """
 
-    def __init__(
-        self, low: IntArray, high: IntArray, times: IntArray, order: IntArray | None
-    ) -> None:
+    def __init__(self, ordered: Ordered, low: IntArray, high: IntArray) -> None:
         self._windows = len(low)
         self._filled = np.flatnonzero(high > low)
         place = high[self._filled] - 1
-        self._times = times[place]
-        self._places = place if order is None else order[place]
+        self._times = ordered.times[place]
+        self._places = ordered.given(place)
 
     def words(self, slot: Slot, values: FloatArray) -> Words | None:
         """The last states where the newest event of every window has a value, else None.
@@ -188,7 +198,7 @@ class _Newest:
         return words
 
 
-def _bounds(
+def bounds_of(
     window: Window,
     group: Group,
     search: Callable[[IntArray, IntArray], IntArray],

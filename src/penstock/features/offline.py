@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from penstock.algebra import (
-    IntArray,
-    compile_view,
-    compute_points,
-    compute_points_as_known,
-    extract,
-)
+from penstock.algebra import IntArray, asks_newest, compile_view
 from penstock.errors import InputError, NotReadyError, nearest
 from penstock.ingest import read_tombstones
 from penstock.spec import DType
 
 from .composition import REQUEST_DTYPES, Composition
 from .entities import codes_of, key_dtype
+from .part_values import ARRIVAL, ARRIVED, by_arrival, compute_part
 from .parts import Part, PartJob, Parts, PartValues
-from .threads import side_by_side
 from .unknown import UnknownEntities, unknown_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from penstock.algebra import Each, Events, FloatArray, Program, Tombstones
+    from penstock.algebra import FloatArray, Program, Tombstones
     from penstock.ports import Tables
     from penstock.spec import FeatureView, View
 
@@ -37,7 +31,6 @@ __all__ = [
     "ARRIVAL",
     "MEMORY_BYTES",
     "check_spine",
-    "compute_part",
     "newest_version",
     "point_in_time",
     "raw_table",
@@ -46,8 +39,6 @@ __all__ = [
 ]
 
 AT = "at"
-ARRIVAL = ("_batch", "_row")
-ARRIVED = "_arrived_at"
 
 MEMORY_BYTES = 1 << 30
 COLUMN_BYTES = 32
@@ -202,7 +193,7 @@ def read_records(
     records = scan_records(tables, program, version, wanted)
     if tombstones is not None:
         records = tombstones.kept(records)
-    return _by_arrival(records.collect())
+    return by_arrival(records.collect())
 
 
 def scan_records(
@@ -212,15 +203,6 @@ def scan_records(
     source = program.view.source
     columns = [source.entity.name, source.timestamp, *program.columns, *ARRIVAL, *also]
     return tables.scan(raw_table(program.view), version=version, columns=columns).filter(wanted)
-
-
-def _by_arrival(records: pl.DataFrame) -> pl.DataFrame:
-    """Sort records by arrival, unless they are: files are mostly read in that order."""
-    batch, row = (records[name].to_numpy() for name in ARRIVAL)
-    same = batch[1:] == batch[:-1]
-    if ((batch[1:] > batch[:-1]) | (same & (row[1:] > row[:-1]))).all():
-        return records
-    return records.sort(*ARRIVAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +224,11 @@ class _Asked:
     memory_bytes: int
     parts: Parts | None
     tell: Callable[[str, float], None]
+
+    @property
+    def by_point(self) -> bool:
+        """Whether each point sees records of its own."""
+        return self.as_known or isinstance(self.last_batch, np.ndarray)
 
 
 def _compute(
@@ -292,64 +279,6 @@ def _in_turn(program: Program, job: PartJob) -> Iterator[tuple[int, PartValues]]
         )
 
 
-def compute_part(  # noqa: PLR0913 - what a computation depends on
-    program: Program,
-    records: pl.LazyFrame,
-    part: Part,
-    tombstones: Tombstones | None,
-    *,
-    as_known: bool,
-    each: Each = side_by_side,
-) -> PartValues:
-    """The values at a part's points, and which of its entities have records.
-
-    Args:
-        program: The compiled view.
-        records: The records that are wanted, of this part's entities and others, deleted ones too.
-        part: The part.
-        tombstones: The deletions that count, of other entities too; none where there are none.
-        as_known: Whether only what had arrived by a point's time counts.
-        each: How chunks of points are computed.
-
-    Raises:
-        UserCodeError: A function of the user failed.
-    """
-    key = pl.col(program.view.source.entity.name)
-    own = records.filter(key.is_in(part.known.implode()))
-    by_point = as_known or part.batches is not None
-    if tombstones is not None and not by_point:
-        own, tombstones = tombstones.kept(own), None
-    read = _by_arrival(own.collect())
-    owners = codes_of(read[program.view.source.entity.name], part.known)
-    met = np.zeros(len(part.known), dtype=np.bool_)
-    met[owners] = True
-    events = extract(program, read, owners)
-    if not by_point:
-        return PartValues(compute_points(program, events, part.codes, part.at_us, each), met)
-    return PartValues(_seen_by_point(program, read, events, part, tombstones, each), met)
-
-
-def _seen_by_point(  # noqa: PLR0913, PLR0917 - what a computation depends on
-    program: Program,
-    records: pl.DataFrame,
-    events: Events,
-    part: Part,
-    tombstones: Tombstones | None,
-    each: Each,
-) -> FloatArray:
-    """The values where each point sees records of its own: up to its batch, or as known."""
-    _, codes, at_us, batches = part
-    if batches is None:
-        begins = records[ARRIVED].dt.epoch("us").to_numpy()
-    else:
-        begins = records[ARRIVAL[0]].to_numpy()
-    by: Literal["arrival", "batch"] = "arrival" if batches is None else "batch"
-    ends = None if tombstones is None else tombstones.ends(records, by)
-    return compute_points_as_known(
-        program, events, begins, codes, at_us, batches, each=each, ends=ends
-    )
-
-
 def _count_parts(tables: Tables, program: Program, asked: _Asked) -> int:
     """In how many parts the entities are to be computed, by the size of the whole table.
 
@@ -358,7 +287,9 @@ def _count_parts(tables: Tables, program: Program, asked: _Asked) -> int:
     records = tables.scan(raw_table(program.view), version=asked.version, columns=[ARRIVAL[0]])
     size: int = records.select(pl.len()).collect().item()
     # Read, as arrays, sorted, and prepared: each column is there about four times at the peak.
-    columns = len(program.columns) + len(program.inputs) + len(ARRIVAL) + 2
+    # Of newest values a few are there at once, after all else is found.
+    few = asks_newest(program) and not asked.by_point
+    columns = len(ARRIVAL) + 2 + (2 if few else len(program.columns) + len(program.inputs))
     share_bytes = asked.memory_bytes // (asked.parts.at_once if asked.parts else 1)
     return max(1, -(-size * columns * COLUMN_BYTES // max(share_bytes, 1)))
 

@@ -12,7 +12,7 @@ import msgspec
 from penstock.algebra import compile_view, in_turn
 from penstock.spec import FeatureView
 
-from .offline import compute_part
+from .part_values import compute_part
 from .parts import load_part, load_tombstones, save_values
 
 __all__ = ["compute"]

@@ -37,10 +37,12 @@ __all__ = [
     "feature_views",
     "histories",
     "is_deletion",
+    "newest_values",
     "numbers",
     "records",
     "source",
     "times",
+    "windows",
 ]
 
 MINUTE_US = 60_000_000
@@ -194,7 +196,12 @@ def conditions(depth: int = 2) -> st.SearchStrategy[Expression]:
 
 
 def feature_views() -> st.SearchStrategy[FeatureView]:
-    """Views over ``source`` with one to six features."""
+    """Views over ``source`` with one to six features; in some, all are newest values."""
+    mixed = _views(aggregates())
+    return st.one_of(mixed, mixed, mixed, _views(newest_values()))
+
+
+def _views(features: st.SearchStrategy[Aggregate]) -> st.SearchStrategy[FeatureView]:
     return st.builds(
         lambda known_after, ttl, features: FeatureView(
             name="view",
@@ -208,14 +215,44 @@ def feature_views() -> st.SearchStrategy[FeatureView]:
         ),
         st.sampled_from(["", "1h"]),
         st.sampled_from(["", "", "5m", "2h"]),
-        st.lists(aggregates(), min_size=1, max_size=6),
+        st.lists(features, min_size=1, max_size=6),
     )
 
 
 def aggregates() -> st.SearchStrategy[Aggregate]:
     """Features of every operator, with and without window and condition."""
     wheres = st.one_of(st.none(), st.sampled_from(WHERES))
-    windows = st.sampled_from(
+    columns = st.sampled_from(["x", "y", "n", "flag", "ratio", "up"])
+    counted = st.sampled_from(["", "word", "ts", "key", "x", "up"])
+    ops: list[AggregateOp] = ["sum", "mean", "min", "max", "std", "var", "first", "last"]
+    whole: list[AggregateOp] = ["count", "approx_distinct"]
+    many: list[AggregateOp] = ["first_k", "last_k", "top_k"]
+    return st.one_of(
+        st.builds(_aggregate, st.sampled_from(ops), columns, windows(), wheres),
+        st.builds(_aggregate, st.sampled_from(whole), counted, windows(), wheres),
+        st.builds(
+            _aggregate, st.sampled_from(many), columns, windows(), wheres, k=st.integers(1, 4)
+        ),
+        st.builds(
+            _aggregate, st.just("approx_quantile"), columns, windows(), wheres,
+            q=st.sampled_from([0.01, 0.25, 0.5, 0.9]),
+        ),
+        st.builds(
+            _aggregate, st.just("decayed_mean"), columns, windows(), wheres,
+            half_life=st.sampled_from(["1s", "5m", "1h", "100d"]),
+        ),
+    )  # fmt: skip
+
+
+def newest_values() -> st.SearchStrategy[Aggregate]:
+    """Newest values of stored columns, with and without window."""
+    columns = st.sampled_from(["x", "y", "n", "flag"])
+    return st.builds(_aggregate, st.just("last"), columns, windows(), st.none())
+
+
+def windows() -> st.SearchStrategy[tuple[str, str]]:
+    """Lengths and hops of windows, as text; empty for what is not said."""
+    return st.sampled_from(
         [
             ("", ""),
             ("5m", ""),
@@ -227,24 +264,6 @@ def aggregates() -> st.SearchStrategy[Aggregate]:
             ("1h", "0s"),
         ]
     )
-    columns = st.sampled_from(["x", "y", "n", "flag", "ratio", "up"])
-    counted = st.sampled_from(["", "word", "ts", "key", "x", "up"])
-    ops: list[AggregateOp] = ["sum", "mean", "min", "max", "std", "var", "first", "last"]
-    whole: list[AggregateOp] = ["count", "approx_distinct"]
-    many: list[AggregateOp] = ["first_k", "last_k", "top_k"]
-    return st.one_of(
-        st.builds(_aggregate, st.sampled_from(ops), columns, windows, wheres),
-        st.builds(_aggregate, st.sampled_from(whole), counted, windows, wheres),
-        st.builds(_aggregate, st.sampled_from(many), columns, windows, wheres, k=st.integers(1, 4)),
-        st.builds(
-            _aggregate, st.just("approx_quantile"), columns, windows, wheres,
-            q=st.sampled_from([0.01, 0.25, 0.5, 0.9]),
-        ),
-        st.builds(
-            _aggregate, st.just("decayed_mean"), columns, windows, wheres,
-            half_life=st.sampled_from(["1s", "5m", "1h", "100d"]),
-        ),
-    )  # fmt: skip
 
 
 def _aggregate(  # noqa: PLR0913 - what a feature is made of

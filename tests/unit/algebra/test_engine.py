@@ -15,9 +15,11 @@ import penstock as ps
 from penstock.algebra import (
     FOR_EVER,
     Events,
+    NewestValues,
     Tombstones,
     ValueReader,
     as_of,
+    asks_newest,
     compile_view,
     compute_points,
     compute_points_as_known,
@@ -38,7 +40,7 @@ from penstock.testing.strategies import (
 
 if TYPE_CHECKING:
     from penstock.algebra import Program
-    from penstock.algebra.arrays import FloatArray
+    from penstock.algebra.arrays import FloatArray, IntArray
 
 Record = dict[str, object]
 
@@ -54,14 +56,17 @@ POLARS: dict[DType, type[pl.DataType] | pl.DataType] = {
 }
 
 
-def events_of(program: Program, records: list[Record]) -> Events:
-    frame = pl.DataFrame(
+def frame_of(records: list[Record]) -> pl.DataFrame:
+    return pl.DataFrame(
         {name: [record[name] for record in records] for name in SCHEMA},
         schema={name: POLARS[dtype] for name, dtype in SCHEMA.items()},
         strict=False,
     )
+
+
+def events_of(program: Program, records: list[Record]) -> Events:
     codes = np.array([KEYS.index(str(record["key"])) for record in records], dtype=np.int64)
-    return extract(program, frame, codes)
+    return extract(program, frame_of(records), codes)
 
 
 def assert_naive(
@@ -86,7 +91,22 @@ def assert_naive(
 def batch(program: Program, records: list[Record], points: list[tuple[str, int]]) -> FloatArray:
     codes = np.array([KEYS.index(key) for key, _ in points], dtype=np.int64)
     at_us = np.array([at for _, at in points], dtype=np.int64)
-    return compute_points(program, events_of(program, records), codes, at_us)
+    values = compute_points(program, events_of(program, records), codes, at_us)
+    if asks_newest(program):
+        np.testing.assert_array_equal(newest(program, records, codes, at_us), values)
+    return values
+
+
+def newest(program: Program, records: list[Record], codes: IntArray, at_us: IntArray) -> FloatArray:
+    """As the batch engine says, but with values that are looked up in columns of another order."""
+    events = events_of(program, records)
+    places = np.arange(len(records) - 1, -1, -1)
+    keys = Events(codes=events.codes, times=events.times, values=())
+    values = np.empty((len(codes), program.width))
+    found = NewestValues(program, keys, places, codes, at_us)
+    for name in found.columns:
+        found.fill(values, frame_of(records[::-1])[name])
+    return values
 
 
 spines = st.lists(st.tuples(st.sampled_from(KEYS), times()), max_size=12)
@@ -252,6 +272,22 @@ def test_what_was_deleted_by_then_is_not_seen_while_something_comes_later() -> N
     )
     null = math.nan
     np.testing.assert_array_equal(values, [[0.0, null], [1.0, 1.0], [0.0, null], [1.0, 2.0]])
+
+
+def test_only_newest_values_of_stored_columns_are_looked_up() -> None:
+    derive = {"up": ps.col("x") > 0}
+    for feature, alone in (
+        (ps.last("x"), True),
+        (ps.last("flag", over="1h"), True),
+        (ps.last("up"), False),
+        (ps.last("x", where=ps.col("y") > 0), False),
+        (ps.first("x"), False),
+        (ps.last_k("x", 1), False),
+        (ps.count("x"), False),
+    ):
+        features = (ps.last("y"), feature)
+        view = FeatureView(name="v", source=source(), derive=derive, features=features)
+        assert asks_newest(compile_view(view)) is alone
 
 
 @pytest.mark.parametrize("copies", [1, 20, 20_000])

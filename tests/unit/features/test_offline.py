@@ -102,6 +102,25 @@ def test_rows_stay_as_they_are_and_events_count_when_they_are_known(world: World
     assert point_in_time(world.tables, [VIEW], spine[:0]).columns == frame.columns
 
 
+@pytest.mark.parametrize("more", [(), (Aggregate(op="count", name="n"),)])
+def test_of_records_of_one_time_the_last_to_arrive_counts_wherever_it_lies(
+    new_world: Callable[[], World], more: tuple[Aggregate, ...]
+) -> None:
+    names = ("x", "y")
+    features = (*(Aggregate(op="last", column=name, name=name) for name in names), *more)
+    view = FeatureView(name="v", source=source(), features=features)
+    arrived, stored = new_world(), new_world()
+    same = {"key": "a", "ts": 0}
+    for x, y in ((1.0, 1.0), (2.0, 2.0), (3.0, None)):
+        arrived.ingest(view.source, [same | {"x": 0.0}, same | {"x": x, "y": y}])
+    arrived.delete(view.source, "b")
+    for name in ("raw/readings", "tombstones/readings"):
+        backwards = arrived.tables.scan(name).collect().reverse()
+        stored.tables.append(name, backwards, app=name, number=1)
+    frame = point_in_time(stored.tables, [view], spine_of(("a", 0)))
+    assert frame.select("v.x", "v.y").rows() == [(3.0, 2.0)]
+
+
 @pytest.mark.parametrize("known_after", ["", "1h"])
 def test_every_record_in_reach_is_read(world: World, known_after: str) -> None:
     feature = Aggregate(op="count", over="6h", hop="1h", name="n")

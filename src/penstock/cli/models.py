@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from penstock.deployment import deploy
-from penstock.errors import NotFoundError
+from penstock.errors import NotFoundError, PenstockError
 from penstock.plan import Catalogue
 from penstock.records import ALIASES, DatasetSnapshot
-from penstock.registry import aliases, find_version, versions
+from penstock.registry import aliases, find_version, read_manifest, versions
 from penstock.registry import promote as promote_version
 from penstock.runtime import open_services
 from penstock.spec import Deployment, Model
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from penstock.records import Aliases, ModelVersion
+    from penstock.ports import Services
+    from penstock.records import Aliases, EngineChoice, EngineTrial, ModelVersion
 
 __all__ = ["list_versions", "promote", "show"]
 
@@ -55,6 +56,7 @@ def show(screen: Screen, version: str = VERSION) -> None:
         found = find_version(services.metadata, name)
         pointers = aliases(services.metadata, found.model)
         snapshot = services.metadata.read(DatasetSnapshot, found.dataset_id)
+        chosen = _engine_of(services, found)
         now = services.clock.now()
     facts = [
         ("version", found.label),
@@ -70,10 +72,11 @@ def show(screen: Screen, version: str = VERSION) -> None:
     metrics = [(name, number(value)) for name, value in sorted(found.metrics.items())]
     gates = [(_verdict(v.passed), v.gate, v.reason) for v in found.verdicts]
     screen.show(
-        {"version": found, "aliases": pointers, "dataset": snapshot},
+        {"version": found, "aliases": pointers, "dataset": snapshot, "engine": chosen},
         table(["", ""], facts),
         table(["metric", "value"], metrics, title="Metrics", right=["value"]),
         table(["", "gate", "why"], gates, title="Gates") if gates else "",
+        _engines(chosen) if chosen is not None and chosen.tried else "",
         f"[dim]penstock lineage {found.label}[/]",
     )
 
@@ -107,6 +110,41 @@ def _row(version: ModelVersion, pointers: Aliases, now: datetime) -> Sequence[ob
         version.engine or "-",
         ago(version.created_at, now),
     )
+
+
+def _engine_of(services: Services, version: ModelVersion) -> EngineChoice | None:
+    """What was found of its engines; none before it is packaged, or where the package is gone."""
+    if not version.engine:
+        return None
+    try:
+        return read_manifest(services.artifacts.path(version.package)).engine
+    except PenstockError:
+        return None
+
+
+def _engines(choice: EngineChoice) -> object:
+    """Every engine that was tried, and how long it takes."""
+    rows = [
+        (
+            _serves(trial, choice),
+            f"{trial.engine} {trial.dtype}",
+            f"{trial.one_us:,.1f}" if trial.one_us else "-",
+            f"{trial.batch_us:,.1f}" if trial.batch_us else "-",
+            trial.reason,
+        )
+        for trial in choice.tried
+    ]
+    columns = ["serves", "engine", "1 row, us", "64 rows, us", "found"]
+    return table(columns, rows, title="Engines", right=["1 row, us", "64 rows, us"])
+
+
+def _serves(trial: EngineTrial, choice: EngineChoice) -> str:
+    """Which batches an engine answers."""
+    if not trial.proved:
+        return "no"
+    if (trial.engine, trial.dtype) == (choice.engine, choice.dtype):
+        return f"to {choice.batch_from - 1} rows" if choice.batch_engine else "yes"
+    return f"from {choice.batch_from} rows" if trial.engine == choice.batch_engine else "-"
 
 
 def _features_of(snapshot: DatasetSnapshot | None) -> str:

@@ -48,7 +48,8 @@ def package_causes(folder: Path, manifest: Manifest, score: Score) -> list[Cause
         if not (folder / name).is_file() or file_sha256(folder / name) != sha256
     ]
     engine = manifest.engine.engine if manifest.engine else "native"
-    if engine != score.engine:
+    batch = manifest.engine.batch_engine if manifest.engine else ""
+    if score.engine not in {engine, batch}:
         reason = f"{score.engine} answered, but the package is served by {engine}"
         found.append(Cause(kind="model binary", reason=reason))
     return found

@@ -10,12 +10,14 @@ from penstock.errors import ConflictError, GateError, NotReadyError, StateError,
 from penstock.registry import read_manifest
 from penstock.spec import key_of
 
-from .choose import sample_rows
-from .engine import load_engine
+from .loading import load_engine
 from .proof import TOLERANCE
+from .sample import sample_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from penstock.plan import Catalogue
     from penstock.ports import Artifacts
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from penstock.spec import Model
 
     from .engine import Engine
+
+    Floats = NDArray[np.float64]
 
 __all__ = ["check_engine", "check_features", "check_gates", "check_version"]
 
@@ -114,15 +118,21 @@ def check_features(catalogue: Catalogue, model: Model, manifest: Manifest) -> No
 def check_engine(engine: Engine, folder: Path, manifest: Manifest) -> None:
     """Let an engine predict the package's sample and compare with what was predicted then.
 
-    This also warms the engine: its first calls are its slowest.
+    Of an engine that chooses among others, each is checked. This also warms them: their first calls
+    are their slowest.
 
     Raises:
         StateError: A prediction differs by more than the proof allows, or is missing.
     """
     x, predicted = sample_rows(folder, manifest)
+    for part in engine.parts:
+        _check_part(part, manifest, x, predicted)
+        for _ in range(3):
+            part.predict(x[:1])
+
+
+def _check_part(engine: Engine, manifest: Manifest, x: Floats, predicted: Floats) -> None:
     got = engine.predict(x)
-    for _ in range(3):
-        engine.predict(x[:1])
     bound = np.full(len(got), TOLERANCE)
     if manifest.task == "regression":
         bound *= np.maximum(1.0, np.abs(predicted))

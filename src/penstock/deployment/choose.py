@@ -1,20 +1,27 @@
-"""Which engine serves a version: ONNX where it proves equal, the native model otherwise."""
+"""Which engine serves a version: the fastest of those that answer like the native model.
+
+Every engine there is answers the package's sample of real rows, and harder ones; see ``probes``.
+One row off and it serves nobody. Those that are left are timed at one row and at 64.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import polars as pl
 
-from penstock.errors import NotSupportedError, PenstockError, StateError
-from penstock.records import EngineChoice
-from penstock.registry import load_native, read_sample
+from penstock.records import EngineChoice, EngineName, EngineTrial
+from penstock.registry import load_native
 
-from .convert import to_onnx
-from .engine import OnnxEngine
-from .proof import adversarial_rows, prove, time_one_row_us
+from .candidates import Candidate, candidates
+from .engine import NativeEngine
+from .loading import ENGINE_FILES
+from .probes import legal_rows, probes
+from .proof import compare
+from .sample import sample_rows
+from .timing import BATCH_ROWS, time_engines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +29,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.records import Manifest
-    from penstock.registry import NativeModel
 
-__all__ = ["Choice", "choose_engine", "sample_rows"]
+    Floats = NDArray[np.float64]
+
+__all__ = ["Choice", "choose_engine"]
+
+GAIN = 1.2  # by how much another engine has to be faster at 64 rows to be loaded beside the first
+TITLES: Mapping[EngineName, str] = {
+    "onnx": "ONNX", "trees": "compiled trees", "native": "the native model",
+}  # fmt: skip
+NATIVE_REASON = "the model as it was trained"
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -32,38 +46,23 @@ class Choice(msgspec.Struct, frozen=True):
 
     Attributes:
         choice: Which, why, and how it compares.
-        model: The ONNX model; none where the native model serves.
+        files: The files that it needs beside those of the package, by name.
     """
 
     choice: EngineChoice
-    model: bytes | None
+    files: Mapping[str, bytes]
 
 
-def sample_rows(
-    folder: Path, manifest: Manifest
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The sample in a package.
+class _Found(msgspec.Struct, frozen=True):
+    """A candidate, with what was found of it."""
 
-    Returns:
-        ``float64[n, features]`` with NaN for null, and ``float64[n]``, what the native model
-        predicted for them when it was trained.
-
-    Raises:
-        StateError: The file is missing, altered, or has no rows.
-    """
-    frame = read_sample(folder, manifest)
-    if not len(frame):
-        raise StateError(
-            f"The sample of {manifest.model}@{manifest.version} has no rows to compare. "
-            f"Train the model again: 'penstock train {manifest.model}'.",
-            path=str(folder),
-        )
-    x = frame.select(manifest.features).cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    return np.ascontiguousarray(x), frame["prediction"].cast(pl.Float64).to_numpy()
+    candidate: Candidate
+    trial: EngineTrial
+    rows: int
 
 
 def choose_engine(folder: Path, manifest: Manifest) -> Choice:
-    """Convert the model of a package and compare it with the native one; see ``package``.
+    """Try every engine for the model of a package; see ``package``.
 
     Args:
         folder: The package.
@@ -74,49 +73,100 @@ def choose_engine(folder: Path, manifest: Manifest) -> Choice:
         NotSupportedError: The native model needs a library that is not installed.
     """
     native = load_native(folder, manifest)
+    own = Candidate(name="native", dtype="float64", engine=NativeEngine(native))
     sample, _ = sample_rows(folder, manifest)
-    native_us = time_one_row_us(native, sample[:1])
+    whole = [place for place, name in enumerate(manifest.features)
+             if manifest.dtypes[name] == "int64"]  # fmt: skip
+    x = np.concatenate([sample, legal_rows(native, probes(sample, whole))])
+    right = native.predict(x)
+    trial = EngineTrial(engine="native", dtype="float64", proved=True, reason=NATIVE_REASON)
+    classifies = manifest.task == "classification"
+    found = [_Found(own, trial, len(x))]
+    found += [
+        _try(candidate, x, right, len(sample), classifies=classifies)
+        for candidate in candidates(native, manifest)
+    ]
+    return _choose(_timed(found, sample))
+
+
+def _try(candidate: Candidate, x: Floats, right: Floats, real: int, *, classifies: bool) -> _Found:
+    """Prove one engine."""
+    title = f"{TITLES[candidate.name]} in {candidate.dtype}"
+    if candidate.engine is None:
+        trial = _trial(candidate, proved=False, reason=candidate.reason)
+        return _Found(candidate, trial, 0)
+    # What a library raises for a row it does not take, where the native model does.
     try:
-        converted = to_onnx(native.estimator, manifest)
-        engine = OnnxEngine(converted.model, converted.dtype)
-    except (NotSupportedError, StateError) as error:
-        return _native(str(error), native_us)
-    x = np.concatenate([sample, _legal(native, adversarial_rows(sample))])
-    proof = prove(native, engine, x, classification=manifest.task == "classification")
-    if not proof.holds:
-        return _native(
-            f"ONNX is not equal: {proof.text}", native_us, proof.max_difference, proof.rows
-        )
-    choice = EngineChoice(
-        engine="onnx",
-        dtype=converted.dtype,
-        reason=f"ONNX in {converted.dtype} is {proof.text}",
-        rows=proof.rows,
-        max_difference=proof.max_difference,
-        native_us=native_us,
-        engine_us=time_one_row_us(engine, sample[:1]),
-    )
-    return Choice(choice, converted.model)
+        got = candidate.engine.predict(x)
+    except Exception as error:  # noqa: BLE001 - see above
+        reason = f"{title} fails: {type(error).__name__}: {error}"
+        return _Found(candidate, _trial(candidate, proved=False, reason=reason), len(x))
+    proof = compare(right, got, classification=classifies, real=real)
+    reason = f"{title} is {proof.text}" if proof.holds else f"{title} is not equal: {proof.text}"
+    worst = proof.max_difference if np.isfinite(proof.max_difference) else -1.0
+    trial = _trial(candidate, proved=proof.holds, reason=reason, worst=worst)
+    return _Found(candidate, trial, len(x))
 
 
-def _native(reason: str, native_us: float, difference: float = 0.0, rows: int = 0) -> Choice:
-    choice = EngineChoice(
-        engine="native",
-        dtype="float64",
+def _trial(candidate: Candidate, *, proved: bool, reason: str, worst: float = 0.0) -> EngineTrial:
+    return EngineTrial(
+        engine=candidate.name,
+        dtype=candidate.dtype,
+        proved=proved,
         reason=reason,
-        rows=rows,
-        max_difference=difference if np.isfinite(difference) else -1.0,
-        native_us=native_us,
-        engine_us=native_us,
+        max_difference=worst,
     )
-    return Choice(choice, None)
 
 
-def _legal(native: NativeModel, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rows that the model takes: those with nulls only where it takes nulls."""
-    null = np.isnan(rows).any(axis=1)
-    try:
-        native.predict(rows[null])
-    except (ValueError, PenstockError):
-        return rows[~null]
-    return rows
+def _timed(found: list[_Found], sample: Floats) -> list[_Found]:
+    """The same with the times of those that were proved."""
+    proved = [one for one in found if one.trial.proved]
+    engines = [one.candidate.engine for one in proved if one.candidate.engine is not None]
+    ones = dict(zip(map(id, proved), time_engines(engines, sample, 1), strict=True))
+    batches = dict(zip(map(id, proved), time_engines(engines, sample, BATCH_ROWS), strict=True))
+    return [
+        msgspec.structs.replace(
+            one,
+            trial=msgspec.structs.replace(
+                one.trial, one_us=ones.get(id(one), 0.0), batch_us=batches.get(id(one), 0.0)
+            ),
+        )
+        for one in found
+    ]
+
+
+def _choose(found: list[_Found]) -> Choice:
+    native = found[0]
+    proved = [one for one in found if one.trial.proved]
+    first = min(proved, key=lambda one: one.trial.one_us)
+    # Of two in ONNX form there is one file.
+    others = [one for one in proved if one.trial.engine != first.trial.engine]
+    second = min(others, key=lambda one: one.trial.batch_us, default=None)
+    if second is not None and first.trial.batch_us < GAIN * second.trial.batch_us:
+        second = None
+    against = "; ".join(one.trial.reason for one in found if not one.trial.proved)
+    reason = against or NATIVE_REASON if first is native else first.trial.reason
+    choice = EngineChoice(
+        engine=first.trial.engine,
+        dtype=first.trial.dtype,
+        reason=reason,
+        rows=native.rows,
+        max_difference=first.trial.max_difference,
+        native_us=native.trial.one_us,
+        engine_us=first.trial.one_us,
+        batch_engine=second.trial.engine if second else "",
+        batch_from=_crossing(first.trial, second.trial) if second else 0,
+        tried=tuple(one.trial for one in found),
+    )
+    chosen = [one.candidate for one in (first, second) if one is not None]
+    return Choice(
+        choice,
+        {ENGINE_FILES[one.name]: one.content for one in chosen if one.name in ENGINE_FILES},
+    )
+
+
+def _crossing(few: EngineTrial, many: EngineTrial) -> int:
+    """Rows from which the second is faster, if both grow evenly from one row to 64."""
+    behind = many.one_us - few.one_us
+    gained = (few.batch_us - many.batch_us) + behind
+    return int(np.clip(1 + np.ceil((BATCH_ROWS - 1) * behind / gained), 2, BATCH_ROWS))

@@ -39,7 +39,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True):
         model: Name of the model.
         version: Version that answers now.
         previous: Version that a rollback would bring back; 0 for none.
-        engine: ``onnx`` or ``native``.
+        engine: ``onnx``, ``trees`` or ``native``.
         engine_reason: Why.
         changed: Whether the champion is another one than before.
         processes: Serving processes that have taken it in.

@@ -10,29 +10,35 @@ import numpy as np
 import onnxruntime as ort
 
 from penstock.errors import StateError
-from penstock.registry import check_file, load_native
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-    from penstock.records import Manifest
+    from penstock.records import EngineName
     from penstock.registry import NativeModel
 
-__all__ = ["ONNX_FILE", "Engine", "NativeEngine", "OnnxEngine", "load_engine"]
+FloatName = Literal["float32", "float64"]
 
-ONNX_FILE = "model.onnx"
+__all__ = ["Engine", "NativeEngine", "OnnxEngine", "SplitEngine"]
 
 
 class Engine(ABC):
     """Computes predictions. Safe across threads.
 
     Attributes:
-        name: ``onnx`` or ``native``.
+        name: What it is; of several, what answers a single row.
     """
 
-    name: Literal["onnx", "native"]
+    name: EngineName
+
+    @property
+    def parts(self) -> tuple[Engine, ...]:
+        """The engines it is made of: itself, unless it chooses among others."""
+        return (self,)
+
+    def name_of(self, rows: int) -> EngineName:  # noqa: ARG002 - for those that choose
+        """What answers a batch of that many rows."""
+        return self.name
 
     @abstractmethod
     def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,6 +57,8 @@ class OnnxEngine(Engine):
 
     Args:
         model: The serialised model; its first output has the prediction in its last column.
+
+    Attributes:
         dtype: Type of its input.
 
     Raises:
@@ -59,7 +67,7 @@ class OnnxEngine(Engine):
 
     name = "onnx"
 
-    def __init__(self, model: bytes, dtype: Literal["float32", "float64"]) -> None:
+    def __init__(self, model: bytes) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -72,9 +80,11 @@ class OnnxEngine(Engine):
                 f"onnxruntime cannot load the model: {error}. Package the version again.",
             ) from error
         self._run = session.run
-        self._input = str(session.get_inputs()[0].name)
+        taken = session.get_inputs()[0]
+        self._input = str(taken.name)
         self._outputs = [str(session.get_outputs()[0].name)]
-        self._dtype = np.dtype(dtype)
+        self.dtype: FloatName = "float32" if taken.type == "tensor(float)" else "float64"
+        self._dtype = np.dtype(self.dtype)
 
     def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predict rows; see ``Engine``."""
@@ -98,17 +108,30 @@ class NativeEngine(Engine):
             return self._model.predict(x)
 
 
-def load_engine(folder: Path, manifest: Manifest) -> Engine:
-    """Load what serves a package: ONNX where that was proved equal, else the native model.
+class SplitEngine(Engine):
+    """One engine for few rows, and another for many, both proved.
 
     Args:
-        folder: The package.
-        manifest: Its manifest; one without an engine is served natively.
-
-    Raises:
-        StateError: A file is missing, or is not the one the manifest names by hash.
+        few: Answers batches of less than ``rows``.
+        many: Answers the others.
+        rows: Where they part.
     """
-    choice = manifest.engine
-    if choice is None or choice.engine == "native":
-        return NativeEngine(load_native(folder, manifest))
-    return OnnxEngine(check_file(folder, manifest, ONNX_FILE).read_bytes(), choice.dtype)
+
+    def __init__(self, few: Engine, many: Engine, rows: int) -> None:
+        self.name = few.name
+        self._few = few
+        self._many = many
+        self._rows = rows
+
+    @property
+    def parts(self) -> tuple[Engine, ...]:
+        """The two."""
+        return (self._few, self._many)
+
+    def name_of(self, rows: int) -> EngineName:
+        """What answers a batch of that many rows."""
+        return (self._few if rows < self._rows else self._many).name
+
+    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Predict rows; see ``Engine``."""
+        return (self._few if len(x) < self._rows else self._many).predict(x)

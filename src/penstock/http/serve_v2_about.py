@@ -169,7 +169,9 @@ def _unavailable(name: str, reason: str) -> Json:
 
 def _platform(manifest: Manifest) -> str:
     engine = manifest.engine.engine if manifest.engine else "native"
-    return "onnxruntime_onnx" if engine == "onnx" else f"penstock_{manifest.native}"
+    if engine == "onnx":
+        return "onnxruntime_onnx"
+    return "penstock_trees" if engine == "trees" else f"penstock_{manifest.native}"
 
 
 def _datatype(manifest: Manifest, feature: str) -> str:

@@ -7,7 +7,15 @@ from .base import Record, to_plain
 from .consistency import CheckOrigin, FeatureCheck, FeatureReport
 from .data import Batch, DatasetSnapshot, Deletion, StoredPin
 from .declarations import AppliedDeclaration, AppliedProject, DeclarationVersion
-from .manifest import MANIFEST_SCHEMA, ColumnBins, EngineChoice, Manifest
+from .manifest import (
+    MANIFEST_SCHEMA,
+    ColumnBins,
+    EngineChoice,
+    EngineName,
+    EngineTrial,
+    Manifest,
+    NativeFormat,
+)
 from .models import ALIASES, Aliases, GateVerdict, ModelVersion
 from .monitoring import Check, Incident, MonitorReport
 from .platform import (
@@ -41,6 +49,8 @@ __all__ = [
     "Deletion",
     "Denial",
     "EngineChoice",
+    "EngineName",
+    "EngineTrial",
     "Event",
     "EventKind",
     "FeatureCheck",
@@ -57,6 +67,7 @@ __all__ = [
     "Manifest",
     "ModelVersion",
     "MonitorReport",
+    "NativeFormat",
     "Observation",
     "Partitioning",
     "Process",

@@ -8,9 +8,23 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["MANIFEST_SCHEMA", "ColumnBins", "EngineChoice", "Manifest"]
+__all__ = [
+    "MANIFEST_SCHEMA",
+    "ColumnBins",
+    "EngineChoice",
+    "EngineName",
+    "EngineTrial",
+    "Manifest",
+    "NativeFormat",
+]
 
 MANIFEST_SCHEMA = 1
+
+NativeFormat = Literal["skops", "ubj", "lgb"]
+"""Formats of native models: of scikit-learn, of XGBoost, of LightGBM."""
+
+EngineName = Literal["native", "onnx", "trees"]
+"""What computes predictions: the library that trained the model, onnxruntime, or compiled trees."""
 
 
 class ColumnBins(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,34 +40,65 @@ class ColumnBins(msgspec.Struct, frozen=True, kw_only=True):
     counts: tuple[int, ...]
 
 
+class EngineTrial(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine that was tried for a version.
+
+    Attributes:
+        engine: What it is.
+        dtype: Type of the input that it takes.
+        proved: Whether its answers were equal to the native model's on every row compared.
+        reason: What the comparison found, or why there is no such engine.
+        max_difference: Greatest difference of a prediction; -1 where one was missing.
+        one_us: Median time of one row, in microseconds; 0 where it was not proved.
+        batch_us: Median time of 64 rows; 0 likewise.
+    """
+
+    engine: EngineName
+    dtype: Literal["float32", "float64"]
+    proved: bool
+    reason: str
+    max_difference: float = 0.0
+    one_us: float = 0.0
+    batch_us: float = 0.0
+
+
 class EngineChoice(msgspec.Struct, frozen=True, kw_only=True):
     """What serves the version, and why.
 
     Attributes:
-        engine: ``onnx`` when its answers were proved equal on the test rows, else ``native``.
+        engine: The fastest at one row of those whose answers were proved equal; ``native`` where
+            none was.
         dtype: Type of the input that the engine takes.
-        reason: The proof, or what spoke against ONNX.
+        reason: The proof, or what spoke against every other engine.
         rows: Rows compared.
         max_difference: Greatest difference of a prediction from the native model's.
         native_us: Median time of one row through the native model, in microseconds.
         engine_us: Median time of one row through the engine.
+        batch_engine: What answers larger batches, where another one is faster there; else empty.
+        batch_from: Rows from which it does.
+        tried: Every engine with what was found and how long it took; empty for versions packaged
+            before this was kept.
     """
 
-    engine: Literal["onnx", "native"]
+    engine: EngineName
     dtype: Literal["float32", "float64"]
     reason: str
     rows: int
     max_difference: float
     native_us: float
     engine_us: float
+    batch_engine: Literal["", "native", "onnx", "trees"] = ""
+    batch_from: int = 0
+    tried: tuple[EngineTrial, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest.json`` of a package.
 
-    A package is a folder: ``manifest.json``; the native model ``model.skops`` or ``model.ubj``;
-    ``model.onnx`` where that engine was chosen; ``sample.parquet`` with up to 1,000 test rows (the
-    features as float64, the label, and ``prediction`` by the native model).
+    A package is a folder: ``manifest.json``; the native model ``model.skops``,
+    ``model.ubj`` or ``model.txt``;
+    ``model.onnx`` and ``trees.npz`` where those engines serve; ``sample.parquet`` with up to 1,000
+    test rows (the features as float64, the label, and ``prediction`` by the native model).
 
     Attributes:
         schema: Number of this layout.
@@ -100,7 +145,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     estimator: str
     prepare: Literal["none", "impute", "scale"]
     params: Mapping[str, object]
-    native: Literal["skops", "ubj"]
+    native: NativeFormat
     entity: str
     entity_dtype: str
     features: tuple[str, ...]

@@ -1,13 +1,13 @@
 """Native models: written and read in their library's own format, never as pickles.
 
 A skops file may name any class, so only those of ``TRUSTED_TYPES`` and what skops itself knows
-are built from it. The list is ours: the file has no say in it. An XGBoost file (UBJ) holds data
-only.
+are built from it. The list is ours: the file has no say in it. Files of XGBoost (UBJ)
+and LightGBM (text) hold data only.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from penstock.records import Manifest
+    from penstock.records import Manifest, NativeFormat
 
     Floats = NDArray[np.float64]
 
@@ -92,6 +92,22 @@ class _BoosterHolder(Protocol):
     def get_booster(self) -> _Booster: ...
 
 
+class _Light(Protocol):
+    """What is used of a LightGBM booster."""
+
+    def predict(self, data: Floats, *, num_threads: int) -> Floats: ...
+
+    def num_feature(self) -> int: ...
+
+    def model_to_string(self) -> str: ...
+
+
+class _LightHolder(Protocol):
+    """What is used of LightGBM's scikit-learn interface."""
+
+    booster_: _Light
+
+
 class _SklearnModel:
     """An estimator or pipeline of scikit-learn."""
 
@@ -123,6 +139,21 @@ class _BoosterModel:
         return np.asarray(self._booster.inplace_predict(x), dtype=np.float64).reshape(len(x))
 
 
+class _LightModel:
+    """A booster of LightGBM."""
+
+    def __init__(self, booster: _Light) -> None:
+        self._booster = booster
+
+    @property
+    def estimator(self) -> object:
+        return self._booster
+
+    def predict(self, x: Floats) -> Floats:
+        found = self._booster.predict(x, num_threads=1)
+        return np.asarray(found, dtype=np.float64).reshape(len(x))
+
+
 def load_native(folder: Path, manifest: Manifest) -> NativeModel:
     """Load the native model of a package.
 
@@ -139,7 +170,7 @@ def load_native(folder: Path, manifest: Manifest) -> NativeModel:
     return open_native(path, manifest.native, classifies=manifest.task == "classification")
 
 
-def open_native(path: Path, native: Literal["skops", "ubj"], *, classifies: bool) -> NativeModel:
+def open_native(path: Path, native: NativeFormat, *, classifies: bool) -> NativeModel:
     """Open a file that ``save_native`` wrote.
 
     Args:
@@ -153,6 +184,8 @@ def open_native(path: Path, native: Literal["skops", "ubj"], *, classifies: bool
     """
     if native == "ubj":
         return _BoosterModel(_read_booster(path))
+    if native == "lgb":
+        return _LightModel(_read_light(path))
     return _SklearnModel(_read_skops(path), classifies=classifies)
 
 
@@ -166,11 +199,12 @@ def as_native(estimator: object, *, classifies: bool) -> NativeModel:
     return _SklearnModel(cast("_Estimator", estimator), classifies=classifies)
 
 
-def save_native(estimator: object, path: Path, native: Literal["skops", "ubj"]) -> None:
+def save_native(estimator: object, path: Path, native: NativeFormat) -> None:
     """Write a fitted estimator in its own format.
 
     Args:
-        estimator: Of scikit-learn for ``skops``, of XGBoost's scikit-learn interface for ``ubj``.
+        estimator: Of scikit-learn for ``skops``; of the scikit-learn interface of XGBoost for
+            ``ubj``, of LightGBM for ``lgb``.
         path: The file to write.
         native: The format.
 
@@ -180,6 +214,10 @@ def save_native(estimator: object, path: Path, native: Literal["skops", "ubj"]) 
     if native == "ubj":
         booster = cast("_BoosterHolder", estimator).get_booster()
         path.write_bytes(booster.save_raw("ubj"))
+        return
+    if native == "lgb":
+        light = cast("_LightHolder", estimator).booster_
+        path.write_text(light.model_to_string(), encoding="utf-8")
         return
     import skops.io  # noqa: PLC0415 - loads scikit-learn, which most processes never need
 
@@ -207,7 +245,8 @@ def _refuse_untrusted(path: Path, found: Sequence[str]) -> None:
     if unknown:
         raise NotSupportedError(
             f"The model {path.name} holds {', '.join(unknown)}, which is not on the list of types "
-            "that may be built from a model file. Use estimators of scikit-learn or XGBoost.",
+            "that may be built from a model file. Use estimators of scikit-learn, "
+            "XGBoost or LightGBM.",
             types=unknown,
         )
 
@@ -231,3 +270,23 @@ def _read_booster(path: Path) -> _Booster:
             path=str(path),
         ) from error
     return cast("_Booster", booster)
+
+
+def _read_light(path: Path) -> _Light:
+    try:
+        import lightgbm  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise NotSupportedError(
+            "This model needs LightGBM, which is not installed. "
+            "Install it with: pip install 'penstock[lightgbm]'",
+            extra="lightgbm",
+        ) from error
+    try:
+        booster = lightgbm.Booster(model_str=path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, lightgbm.basic.LightGBMError) as error:
+        raise StateError(
+            f"{path} cannot be read as a LightGBM model: {str(error).splitlines()[-1]}. It is "
+            "damaged; train the model again.",
+            path=str(path),
+        ) from error
+    return cast("_Light", booster)

@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from penstock.errors import StateError
-from penstock.records import MANIFEST_SCHEMA, Manifest
+from penstock.records import MANIFEST_SCHEMA, Manifest, NativeFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,11 @@ __all__ = [
 
 MANIFEST_FILE = "manifest.json"
 SAMPLE_FILE = "sample.parquet"
-NATIVE_FILES: Mapping[str, str] = {"skops": "model.skops", "ubj": "model.ubj"}
+NATIVE_FILES: Mapping[NativeFormat, str] = {
+    "skops": "model.skops",
+    "ubj": "model.ubj",
+    "lgb": "model.txt",
+}
 
 
 class _Numbered(msgspec.Struct):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,7 @@ import polars as pl
 
 from penstock.errors import InputError
 from penstock.ports import Audit, Put, announce
-from penstock.records import ColumnBins, Event, GateVerdict, Manifest, ModelVersion
+from penstock.records import ColumnBins, Event, GateVerdict, Manifest, ModelVersion, NativeFormat
 from penstock.spec import entities_of, fingerprint, request_fields
 
 from .aliases import alias_put, aliases, next_aliases
@@ -28,13 +28,18 @@ from .provenance import code_of, definitions_of, functions_in, installed
 from .versions import versions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from penstock.ports import Services
     from penstock.records import DatasetSnapshot, EventKind
     from penstock.spec import Model
 
 __all__ = ["Registration", "register"]
+
+LIBRARIES: Mapping[NativeFormat, Sequence[str]] = {
+    "skops": [],
+    "ubj": ["xgboost-cpu", "xgboost"],
+    "lgb": ["lightgbm"],
+}
+"""Distributions whose versions matter to a format, beside those that always do."""
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +64,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     estimator: str
     prepare: Literal["none", "impute", "scale"]
     params: Mapping[str, object]
-    native: Literal["skops", "ubj"]
+    native: NativeFormat
     model_file: Path
     metrics: Mapping[str, float]
     sample: pl.DataFrame
@@ -188,7 +193,7 @@ def _package(
             native=candidate.native,
             metrics=candidate.metrics,
             files=files,
-            dependencies=installed(["xgboost-cpu", "xgboost"] if native.endswith("ubj") else []),
+            dependencies=installed(LIBRARIES[candidate.native]),
         )
         write_manifest(folder, manifest)
         return services.artifacts.put(folder), manifest

@@ -213,7 +213,7 @@ class _Job:
             "model": self._manifest.model,
             "version": self._manifest.version,
             "route": "batch",
-            "engine": self._engine.name,
+            "engine": self._engine.name_of(len(x)),
             "scored_at_us": now_us,
             "duration_us": now_us - start_us,
             "progress": msgspec.json.encode(views).decode(),

@@ -199,7 +199,7 @@ class Lane(Gathering["Ask", "_Rows | Exception"]):
             model=self.version.manifest.model,
             version=self.version.manifest.version,
             route=self.route,
-            engine=self.version.engine.name,
+            engine=self.version.engine.name_of(len(rows.x)),
             entity="" if ask.key is None else str(ask.key),
             at_us=rows.at_us[place],
             features=features,

@@ -32,6 +32,7 @@ __all__ = [
     "beats",
     "choice",
     "integer",
+    "lightgbm",
     "loguniform",
     "maximise",
     "minimise",
@@ -105,7 +106,7 @@ class Trainer(Value, frozen=True, omit_defaults=True):
     """One kind of model to try.
 
     Attributes:
-        kind: The library that trains it; ``xgboost`` is an extra.
+        kind: The library that trains it; ``xgboost`` and ``lightgbm`` are extras.
         estimator: ``module:Class`` of the estimator.
         params: Its parameters: fixed values, or spaces to search.
         prepare: What comes before it: ``impute`` fills nulls with the median, ``scale`` also
@@ -114,7 +115,7 @@ class Trainer(Value, frozen=True, omit_defaults=True):
         name: The candidate's name; made from the estimator when empty.
     """
 
-    kind: Literal["sklearn", "xgboost"]
+    kind: Literal["sklearn", "xgboost", "lightgbm"]
     estimator: str
     params: Mapping[str, Parameter] = msgspec.field(default_factory=dict)
     prepare: Literal["auto", "none", "impute", "scale"] = "auto"
@@ -242,6 +243,11 @@ def sklearn(
 def xgboost(*, name: str = "xgboost", **params: Parameter) -> Trainer:
     """Try gradient boosting of XGBoost, by histogram, on the CPU. Needs the extra ``xgboost``."""
     return Trainer(kind="xgboost", estimator="xgboost:XGBModel", params=params, name=name)
+
+
+def lightgbm(*, name: str = "lightgbm", **params: Parameter) -> Trainer:
+    """Try gradient boosting of LightGBM. Needs the extra ``lightgbm``."""
+    return Trainer(kind="lightgbm", estimator="lightgbm:LGBMModel", params=params, name=name)
 
 
 def uniform(low: float, high: float) -> Uniform:

@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Estimator", "build_estimator", "estimator_faults", "estimator_path", "prepare_of"]
 
-XGBOOST_CLASSES = {"classification": "XGBClassifier", "regression": "XGBRegressor"}
-XGBOOST_DEFAULTS = {"tree_method": "hist", "n_jobs": 1}
+BOOSTERS = {
+    "xgboost": {"classification": "XGBClassifier", "regression": "XGBRegressor"},
+    "lightgbm": {"classification": "LGBMClassifier", "regression": "LGBMRegressor"},
+}
+TITLES = {"xgboost": "XGBoost", "lightgbm": "LightGBM"}
+DEFAULTS: Mapping[str, Mapping[str, object]] = {
+    "xgboost": {"tree_method": "hist", "n_jobs": 1},
+    "lightgbm": {"n_jobs": 1, "verbose": -1, "deterministic": True, "force_col_wise": True},
+}
 TYPE_OF_TASK = {"classification": "classifier", "regression": "regressor"}
 
 
@@ -39,7 +46,9 @@ class Estimator(Protocol):
 
 def estimator_path(trainer: Trainer, task: Task) -> str:
     """``module:Class`` of what a trainer trains for a task."""
-    return f"xgboost:{XGBOOST_CLASSES[task]}" if trainer.kind == "xgboost" else trainer.estimator
+    if trainer.kind == "sklearn":
+        return trainer.estimator
+    return f"{trainer.kind}:{BOOSTERS[trainer.kind][task]}"
 
 
 def estimator_faults(trainer: Trainer, task: Task) -> list[str]:
@@ -65,7 +74,7 @@ def prepare_of(trainer: Trainer, task: Task) -> Prepare:
     """What stands before the estimator, with ``auto`` resolved by whether it takes NaN."""
     if trainer.prepare != "auto":
         return trainer.prepare
-    if trainer.kind == "xgboost":
+    if trainer.kind != "sklearn":
         return "none"
     return "none" if _tags(_find(trainer, task)()).input_tags.allow_nan else "scale"
 
@@ -85,9 +94,7 @@ def build_estimator(
         The estimator, and the parameters it was built with.
     """
     make = _find(trainer, task)
-    chosen = dict(params)
-    if trainer.kind == "xgboost":
-        chosen = XGBOOST_DEFAULTS | chosen
+    chosen = {**DEFAULTS.get(trainer.kind, {}), **params}
     if "random_state" in make().get_params():
         chosen.setdefault("random_state", seed)
     return _prepared(make(**chosen), prepare_of(trainer, task)), chosen
@@ -104,8 +111,9 @@ def _find(trainer: Trainer, task: Task) -> Callable[..., Estimator]:
         found = importlib.import_module(module)
     except ImportError as error:
         how = (
-            "XGBoost is not installed. Install it with: pip install 'penstock[xgboost]'"
-            if trainer.kind == "xgboost"
+            f"{TITLES[trainer.kind]} is not installed. "
+            f"Install it with: pip install 'penstock[{trainer.kind}]'"
+            if trainer.kind != "sklearn"
             else f"the module {module!r} cannot be imported ({error}); install it, or put it into "
             "the project folder"
         )
@@ -125,9 +133,10 @@ def _param_faults(trainer: Trainer, estimator: Estimator) -> Iterator[str]:
 
 
 def _task_faults(trainer: Trainer, estimator: Estimator, task: Task) -> Iterator[str]:
-    if trainer.kind == "xgboost":
+    if trainer.kind != "sklearn":
         if trainer.prepare not in {"auto", "none"}:
-            yield f"prepare={trainer.prepare!r}: XGBoost needs neither; leave it out"
+            title = TITLES[trainer.kind]
+            yield f"prepare={trainer.prepare!r}: {title} needs neither; leave it out"
         return
     kind = _tags(estimator).estimator_type
     if kind != TYPE_OF_TASK[task]:

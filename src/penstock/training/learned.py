@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from penstock.records import NativeFormat
 from penstock.spec import Objective, Search, Trainer
 
 __all__ = ["PREDICTIONS_FILE", "TrainedCandidate", "TrainingJob", "Trial"]
@@ -59,7 +60,7 @@ class TrainedCandidate(msgspec.Struct, frozen=True, kw_only=True):
     estimator: str
     prepare: Literal["none", "impute", "scale"] = "none"
     params: Mapping[str, object] = {}
-    native: Literal["skops", "ubj"] = "skops"
+    native: NativeFormat = "skops"
     model: str = ""
     predictions: str = ""
     value: float | None = None

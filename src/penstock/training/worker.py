@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -27,7 +27,12 @@ from .estimators import Estimator, build_estimator, estimator_faults, estimator_
 from .learned import PREDICTIONS_FILE, TrainedCandidate, TrainingJob
 from .search import Attempt, search
 
+if TYPE_CHECKING:
+    from penstock.records import NativeFormat
+
 __all__ = ["check_trainer", "train_candidate"]
+
+FORMATS: Mapping[str, NativeFormat] = {"sklearn": "skops", "xgboost": "ubj", "lightgbm": "lgb"}
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -86,7 +91,7 @@ def _train(job: TrainingJob) -> TrainedCandidate:
     best, trials = search(
         job.trainer.params, job.search, maximise=job.objective.maximise, attempt=attempt
     )
-    native: Literal["skops", "ubj"] = "ubj" if job.trainer.kind == "xgboost" else "skops"
+    native = FORMATS[job.trainer.kind]
     _write(job, best.model.estimator, frame, native)
     return TrainedCandidate(
         candidate=job.trainer.name,
@@ -153,7 +158,7 @@ def _value(job: TrainingJob, estimator: Estimator, validation: _Part) -> float:
 
 
 def _write(
-    job: TrainingJob, estimator: Estimator, frame: pl.DataFrame, native: Literal["skops", "ubj"]
+    job: TrainingJob, estimator: Estimator, frame: pl.DataFrame, native: NativeFormat
 ) -> None:
     """Write the model, and the predictions of the model as it is read back from its file."""
     folder = Path(job.folder)

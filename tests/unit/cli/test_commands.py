@@ -190,6 +190,10 @@ def test_models_are_listed_shown_and_promoted(served: ServedProject, call: Call)
     service_id = shown["dataset"]["service_id"]
     assert len(service_id) == 16
     assert f"5 of service scoring ({service_id})" in " ".join(page.split())
+    tried = {(one["engine"], one["dtype"]): one for one in shown["engine"]["tried"]}
+    assert {"native", "onnx"} <= {engine for engine, _ in tried}
+    assert all(one["one_us"] > 0 for one in tried.values() if one["proved"])
+    assert all(f"{engine} {dtype}" in page for engine, dtype in tried)
     assert call("models", "promote", "direction@7", *home).code == 1
 
 

@@ -91,7 +91,7 @@ def test_what_is_converted_answers_like_the_native_model(
     made = to_onnx(estimator, manifest(estimator=_path(estimator), classifies=classifies))
 
     assert made.dtype == dtype
-    engine = OnnxEngine(made.model, made.dtype)
+    engine = OnnxEngine(made.model)
     proof = prove(_Native(estimator, classifies=classifies), engine, x, classification=classifies)
     assert proof.holds, proof.text
     assert engine.predict(x[:1]).shape == (1,)
@@ -105,7 +105,7 @@ def test_a_booster_of_xgboost_is_converted(manifest: MakeManifest) -> None:
 
     made = to_onnx(booster, manifest(estimator="xgboost:XGBClassifier", native="ubj"))
 
-    engine = OnnxEngine(made.model, made.dtype)
+    engine = OnnxEngine(made.model)
     assert made.dtype == "float32"
     np.testing.assert_allclose(engine.predict(x), booster.inplace_predict(x), atol=1e-6)
     assert booster.feature_names is not None
@@ -116,7 +116,7 @@ def test_the_proof_refuses_trees_that_float32_breaks(manifest: MakeManifest) -> 
     estimator = HistGradientBoostingClassifier(max_iter=20).fit(x, _label(x))
 
     made = to_onnx(estimator, manifest(estimator=_path(estimator)))
-    engine = OnnxEngine(made.model, made.dtype)
+    engine = OnnxEngine(made.model)
     proof = prove(_Native(estimator, classifies=True), engine, x, classification=True)
 
     assert not proof.holds
@@ -129,7 +129,7 @@ def test_large_inputs_do_not_break_linear_models(manifest: MakeManifest) -> None
     estimator = _scaled(LogisticRegression()).fit(x, _label(x))
 
     made = to_onnx(estimator, manifest(estimator=_path(estimator)))
-    engine = OnnxEngine(made.model, made.dtype)
+    engine = OnnxEngine(made.model)
     proof = prove(_Native(estimator, classifies=True), engine, x, classification=True)
 
     assert proof.holds, proof.text
@@ -163,4 +163,4 @@ def test_an_estimator_the_converter_does_not_know_is_named(manifest: MakeManifes
 
 def test_bytes_that_are_no_model_are_refused() -> None:
     with pytest.raises(StateError, match="Package the version again"):
-        OnnxEngine(b"no model", "float32")
+        OnnxEngine(b"no model")

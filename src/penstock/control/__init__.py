@@ -6,6 +6,18 @@ from .actions import NOTIFICATIONS_TOPIC, Notification, react
 from .causes import Cause
 from .checking import check_features, check_scores, check_view, report_inconsistent
 from .hiding import shown_run
+from .jobs import (
+    BACK_OFF,
+    JobState,
+    cancel_job,
+    champion_of,
+    find_job,
+    job_page,
+    job_state,
+    jobs_of,
+    settle_jobs,
+    submit_job,
+)
 from .lineage import lineage
 from .links import Lineage, Link
 from .listing import Freshness, Listing, ViewState, list_features, view_states
@@ -43,6 +55,7 @@ from .refreshing import (
     refresh_ready_vectors,
 )
 from .replay import FeatureReplay, Replay, replay
+from .scores import shown_score
 from .served import check_served
 from .steps import step_functions
 from .triggers import CheckSchedule, ProfileSchedule, VacuumSchedule, due
@@ -50,12 +63,14 @@ from .usage import Usage
 from .vacuuming import VacuumedTable, pinned_versions, vacuum_features
 
 __all__ = [
+    "BACK_OFF",
     "NOTIFICATIONS_TOPIC",
     "AppliedVersion",
     "Cause",
     "CheckSchedule",
     "FeatureReplay",
     "Freshness",
+    "JobState",
     "Lineage",
     "Link",
     "Listing",
@@ -70,6 +85,8 @@ __all__ = [
     "VacuumSchedule",
     "VacuumedTable",
     "ViewState",
+    "cancel_job",
+    "champion_of",
     "check_features",
     "check_pipeline",
     "check_run",
@@ -79,8 +96,12 @@ __all__ = [
     "drop_ready_vectors",
     "drop_unread_spaces",
     "due",
+    "find_job",
     "ingest_pipeline",
     "ingest_run",
+    "job_page",
+    "job_state",
+    "jobs_of",
     "lineage",
     "list_features",
     "monitor_pipeline",
@@ -100,9 +121,12 @@ __all__ = [
     "retry",
     "score_pipeline",
     "score_run",
+    "settle_jobs",
     "shown_run",
+    "shown_score",
     "start",
     "step_functions",
+    "submit_job",
     "train_pipeline",
     "train_run",
     "vacuum_features",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.ports import Services
+    from penstock.records import ScoringJob
 
 __all__ = [
     "Submission",
@@ -25,6 +26,8 @@ __all__ = [
     "check_run",
     "ingest_pipeline",
     "ingest_run",
+    "job_pipeline",
+    "job_run",
     "monitor_pipeline",
     "monitor_run",
     "profile_pipeline",
@@ -135,6 +138,11 @@ def score_pipeline() -> Pipeline:
     return _pipeline("score", "pin", "score")
 
 
+def job_pipeline() -> Pipeline:
+    """Rows that somebody sent into the scores table."""
+    return _pipeline("job", "pin", "score")
+
+
 def monitor_pipeline() -> Pipeline:
     """What has arrived into its tables, a look at it, and what follows from that."""
     return _pipeline("monitor", "drain", "look", "react")
@@ -200,6 +208,16 @@ def score_run(run_id: str, deployment: str) -> Submission:
         parameters={"deployment": deployment, "run_id": run_id},
         run_id=run_id,
         subject=deployment,
+    )
+
+
+def job_run(job: ScoringJob) -> Submission:
+    """The run that scores a job."""
+    return Submission(
+        pipeline=job_pipeline(),
+        parameters={"job": job.key, "run_id": job.run_id},
+        run_id=job.run_id,
+        subject=job.deployment,
     )
 
 

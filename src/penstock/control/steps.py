@@ -18,9 +18,17 @@ from penstock.evaluation import mirror
 from penstock.ingest import ingest_files
 from penstock.monitoring import drain_observations, look
 from penstock.plan import Catalogue
-from penstock.records import FeatureReport, MonitorReport
+from penstock.records import FeatureReport, MonitorReport, ScoringJob
 from penstock.registry import aliases
-from penstock.scoring import BatchPin, drain_scores, pin_batch, score_batch
+from penstock.scoring import (
+    BatchPin,
+    JobPin,
+    drain_scores,
+    pin_batch,
+    pin_job,
+    score_batch,
+    score_job,
+)
 
 from .actions import react
 from .checking import check_features, report_inconsistent
@@ -53,6 +61,8 @@ def step_functions(services: Services) -> Mapping[str, StepFunction]:
         **TRAIN_STEPS,
         "score.pin": _pin_score,
         "score.score": _score,
+        "job.pin": _pin_job,
+        "job.score": _score_job,
         "monitor.drain": _drain,
         "monitor.look": _look,
         "monitor.react": _react,
@@ -100,6 +110,29 @@ def _score(services: Services, given: Values, outputs: Values) -> Mapping[str, o
         found = score_batch(services, given["deployment"], pinned=pinned, progress=tell)
     scored: dict[str, object] = to_builtins(found)
     return scored
+
+
+def _pin_job(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+    pinned: dict[str, object] = to_builtins(pin_job(services, _job(services, given)))
+    return pinned
+
+
+def _score_job(services: Services, given: Values, outputs: Values) -> Mapping[str, object]:
+    job, pinned = _job(services, given), convert(outputs["pin"], JobPin)
+    with telling(services, given["run_id"], "score") as tell:
+        found = score_job(services, job, pinned, tell)
+    scored: dict[str, object] = to_builtins(found)
+    return scored
+
+
+def _job(services: Services, given: Values) -> ScoringJob:
+    job = services.metadata.read(ScoringJob, given["job"])
+    if job is None:
+        raise StateError(
+            f"The job {given['job']!r} is gone; the metadata was altered. Send it again.",
+            job=given["job"],
+        )
+    return job
 
 
 def _drain(services: Services, given: Values, _: Values) -> Mapping[str, object]:

@@ -26,6 +26,7 @@ from .api_catalogue import catalogue_routes
 from .api_data import data_routes
 from .api_features import FeatureMetrics
 from .api_guard import Reader, services_of
+from .api_jobs import job_routes
 from .api_limit import BODY_LIMIT_BYTES, TOO_LARGE, BodyLimit
 from .api_models import model_routes
 from .api_routes import route_routes
@@ -57,7 +58,8 @@ def build_app(services: LocalServices) -> FastAPI:
     registry.register(FeatureMetrics(services))
     app.state.services = services
     data = (data_routes(), catalogue_routes())
-    inner = (*data, model_routes(), route_routes(), watch_routes(), access_routes())
+    models = (model_routes(), route_routes(), job_routes())
+    inner = (*data, *models, watch_routes(), access_routes())
     for routes in (_health(), _about(registry), *inner):
         app.include_router(routes)
     app.add_middleware(BodyLimit)  # inside of what measures, which would wrap what it raises

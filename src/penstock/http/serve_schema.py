@@ -75,12 +75,13 @@ class Schema:
 
     Args:
         manifest: The version's.
+        most_rows: How many rows a request may have.
 
     Attributes:
         manifest: The version's.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, *, most_rows: int = MOST_ROWS) -> None:
         self.manifest = manifest
         self._place = {name: index for index, name in enumerate(manifest.features)}
         whole = {name for name, dtype in manifest.dtypes.items() if dtype == "int64"}
@@ -102,7 +103,7 @@ class Schema:
         row = msgspec.defstruct("Row", fields, forbid_unknown_fields=True)
         rows = (
             "rows",
-            Annotated[list[row], msgspec.Meta(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]  # made above
+            Annotated[list[row], msgspec.Meta(min_length=1, max_length=most_rows)]  # type: ignore[valid-type]  # made above
             | msgspec.UnsetType,
             msgspec.UNSET,
         )

@@ -7,6 +7,7 @@ from .base import Record, to_plain
 from .consistency import CheckOrigin, FeatureCheck, FeatureReport
 from .data import Batch, DatasetSnapshot, Deletion, StoredPin
 from .declarations import AppliedDeclaration, AppliedProject, DeclarationVersion
+from .jobs import Delivery, ScoringJob
 from .manifest import (
     MANIFEST_SCHEMA,
     ColumnBins,
@@ -47,6 +48,7 @@ __all__ = [
     "DatasetSnapshot",
     "DeclarationVersion",
     "Deletion",
+    "Delivery",
     "Denial",
     "EngineChoice",
     "EngineName",
@@ -77,6 +79,7 @@ __all__ = [
     "RouteChanges",
     "RunProgress",
     "Score",
+    "ScoringJob",
     "ServingStatus",
     "StoredPin",
     "to_plain",

@@ -17,6 +17,7 @@ from .services import LocalServices, open_services
 from .settings import SETTINGS_FILE, Settings, check_bind, load_settings
 from .state_folder import local_user
 from .stopping import leave, stop_on_signals
+from .targets import Targets
 from .versions import code_version
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ProcessStatus",
     "Sample",
     "Settings",
+    "Targets",
     "check_bind",
     "check_port",
     "code_version",

@@ -79,6 +79,11 @@ class Layout(msgspec.Struct, frozen=True):
         return self.state / "logs"
 
     @property
+    def webhook_secret(self) -> Path:
+        """What messages to webhooks are signed with."""
+        return self.state / "webhook-secret"
+
+    @property
     def token(self) -> Path:
         """The administrator's token."""
         return self.state / "token"

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
             never.
         features_retention_hours: How many hours such a version stays, where no dataset and no model
             names it; those stay for ever.
+        webhook_hosts: Whom jobs may tell that they have ended: hosts such as ``hooks.example.com``,
+            ``*.example.com`` or ``10.0.0.5:8080``, with commas between them. Left out, any public
+            address over https.
         metadata_url: Where records are kept; ``sqlite`` is built.
         tables_url: Where tables are kept; ``delta`` is built.
         online_url: Where online features are kept: ``lmdb``, or ``redis://host:port/db#namespace``
@@ -117,6 +120,7 @@ class Settings(BaseSettings):
     features_profile_sample: int = Field(default=10_000, ge=100, le=1_000_000)
     features_vacuum_hours: int = Field(default=24, ge=0, le=8_760)
     features_retention_hours: int = Field(default=168, ge=1, le=87_600)
+    webhook_hosts: str = ""
     metadata_url: str = "sqlite"
     tables_url: str = "delta"
     online_url: str = "lmdb"

@@ -17,6 +17,7 @@ from .heartbeat import Heartbeat, is_alive, living_processes
 from .logs import configure_logs
 from .services import LocalServices, open_services
 from .stopping import leave, stop_on_signals
+from .webhooks import WebhookLane
 
 if TYPE_CHECKING:
     import threading
@@ -48,8 +49,12 @@ def work(home: Path) -> None:
         # The heartbeat comes first: a run of an executor that nobody knows would be taken over.
         with Heartbeat(services, executor_id=services.executor_id):
             services.workflows.launch(control.step_functions(services))
+            webhooks = WebhookLane(services)
+            webhooks.start()
             log.info("worker is ready", executor=services.executor_id)
             _loop(services, stop)
+            webhooks.stop()
+            webhooks.join(LONGEST_WAIT_S)
         log.info("worker stops")
     leave()
 

@@ -13,6 +13,7 @@ from .drain import drain_scores, find_score
 from .endpoint import Endpoint
 from .fleet import Fleet, Target, build_fleet, look_at_ages, read_target
 from .frames import SCORE_SCHEMA, score_frame, score_spine, scores_in
+from .jobs import JobPin, JobRow, JobScored, job_scores, pin_job, score_job
 from .lane import Lane
 from .routes import RouteTable, share_of
 from .score_log import ScoreLog
@@ -30,6 +31,9 @@ __all__ = [
     "Endpoint",
     "Engine",
     "Fleet",
+    "JobPin",
+    "JobRow",
+    "JobScored",
     "Lane",
     "RouteTable",
     "ScoreLog",
@@ -39,14 +43,17 @@ __all__ = [
     "build_fleet",
     "drain_scores",
     "find_score",
+    "job_scores",
     "load_engine",
     "load_served",
     "look_at_ages",
     "pin_batch",
+    "pin_job",
     "read_backlog",
     "read_target",
     "score_batch",
     "score_frame",
+    "score_job",
     "score_spine",
     "scores_in",
     "share_of",

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 import polars as pl
 
 from penstock.deployment import load_engine
@@ -19,10 +18,11 @@ from penstock.records import Event
 from penstock.registry import aliases, get_version, read_manifest, views_of
 from penstock.spec import base_views
 
-from .frames import SCORE_SCHEMA, given_column, table_of
+from .batch_rows import RowScorer
+from .frames import SCORE_SCHEMA, table_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from penstock.deployment import Engine
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, float], None]
 
-__all__ = ["BatchPin", "BatchScored", "pin_batch", "score_batch"]
+__all__ = ["BatchPin", "BatchScored", "pin_batch", "pin_sources", "score_batch"]
 
 CHUNK_ROWS = 200_000
 
@@ -81,7 +81,7 @@ def pin_batch(services: Services, deployment: str) -> BatchPin:
     """
     declared, manifest = _served(services, deployment)
     base = base_views(views_of(manifest[1]))
-    return _pin(services.tables, base, declared.model.dataset.spine)
+    return pin_sources(services.tables, _sources(base, declared.model.dataset.spine))
 
 
 def score_batch(
@@ -158,7 +158,8 @@ class _Job:
 
     def run(self, done: int, app: str, given: BatchPin | None, progress: Progress) -> BatchScored:
         start_us = self._services.clock.now_us()
-        pinned = _pin(self._services.tables, self._base, self._spine, given)
+        sources = _sources(self._base, self._spine)
+        pinned = pin_sources(self._services.tables, sources, given)
         number = pinned.batches[self._spine.name]
         name = self._declared.name
         if number <= done:
@@ -202,38 +203,11 @@ class _Job:
             parts=self._parts,
             notice=self._note,
             progress=progress,
-        ).select(pl.col(name).cast(pl.Float64) for name in self._manifest.features)
-        x = features.fill_null(float("nan")).to_numpy()
-        predictions = self._engine.predict(np.ascontiguousarray(x))
-        progress("scoring", 1.0)
-        ids = self._services.ids
-        now_us = self._services.clock.now_us()
-        constants = {
-            "deployment": self._declared.name,
-            "model": self._manifest.model,
-            "version": self._manifest.version,
-            "route": "batch",
-            "engine": self._engine.name_of(len(x)),
-            "scored_at_us": now_us,
-            "duration_us": now_us - start_us,
-            "progress": msgspec.json.encode(views).decode(),
-            "origin": "batch",
-            "reason": "",
-            "request_id": "",
-        }
-        frame = pl.DataFrame(
-            {
-                "prediction_id": [ids.new() for _ in range(len(spine))],
-                "entity": spine[self._manifest.entity].cast(pl.String),
-                "given": given_column(spine, self._given),
-                "at_us": spine["at"].dt.epoch("us"),
-                "prediction": predictions,
-            }
-        ).with_columns(
-            features.select(pl.concat_list(pl.all())).to_series().alias("features"),
-            *(pl.lit(value).alias(name) for name, value in constants.items()),
         )
-        return frame.select(pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items())
+        scorer = RowScorer(self._services, self._declared.name, self._manifest, self._engine)
+        found = scorer.score(spine, features, start_us=start_us, progress=views, origin="batch")
+        progress("scoring", 1.0)
+        return found
 
 
 def _between(progress: Progress, start: float, end: float) -> Progress:
@@ -241,13 +215,26 @@ def _between(progress: Progress, start: float, end: float) -> Progress:
     return lambda what, share: progress(what, start + share * (end - start))
 
 
-def _pin(
-    tables: Tables, views: tuple[FeatureView, ...], spine: Source, given: BatchPin | None = None
+def _sources(views: Sequence[FeatureView], spine: Source) -> set[str]:
+    return {spine.name, *(view.source.name for view in views)}
+
+
+def pin_sources(
+    tables: Tables, sources: Collection[str], given: BatchPin | None = None
 ) -> BatchPin:
-    """The version of each raw table that is read, and its last batch; new where not given."""
+    """The version of each source's raw table, and its last batch; new where not given.
+
+    Args:
+        tables: The tables.
+        sources: Names of the sources.
+        given: What was pinned already.
+
+    Raises:
+        NotReadyError: Nothing of a source has been ingested.
+    """
     versions: dict[str, int] = {}
     batches: dict[str, int] = {}
-    for source in {view.source.name: view.source for view in views} | {spine.name: spine}:
+    for source in sorted(sources):
         name = f"raw/{source}"
         if given is not None and source in given.batches:
             batches[source], versions[name] = given.batches[source], given.versions[name]

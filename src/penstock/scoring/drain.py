@@ -81,9 +81,11 @@ def find_score(services: Services, prediction_id: str) -> Score | None:
     root = services.score_log
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         for path in segments(folder):
-            for line in _read(path).splitlines():
-                if wanted in line:
-                    return LINES.decode(line)
+            data = _read(path)
+            place = data.find(wanted)
+            if place >= 0:
+                begin = data.rfind(b"\n", 0, place) + 1
+                return LINES.decode(data[begin : data.index(b"\n", place)])
     for name in services.tables.names("scores/"):
         rows = services.tables.scan(name).filter(pl.col("prediction_id") == prediction_id)
         scores = scores_in(rows.collect())

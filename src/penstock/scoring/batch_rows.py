@@ -1,0 +1,100 @@
+"""Rows with their features into rows of the scores table: what batch runs and jobs share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from .frames import SCORE_SCHEMA, given_column
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.deployment import Engine
+    from penstock.ports import Services
+    from penstock.records import Manifest
+
+__all__ = ["RowScorer"]
+
+
+class RowScorer:
+    """Scores rows with one version, for one deployment.
+
+    Args:
+        services: The ports; uses the clock and identifiers.
+        deployment: Name of the deployment.
+        manifest: The version's.
+        engine: What predicts.
+        request_id: Who asked, as it stands in the scores.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        deployment: str,
+        manifest: Manifest,
+        engine: Engine,
+        *,
+        request_id: str = "",
+    ) -> None:
+        self._services = services
+        self._deployment = deployment
+        self._manifest = manifest
+        self._engine = engine
+        self._request_id = request_id
+
+    def score(
+        self,
+        spine: pl.DataFrame,
+        features: pl.DataFrame,
+        *,
+        start_us: int,
+        progress: Mapping[str, int],
+        origin: Literal["batch", "request"],
+    ) -> pl.DataFrame:
+        """Score rows.
+
+        Args:
+            spine: The key of each row's entity, its further keys and request fields, and ``at``.
+            features: The features of each, in the manifest's order.
+            start_us: When the work began, in microseconds since 1970 UTC.
+            progress: The last raw batch in the features, by view.
+            origin: Whether they were computed or handed in.
+
+        Returns:
+            A frame of ``SCORE_SCHEMA``, in the order of the rows; ids grow with it.
+        """
+        values = features.select(pl.col(name).cast(pl.Float64) for name in self._manifest.features)
+        x = values.fill_null(float("nan")).to_numpy()
+        predictions = self._engine.predict(np.ascontiguousarray(x))
+        ids = self._services.ids
+        now_us = self._services.clock.now_us()
+        constants = {
+            "deployment": self._deployment,
+            "model": self._manifest.model,
+            "version": self._manifest.version,
+            "route": "batch",
+            "engine": self._engine.name_of(len(x)),
+            "scored_at_us": now_us,
+            "duration_us": now_us - start_us,
+            "progress": msgspec.json.encode(progress).decode(),
+            "origin": origin,
+            "reason": "",
+            "request_id": self._request_id,
+        }
+        frame = pl.DataFrame(
+            {
+                "prediction_id": [ids.new() for _ in range(len(spine))],
+                "entity": spine[self._manifest.entity].cast(pl.String),
+                "given": given_column(spine, self._manifest.given),
+                "at_us": spine["at"].dt.epoch("us"),
+                "prediction": predictions,
+            }
+        ).with_columns(
+            values.select(pl.concat_list(pl.all())).to_series().alias("features"),
+            *(pl.lit(value).alias(name) for name, value in constants.items()),
+        )
+        return frame.select(pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items())

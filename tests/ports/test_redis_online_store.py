@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -106,6 +109,91 @@ def test_a_full_server_keeps_what_it_had(running: int, store: RedisOnlineStore) 
             client.config_set("maxmemory", "0")
     assert dict(store.items("a")) == values
     assert store.progress("a") == 1
+
+
+def test_connections_that_the_server_has_closed_are_made_anew(
+    running: int, store: RedisOnlineStore
+) -> None:
+    store.write("a", {b"k": b"1"}, progress=1)
+    store.write("b", {b"k": b"2"}, progress=2)
+    for _ in range(3):
+        with closing(redis.Redis(port=running)) as client:
+            assert client.client_kill_filter(_type="normal", skipme=True)
+        assert store.get("a", [b"k"]) == [b"1"]
+        assert [found.progress for found in store.look([("a", []), ("b", [])])] == [1, 2]
+
+
+def test_after_a_refusal_no_answer_is_taken_for_another_s(
+    running: int, store: RedisOnlineStore
+) -> None:
+    store.write("a", {b"k": b"1"}, progress=1)
+    with closing(redis.Redis(port=running, db=1)) as client:
+        client.set("penstock:online:broken", "text")
+    for asks in ([("broken", [b"k"])], [("a", [b"k"]), ("broken", [b"k"]), ("a", [b"l"])]):
+        with pytest.raises(StateError, match="does not do what is asked"):
+            store.look(asks)
+        assert store.get("a", [b"l", b"k"]) == [None, b"1"]
+        assert store.look([("a", [b"k"]), ("none", [])]) == [(1, [b"1"]), (None, [])]
+
+
+def test_what_a_user_may_not_read_is_refused_and_the_rest_is_read_on(
+    running: int, store: RedisOnlineStore
+) -> None:
+    store.write("a", {b"k": b"1"}, progress=1)
+    with closing(redis.Redis(port=running)) as client:
+        client.acl_setuser(
+            "u", enabled=True, passwords=["+pw"], keys=["penstock:online:a"], commands=["+@all"]
+        )
+        try:
+            with closing(RedisOnlineStore(f"redis://u:pw@127.0.0.1:{running}/1")) as narrow:
+                for asks in ([("b", [b"k"]), ("a", [b"k"])], [("a", [b"k"]), ("b", [b"k"])]):
+                    with pytest.raises(StateError, match="does not do what is asked"):
+                        narrow.look(asks)
+                    assert narrow.get("a", [b"k"]) == [b"1"]
+        finally:
+            client.acl_deluser("u")
+
+
+FORKED = """
+import os, sys
+from penstock.adapters.redis import RedisOnlineStore
+
+store = RedisOnlineStore(sys.argv[1])
+store.write("a", {b"%d" % n: b"value of %d" % n for n in range(2_000)}, progress=1)
+assert store.get("a", [b"1"]) == [b"value of 1"]
+child = os.fork()
+own = range(0 if child else 1, 2_000, 2)
+right = all(store.get("a", [b"%d" % n]) == [b"value of %d" % n] for n in own)
+if child == 0:
+    os._exit(0 if right else 1)
+_, status = os.waitpid(child, 0)
+assert right and status == 0
+"""
+
+
+def test_a_forked_process_talks_on_connections_of_its_own(running: int) -> None:
+    url = f"redis://127.0.0.1:{running}/2"
+    subprocess.run([sys.executable, "-c", FORKED, url], check=True, timeout=60)
+
+
+@pytest.mark.slow
+def test_an_answer_that_comes_too_late_is_nobody_s(tmp_path: Path) -> None:
+    need_redis()
+    port = free_port()
+    with (
+        redis_server(tmp_path / "r", port, "--save", "") as child,
+        closing(RedisOnlineStore(f"redis://127.0.0.1:{port}")) as store,
+    ):
+        store.write("a", {b"k": b"1", b"l": b"2"}, progress=1)
+        assert store.get("a", [b"k"]) == [b"1"]
+        child.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(UnavailableError, match="cannot be reached"):
+                store.get("a", [b"k"])
+        finally:
+            child.send_signal(signal.SIGCONT)
+        assert store.get("a", [b"l"]) == [b"2"]
+        assert store.get("a", [b"none"]) == [None]
 
 
 @pytest.mark.slow

@@ -104,6 +104,7 @@ class Window:
         quick: Those features whose states are a few words, which plain Python reads fastest.
         quick_slots: Indices of the slots that the quick ones need.
         slow: The other features.
+        alike: All of them: the quick ones of one operator together, each of the slow ones alone.
     """
 
     over_us: int
@@ -112,6 +113,7 @@ class Window:
     quick: tuple[Reading, ...] = field(init=False)
     quick_slots: tuple[int, ...] = field(init=False)
     slow: tuple[Reading, ...] = field(init=False)
+    alike: tuple[tuple[Reading, ...], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         quick = tuple(each for each in self.readings if each.feature.op in QUICK)
@@ -120,6 +122,9 @@ class Window:
         object.__setattr__(self, "quick", quick)
         object.__setattr__(self, "quick_slots", _slots_of(quick))
         object.__setattr__(self, "slow", slow)
+        ops = dict.fromkeys(each.op for each in quick)
+        together = [tuple(each for each in quick if each.op == op) for op in ops]
+        object.__setattr__(self, "alike", (*together, *((each,) for each in slow)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -165,9 +165,24 @@ def _finish_many(
     merged: Mapping[int, Words] | Sequence[Words],
     result: FloatArray,
 ) -> None:
-    for reading in window.readings:
-        states = [merged[index] for index in reading.slots]
-        result[:, reading.columns] = finish(reading.feature, states)
+    for readings in window.alike:
+        first, *more = readings
+        if not more:
+            states = [merged[slot] for slot in first.slots]
+            result[:, first.columns] = finish(first.feature, states)
+            continue
+        # Numpy's cost is by the call: what has one operator is finished as one.
+        states = [
+            tuple(map(_stacked, zip(*(merged[slot] for slot in slots), strict=True)))
+            for slots in zip(*(reading.slots for reading in readings), strict=True)
+        ]
+        columns = [reading.column for reading in readings]
+        result[:, columns] = finish(first.feature, states).T
+
+
+def _stacked(words: tuple[FloatArray, ...]) -> FloatArray:
+    """Words as rows of one array."""
+    return np.concatenate(words).reshape(len(words), -1)
 
 
 def _search(tiles: Tiles, past: IntArray) -> Callable[[IntArray], IntArray]:

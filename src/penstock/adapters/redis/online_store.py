@@ -20,8 +20,11 @@ from redis.retry import Retry
 from penstock.errors import ConflictError, InputError, StateError, UnavailableError
 from penstock.ports import Changes, Found, OnlineStore, claimed, passed
 
+from .reads import Command, Reads
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
+    from urllib.parse import SplitResult
 
     from redis.client import Pipeline
 
@@ -57,14 +60,9 @@ class RedisOnlineStore(OnlineStore):
         parts = urlsplit(url)
         self._where = f"{parts.scheme}://{parts.hostname or parts.path}:{parts.port or 6379}"
         self._namespace = f"{parts.fragment or 'penstock'}:online:"
-        retry = Retry(ConstantBackoff(0.02), 1)  # a connection that a restart has cut is made anew
         try:
-            self._redis = redis.Redis.from_url(
-                parts._replace(fragment="").geturl(),
-                socket_timeout=_TIMEOUT_S,
-                socket_connect_timeout=_TIMEOUT_S,
-                retry=retry,
-            )
+            self._redis = redis.Redis.from_pool(_pool(parts))
+            self._reads = Reads(_pool(parts))
         except ValueError as error:
             message = f"{url!r} is no address of a Redis: {error}. Write redis://host:6379/0."
             raise InputError(message, url=url) from None
@@ -81,7 +79,7 @@ class RedisOnlineStore(OnlineStore):
         if not keys:
             return []
         try:
-            found = self._redis.hmget(self._name(space), [_PREFIX + key for key in keys])
+            found = self._reads.ask(("HMGET", self._name(space), *[_PREFIX + key for key in keys]))
         except redis.RedisError as error:
             raise self._in_our_words(error) from error
         return cast("list[bytes | None]", found)
@@ -93,15 +91,15 @@ class RedisOnlineStore(OnlineStore):
             StateError: The store is damaged.
             UnavailableError: It cannot be reached.
         """
-        wanted = [(self._name(s), [_PROGRESS, *[_PREFIX + k for k in keys]]) for s, keys in asks]
+        wanted: list[Command] = [
+            ("HMGET", self._name(space), _PROGRESS, *[_PREFIX + key for key in keys])
+            for space, keys in asks
+        ]
         try:
             if len(wanted) == 1:
-                answers = [self._redis.hmget(*wanted[0])]
+                answers = [self._reads.ask(wanted[0])]
             else:
-                with self._redis.pipeline() as pipe:
-                    for name, fields in wanted:
-                        pipe.hmget(name, fields)
-                    answers = pipe.execute()
+                answers = self._reads.ask_at_once(wanted)
         except redis.RedisError as error:
             raise self._in_our_words(error) from error
         found = cast("list[list[bytes | None]]", answers)
@@ -160,7 +158,7 @@ class RedisOnlineStore(OnlineStore):
     def progress(self, space: str) -> int | None:
         """Number of the last raw batch folded in; None when the space was never written."""
         with self._translated():
-            reached = cast("bytes | None", self._redis.hget(self._name(space), "p"))
+            reached = cast("bytes | None", self._reads.ask(("HGET", self._name(space), _PROGRESS)))
         return None if reached is None else int(reached)
 
     def items(self, space: str) -> Iterator[tuple[bytes, bytes]]:
@@ -198,6 +196,7 @@ class RedisOnlineStore(OnlineStore):
     def close(self) -> None:
         """Let go of the store; the object is not used afterwards."""
         self._redis.close()
+        self._reads.close()
 
     def _name(self, space: str) -> bytes:
         return f"{self._namespace}{space}".encode()
@@ -262,6 +261,20 @@ class RedisOnlineStore(OnlineStore):
             "are built again from the tables.",
             where=where,
         )
+
+
+def _pool(parts: SplitResult) -> redis.ConnectionPool:
+    """A pool of connections to an address.
+
+    Raises:
+        ValueError: It is no address of a Redis.
+    """
+    return redis.ConnectionPool.from_url(
+        parts._replace(fragment="").geturl(),
+        socket_timeout=_TIMEOUT_S,
+        socket_connect_timeout=_TIMEOUT_S,
+        retry=Retry(ConstantBackoff(0.02), 1),  # a connection that a restart has cut is made anew
+    )
 
 
 _QUOTED = {ord(letter): f"\\{letter}" for letter in "*?[]^\\"}

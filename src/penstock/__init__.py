@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from .spec import (
     Aggregate,
+    Approval,
     BatchScoring,
+    Checks,
     Dataset,
     Deployment,
     DType,
@@ -117,8 +119,10 @@ def connect(where: str | Path, *, token: str | None = None, timeout_s: float = 3
 
 __all__ = [
     "Aggregate",
+    "Approval",
     "BatchScoring",
     "Boolean",
+    "Checks",
     "DType",
     "Dataset",
     "Deployment",

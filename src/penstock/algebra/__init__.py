@@ -18,6 +18,7 @@ from .drift import PSI_FLOOR, count_bins, psi, reference_bins
 from .expressions import tidy, to_polars
 from .extract import Events, event_times, extract
 from .fold import fold
+from .functions import load_function
 from .kernel import Each, compute_points, in_turn
 from .known import compute_points_as_known
 from .layout import newest_one
@@ -80,6 +81,7 @@ __all__ = [
     "hashes_of",
     "in_turn",
     "inner_span",
+    "load_function",
     "merge_spreads",
     "newest_one",
     "psi",

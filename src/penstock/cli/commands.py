@@ -157,9 +157,14 @@ COMMANDS: Mapping[str, Command | Group] = {
         },
     ),
     "deploy": Command(
-        "serving:deploy",
-        "Put a model version behind a deployment. No request fails meanwhile.",
+        "deploying:deploy",
+        "Check a model version and put it behind a deployment. No request fails meanwhile.",
         "penstock deploy btc --version 3",
+    ),
+    "approve": Command(
+        "deploying:approve",
+        "Approve, or reject, the version that waits for it on a deployment.",
+        "penstock approve btc --reason 'differences are as expected'",
     ),
     "rollback": Command(
         "serving:rollback",

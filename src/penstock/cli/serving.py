@@ -1,4 +1,4 @@
-"""The commands about deployments: deploy, rollback, score."""
+"""The commands about deployments that stand: rollback, score."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from penstock.control import score_run
-from penstock.deployment import deploy as deploy_version
 from penstock.deployment import rollback as roll_back
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
@@ -21,25 +20,9 @@ if TYPE_CHECKING:
 
     from .screen import Screen
 
-__all__ = ["deploy", "rollback", "score"]
+__all__ = ["answer_lines", "rollback", "score", "version_number"]
 
 DEPLOYMENT = typer.Argument(help="The deployment.")
-
-
-def deploy(
-    screen: Screen,
-    deployment: str = DEPLOYMENT,
-    version: str = typer.Option(
-        "", "--version", help="The version, as 3 or MODEL@3; the newest that is ready otherwise."
-    ),
-) -> None:
-    """Put a version behind a deployment."""
-    with open_services(screen.home) as services, screen.progress("deploy") as report:
-        declared = Catalogue.load(services.metadata).deployment(deployment)
-        number = _number(version, declared.model.name, option="--version")
-        report(deployment, 0.0)
-        done = deploy_version(services, deployment, version=number)
-    screen.show(done, *_said(done))
 
 
 def rollback(
@@ -58,10 +41,10 @@ def rollback(
     """Bring the previous version back."""
     with open_services(screen.home) as services:
         declared = Catalogue.load(services.metadata).deployment(deployment)
-        number = _number(to, declared.model.name, option="--to")
+        number = version_number(to, declared.model.name, option="--to")
         expected = None if expect < 0 else expect
         done = roll_back(services, deployment, to=number, expected=expected)
-    screen.show(done, *_said(done))
+    screen.show(done, *answer_lines(done))
 
 
 def score(screen: Screen, deployment: str = DEPLOYMENT) -> None:
@@ -74,7 +57,12 @@ def score(screen: Screen, deployment: str = DEPLOYMENT) -> None:
     screen.show({"run_id": run_id, **done}, f"[green]✓[/] scored {deployment}: {pairs(done)}")
 
 
-def _number(text: str, model: str, *, option: str) -> int | None:
+def version_number(text: str, model: str, *, option: str = "--version") -> int | None:
+    """The number of a version written as 3 or MODEL@3; none for no text.
+
+    Raises:
+        UsageError: It is neither, or of another model.
+    """
     if not text:
         return None
     name, _, word = text.rpartition("@")
@@ -89,7 +77,8 @@ def _number(text: str, model: str, *, option: str) -> int | None:
     return int(word)
 
 
-def _said(done: Deployed) -> list[str]:
+def answer_lines(done: Deployed) -> list[str]:
+    """Who answers now, since when, and with which engine, as lines."""
     what = "answers" if done.changed else "answers as before"
     where = (
         f"; {plural(done.processes, 'serving process')}"

@@ -56,12 +56,14 @@ def train(
         screen.show(value, *shown)
         raise _refused(found, run_id)
     role = "champion" if pointers.champion == ready.version else "candidate"
-    hint = (
-        ""
-        if role == "champion"
-        else f" Deploy it with 'penstock deploy' or 'penstock models promote {ready.label}'."
-    )
+    hint = "" if role == "champion" else f" {_why_not(run)} Deploy it with 'penstock deploy'."
     screen.show(value, *shown, f"[green]✓[/] {ready.label} passed its gates and is {role}.{hint}")
+
+
+def _why_not(run: RunInfo) -> str:
+    """Why the version does not answer."""
+    reason = str(output_of(run, "deploy").get("reason") or "")
+    return escape(f"{reason[:1].upper()}{reason[1:].rstrip('.')}.") if reason else ""
 
 
 def _warnings(run: RunInfo) -> list[str]:

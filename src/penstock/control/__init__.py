@@ -5,6 +5,7 @@ from __future__ import annotations
 from .actions import NOTIFICATIONS_TOPIC, Notification, react
 from .causes import Cause
 from .checking import check_features, check_scores, check_view, report_inconsistent
+from .deploying import carry_out
 from .hiding import shown_run
 from .jobs import (
     BACK_OFF,
@@ -32,12 +33,15 @@ from .pipelines import (
     Submission,
     check_pipeline,
     check_run,
+    deploy_pipeline,
+    deploy_run,
     ingest_pipeline,
     ingest_run,
     monitor_pipeline,
     monitor_run,
     profile_pipeline,
     profile_run,
+    release_run,
     retry,
     score_pipeline,
     score_run,
@@ -86,6 +90,7 @@ __all__ = [
     "VacuumedTable",
     "ViewState",
     "cancel_job",
+    "carry_out",
     "champion_of",
     "check_features",
     "check_pipeline",
@@ -93,6 +98,8 @@ __all__ = [
     "check_scores",
     "check_served",
     "check_view",
+    "deploy_pipeline",
+    "deploy_run",
     "drop_ready_vectors",
     "drop_unread_spaces",
     "due",
@@ -116,6 +123,7 @@ __all__ = [
     "react",
     "refresh_features",
     "refresh_ready_vectors",
+    "release_run",
     "replay",
     "report_inconsistent",
     "retry",

@@ -24,6 +24,8 @@ __all__ = [
     "Submission",
     "check_pipeline",
     "check_run",
+    "deploy_pipeline",
+    "deploy_run",
     "ingest_pipeline",
     "ingest_run",
     "job_pipeline",
@@ -32,6 +34,7 @@ __all__ = [
     "monitor_run",
     "profile_pipeline",
     "profile_run",
+    "release_run",
     "retry",
     "score_pipeline",
     "score_run",
@@ -133,6 +136,11 @@ def train_pipeline() -> Pipeline:
     )
 
 
+def deploy_pipeline() -> Pipeline:
+    """A version packaged, checked, asked stored requests again, and put behind its deployment."""
+    return _pipeline("deploy", "package", "check", "replay", "release")
+
+
 def score_pipeline() -> Pipeline:
     """Every new row of the spine into the scores table."""
     return _pipeline("score", "pin", "score")
@@ -193,6 +201,36 @@ def train_run(run_id: str, model: str, *, promote: bool | None = None) -> Submis
         parameters["promote"] = promote
     return Submission(
         pipeline=train_pipeline(), parameters=parameters, run_id=run_id, subject=model
+    )
+
+
+def deploy_run(rollout_id: str, deployment: str) -> Submission:
+    """A run that carries a rollout out, as far as it goes without anybody's approval.
+
+    Args:
+        rollout_id: The rollout; also the run's id.
+        deployment: Name of its deployment.
+    """
+    return Submission(
+        pipeline=deploy_pipeline(),
+        parameters={"rollout_id": rollout_id},
+        run_id=rollout_id,
+        subject=deployment,
+    )
+
+
+def release_run(rollout_id: str, deployment: str) -> Submission:
+    """A run that goes on with a rollout that was approved.
+
+    Args:
+        rollout_id: The rollout.
+        deployment: Name of its deployment.
+    """
+    return Submission(
+        pipeline=_pipeline("deploy", "release"),
+        parameters={"rollout_id": rollout_id},
+        run_id=f"{rollout_id}-approved",
+        subject=deployment,
     )
 
 

@@ -32,6 +32,7 @@ from penstock.scoring import (
 
 from .actions import react
 from .checking import check_features, report_inconsistent
+from .deploying import DEPLOY_STEPS
 from .profiling import profile_views
 from .refreshing import drop_unread_spaces, refresh_features
 from .telling import telling
@@ -59,6 +60,7 @@ def step_functions(services: Services) -> Mapping[str, StepFunction]:
         "ingest.files": _files,
         "ingest.refresh": _refresh,
         **TRAIN_STEPS,
+        **DEPLOY_STEPS,
         "score.pin": _pin_score,
         "score.score": _score,
         "job.pin": _pin_job,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from msgspec import convert, to_builtins
 
 from penstock.datasets import build, get_snapshot, pin
-from penstock.deployment import deploy, package
+from penstock.deployment import begin_rollout, deploy, package
+from penstock.errors import PenstockError, RetryableError
 from penstock.evaluation import (
     Evaluation,
     evaluate,
@@ -19,10 +20,12 @@ from penstock.evaluation import (
     register_candidates,
 )
 from penstock.plan import Catalogue, deprecated_in
+from penstock.records import Rollout
 from penstock.registry import aliases, get_version
 from penstock.spec import Deployment, key_of
 from penstock.training import TrainedCandidate, train_candidates
 
+from .deploying import carry_out
 from .telling import telling
 
 if TYPE_CHECKING:
@@ -120,13 +123,35 @@ def _deploy(services: Services, given: Values, outputs: Values) -> Mapping[str, 
         reason = f"no deployment of {name} is declared; {name}@{number} is its candidate"
     if reason:
         return {"promoted": False, "deployments": {}, "reason": reason}
-    for deployment in deployments:
-        deploy(services, deployment, version=number)
+    ended = {one: _rolled_out(services, one, number, given["run_id"]) for one in deployments}
+    promoted = aliases(services.metadata, name).champion == number
+    why = "; ".join(dict.fromkeys(ended.values()))
     return {
-        "promoted": True,
-        "deployments": dict.fromkeys(deployments, number),
-        "reason": f"{name}@{number} passed every gate",
+        "promoted": promoted,
+        "deployments": dict.fromkeys(deployments, number) if promoted else {},
+        "reason": f"{name}@{number} passed every gate" if promoted else why,
     }
+
+
+def _rolled_out(services: Services, deployment: str, number: int, run_id: str) -> str:
+    """Roll the version out; says how it ended, or what it waits for."""
+    model = Catalogue.load(services.metadata).deployment(deployment).model.name
+    rollout_id = f"deploy-{run_id.removeprefix('train-')}-{deployment}"
+    known = services.metadata.read(Rollout, rollout_id)
+    if known is None and aliases(services.metadata, model).champion == number:
+        deploy(services, deployment, version=number)  # as of another deployment of the model
+        return f"{model}@{number} answers on {deployment}"
+    try:
+        rollout = begin_rollout(
+            services, deployment, version=number, rollout_id=rollout_id, run_id=run_id
+        )
+        rollout = carry_out(services, rollout)
+    except RetryableError:
+        raise
+    except PenstockError as error:
+        return error.message
+    said = f"{rollout.label} is {rollout.state} on {deployment}"
+    return f"{said}: {rollout.reason}" if rollout.reason else said
 
 
 def _mirror(services: Services, given: Values, _: Values) -> Mapping[str, object]:

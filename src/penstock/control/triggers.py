@@ -13,6 +13,7 @@ Nothing is kept in memory and nothing is remembered beside the runs themselves:
   first interval is the one that begins after the project was applied, and there is none while
   no records, or no features, have been stored.
 - So have profiles of features; there is none while no view has new records.
+- A rollout that is to be checked, or was approved, has a run of its own id.
 
 So any number of processes may ask at the same time, and each occasion is one run.
 """
@@ -28,7 +29,7 @@ import msgspec
 from penstock.features import PROFILE_DAYS, PROFILE_SAMPLE, STORED
 from penstock.plan import Catalogue
 from penstock.ports import EVENTS_TOPIC
-from penstock.records import AppliedDeclaration, MonitorReport
+from penstock.records import AppliedDeclaration, MonitorReport, Rollout
 from penstock.registry import aliases
 from penstock.spec import (
     Cron,
@@ -42,7 +43,16 @@ from penstock.spec import (
     key_of,
 )
 
-from .pipelines import check_run, monitor_run, profile_run, score_run, train_run, vacuum_run
+from .pipelines import (
+    check_run,
+    deploy_run,
+    monitor_run,
+    profile_run,
+    release_run,
+    score_run,
+    train_run,
+    vacuum_run,
+)
 from .profiling import views_to_profile
 
 if TYPE_CHECKING:
@@ -182,6 +192,7 @@ class _Asked:
             submission = self._by_interval(monitor)
             if submission is not None:
                 yield submission
+        yield from self._rollouts()
         for submission in (
             self._check(catalogue, check),
             self._profile(catalogue, profile),
@@ -260,6 +271,17 @@ class _Asked:
         submission = monitor_run(f"monitor-{monitor.name}-{_stamp(slot_us)}", monitor.name)
         known = self._services.workflows.get(submission.run_id) is not None
         return None if known or self._busy("monitor", monitor.name) else submission
+
+    def _rollouts(self) -> Iterator[Submission]:
+        """The runs of rollouts that somebody began or approved and was killed before he asked."""
+        known, find = self._services.workflows.get, self._services.metadata.find
+        for one in find(Rollout, where={"state": "checking"}):
+            if known(one.run_id) is None:
+                yield deploy_run(one.rollout_id, one.deployment)
+        for one in find(Rollout, where={"state": "approved"}):
+            submission = release_run(one.rollout_id, one.deployment)
+            if known(submission.run_id) is None:
+                yield submission
 
     def _vacuum(self, vacuum: VacuumSchedule) -> Submission | None:
         slot_us = self._slot_us(vacuum.every_us)

@@ -13,10 +13,22 @@ from .loading import load_engine
 from .package import package
 from .probes import adversarial_rows, legal_rows, probes
 from .proof import TOLERANCE, Proof, prove
+from .regression import Replayed, compare_answers, regression_checks
+from .report import rollout_page
 from .rerouting import Rerouted, RouteEdit, change_routes, reset_routes, show_routes
+from .rollouts import (
+    abort_rollout,
+    begin_rollout,
+    decide_rollout,
+    get_rollout,
+    live_rollout,
+    move_rollout,
+    rollouts,
+)
 from .routed import RouteState, changes_of, route_states, routed, version_behind
 from .sample import sample_rows
 from .timing import time_engines
+from .verify import verify
 
 __all__ = [
     "TOLERANCE",
@@ -27,27 +39,38 @@ __all__ = [
     "NativeEngine",
     "OnnxEngine",
     "Proof",
+    "Replayed",
     "Rerouted",
     "RouteEdit",
     "RouteState",
     "SplitEngine",
     "TreesEngine",
+    "abort_rollout",
     "adversarial_rows",
+    "begin_rollout",
     "change_routes",
     "changes_of",
     "check_engine",
     "check_version",
+    "compare_answers",
+    "decide_rollout",
     "deploy",
     "forest_to_onnx",
+    "get_rollout",
     "legal_rows",
+    "live_rollout",
     "load_engine",
+    "move_rollout",
     "pack_forest",
     "package",
     "probes",
     "prove",
     "read_forest",
+    "regression_checks",
     "reset_routes",
     "rollback",
+    "rollout_page",
+    "rollouts",
     "route_states",
     "routed",
     "sample_rows",
@@ -55,5 +78,6 @@ __all__ = [
     "time_engines",
     "to_onnx",
     "unpack_forest",
+    "verify",
     "version_behind",
 ]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from penstock.records import Aliases, ModelVersion, ServingStatus
     from penstock.spec import Deployment
 
-__all__ = ["Deployed", "deploy", "rollback"]
+__all__ = ["Deployed", "default_version", "deploy", "refuse_pinned", "rollback"]
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,9 +78,9 @@ def deploy(
     catalogue = Catalogue.load(services.metadata)
     declared = catalogue.deployment(deployment)
     model = declared.model
-    _refuse_pinned(services, deployment)
+    refuse_pinned(services, deployment)
     before = aliases(services.metadata, model.name)
-    number = _default(before, model.name) if version is None else version
+    number = default_version(before, model.name) if version is None else version
     record = get_version(services.metadata, model.name, number)
     check_gates(record)
     record = package(services, record)
@@ -121,7 +121,7 @@ def rollback(
         UnavailableError: A serving process has not taken it in in time.
     """
     declared = Catalogue.load(services.metadata).deployment(deployment)
-    _refuse_pinned(services, deployment)
+    refuse_pinned(services, deployment)
     before = aliases(services.metadata, declared.model.name)
     after = roll_back_aliases(services, declared.model.name, to=to, expected=expected)
     changed = before.champion != after.champion
@@ -130,7 +130,12 @@ def rollback(
     return _deployed(declared, after, record, changed=changed, processes=processes)
 
 
-def _default(current: Aliases, model: str) -> int:
+def default_version(current: Aliases, model: str) -> int:
+    """The version that is deployed where none is named: the candidate, else the champion.
+
+    Raises:
+        NotReadyError: There is neither.
+    """
     found = current.candidate or current.champion
     if not found:
         raise NotReadyError(
@@ -187,8 +192,12 @@ def _wait(
     return serving
 
 
-def _refuse_pinned(services: Services, deployment: str) -> None:
-    """Refuse to move what answers where it was told to stay."""
+def refuse_pinned(services: Services, deployment: str) -> None:
+    """Refuse to move what answers where it was told to stay.
+
+    Raises:
+        ConflictError: The champion's route is pinned; says by whom.
+    """
     changes = changes_of(services.metadata, deployment)
     pinned = changes.pins.get("champion", 0)
     if pinned:

@@ -29,6 +29,7 @@ from .api_guard import Reader, services_of
 from .api_jobs import job_routes
 from .api_limit import BODY_LIMIT_BYTES, TOO_LARGE, BodyLimit
 from .api_models import model_routes
+from .api_rollouts import rollout_routes
 from .api_routes import route_routes
 from .api_watch import watch_routes
 
@@ -58,7 +59,7 @@ def build_app(services: LocalServices) -> FastAPI:
     registry.register(FeatureMetrics(services))
     app.state.services = services
     data = (data_routes(), catalogue_routes())
-    models = (model_routes(), route_routes(), job_routes())
+    models = (model_routes(), route_routes(), rollout_routes(), job_routes())
     inner = (*data, *models, watch_routes(), access_routes())
     for routes in (_health(), _about(registry), *inner):
         app.include_router(routes)

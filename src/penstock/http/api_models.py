@@ -1,4 +1,4 @@
-"""Routes of models and deployments: look, train, deploy, roll back."""
+"""Routes of models and deployments: look, train, roll back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.control import start, train_run
-from penstock.deployment import changes_of, deploy, rollback, route_states
+from penstock.deployment import changes_of, rollback, route_states
 from penstock.plan import Catalogue
 from penstock.records import ServingStatus
 from penstock.registry import aliases, versions
@@ -20,16 +20,9 @@ from .api_guard import Admin, Reader  # noqa: TC001 - FastAPI reads the annotati
 if TYPE_CHECKING:
     from penstock.ports import Services
 
-__all__ = ["Back", "Wanted", "model_routes"]
+__all__ = ["Back", "model_routes"]
 
 ACCEPTED = 202
-
-
-class Wanted(BaseModel):
-    """Which version to deploy."""
-
-    model_config = ConfigDict(extra="forbid")
-    version: int | None = Field(None, ge=1, description="The candidate when left out")
 
 
 class Back(BaseModel):
@@ -50,7 +43,6 @@ def model_routes() -> APIRouter:
     router.post("/models/{name}/train", tags=["models"], status_code=ACCEPTED)(train)
     router.get("/deployments", tags=["deployments"])(list_deployments)
     router.get("/deployments/{name}", tags=["deployments"])(show_deployment)
-    router.post("/deployments/{name}/deploy", tags=["deployments"])(deploy_version)
     router.post("/deployments/{name}/rollback", tags=["deployments"])(roll_back)
     return router
 
@@ -87,11 +79,6 @@ def show_deployment(name: str, acting: Reader) -> Response:
     """A deployment with its declaration."""
     found = Catalogue.load(acting.metadata).deployment(name)
     return answer(_deployment(acting, found) | {"declaration": to_document(found)})
-
-
-def deploy_version(name: str, acting: Admin, wanted: Wanted | None = None) -> Response:
-    """Put a version behind the deployment; answered when every serving process has it."""
-    return answer(deploy(acting, name, version=wanted.version if wanted else None))
 
 
 def roll_back(name: str, acting: Admin, wanted: Back | None = None) -> Response:

@@ -30,16 +30,27 @@ from .platform import (
     Role,
     RunProgress,
 )
+from .rollouts import (
+    LIVE_STATES,
+    Approver,
+    DeployCheck,
+    Difference,
+    Regression,
+    Rollout,
+    RolloutState,
+)
 from .routing import RouteChanges
 from .selection import FeatureRank, FeatureSelection, RankVerdict
 from .serving import Given, Observation, Score, ServingStatus
 
 __all__ = [
     "ALIASES",
+    "LIVE_STATES",
     "MANIFEST_SCHEMA",
     "Aliases",
     "AppliedDeclaration",
     "AppliedProject",
+    "Approver",
     "AuditEntry",
     "Batch",
     "Check",
@@ -50,6 +61,8 @@ __all__ = [
     "Deletion",
     "Delivery",
     "Denial",
+    "DeployCheck",
+    "Difference",
     "EngineChoice",
     "EngineName",
     "EngineTrial",
@@ -75,7 +88,10 @@ __all__ = [
     "Process",
     "RankVerdict",
     "Record",
+    "Regression",
     "Role",
+    "Rollout",
+    "RolloutState",
     "RouteChanges",
     "RunProgress",
     "Score",

@@ -12,7 +12,7 @@ from .counts import Counters, Durations
 from .drain import drain_scores, find_score
 from .endpoint import Endpoint
 from .fleet import Fleet, Target, build_fleet, look_at_ages, read_target
-from .frames import SCORE_SCHEMA, score_frame, score_spine, scores_in
+from .frames import SCORE_SCHEMA, score_frame, score_spine, scores_in, table_of
 from .jobs import JobPin, JobRow, JobScored, job_scores, pin_job, score_job
 from .lane import Lane
 from .routes import RouteTable, share_of
@@ -57,4 +57,5 @@ __all__ = [
     "score_spine",
     "scores_in",
     "share_of",
+    "table_of",
 ]

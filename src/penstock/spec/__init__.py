@@ -128,6 +128,7 @@ from .on_demand import (
 )
 from .project import Declaration, Project
 from .protection import Protection
+from .rollouts import Approval, Checks
 from .routes import ALIASES, Fallback, Route, challenger, champion, shadow
 from .sources import Entity, Files, Source, Topic
 from .words import expression_words, feature_words
@@ -144,8 +145,10 @@ __all__ = [
     "Action",
     "Aggregate",
     "AggregateOp",
+    "Approval",
     "BatchScoring",
     "Call",
+    "Checks",
     "Choice",
     "Column",
     "Constant",

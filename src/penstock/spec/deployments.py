@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 
 from .base import Declared, Named, Value, unique_faults
 from .cron import cron_times
 from .models import Model
+from .rollouts import Approval, Checks
 from .routes import Fallback, Route, champion
 from .sources import Source
 
@@ -68,7 +69,11 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
             with the fallback where one is declared.
         precompute: Keep the whole feature vector of each entity ready in the online store, for a
             model with many windows; the values are the same, and cost one look.
+        checks: What a version has to hold before it takes traffic, beyond what always is checked.
+        approve: Who has to approve a version that passed its checks; nobody when left out.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("checks", "approve")
 
     model: Model
     routes: Sequence[Route] = (champion(),)
@@ -76,6 +81,8 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
     batch: BatchScoring | None = None
     stale: Literal["serve", "refuse"] = "serve"
     precompute: bool = False
+    checks: Checks | None = None
+    approve: Approval | None = None
 
     @property
     def named_routes(self) -> dict[str, Route]:
@@ -97,9 +104,15 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
         yield from unique_faults("route", [f"{route.role} {route.target}" for route in self.routes])
         if self.stale not in {"serve", "refuse"}:
             yield f"stale={self.stale!r}; give 'serve' or 'refuse'"
+        yield from self._rollout_faults()
         total = sum(route.share for route in self.routes)
         if total >= 1:
             yield f"challengers share {total:g} of the traffic; leave some to the champion"
+
+    def _rollout_faults(self) -> Iterator[str]:
+        flips = self.checks.max_flips if self.checks else None
+        if flips is not None and self.model.dataset.task != "classification":
+            yield "checks: max_flips is for a classification; bound mean_difference instead"
 
 
 class _Retraining(Declared, frozen=True):

@@ -183,7 +183,7 @@ class Function(_Operators, frozen=True, tag="fn"):
     qualname: str
     source: str
     sha256: str
-    args: tuple[Expression, ...]
+    args: tuple[Expression, ...] = ()
 
 
 Expression = Column | Constant | Call | Lead | Function

@@ -5,11 +5,14 @@ import json
 import struct
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
+import penstock as ps
 from penstock.deployment import deploy
 from penstock.errors import UnavailableError
+from penstock.plan import Catalogue, apply
 from penstock.records import Identity, Score
 from penstock.registry import aliases
 from penstock.runtime import open_services
@@ -207,6 +210,52 @@ def test_a_deployment_goes_forth_and_back(served: ServedProject, call: Call) -> 
     assert "direction@1 answers on btc" in first.out
     assert (back["version"], back["previous"]) == (1, 2)
     assert call("deploy", "btc", "--version", "newest", *home).code == 2
+
+
+def test_a_version_waits_for_an_approval_or_is_called_off(
+    served: ServedProject, call: Call
+) -> None:
+    home = ("--home", served.home)
+
+    nothing = call("deploy", "btc", "--status", *home)
+    asked = call("deploy", "btc", "--version", 1, "--approve", *home)
+    both = call("deploy", "btc", "--status", "--abort", *home)
+    mine = call("approve", "btc", "--reason", "mine", *home)
+    shown = call("deploy", "btc", "--status", "--json", *home).value
+    ended = call("deploy", "btc", "--abort", "--reason", "no time", *home)
+    other = call("approve", "btc", *home)
+
+    assert "error not_ready" in nothing.err
+    assert (asked.code, "waits for an approval" in asked.out) == (0, True)
+    assert "penstock approve btc" in asked.out
+    assert both.code == 2
+    assert "error access" in mine.err
+    assert "four eyes" in " ".join(mine.err.split())
+    assert (shown["state"], shown["approver"]) == ("waiting", None)
+    assert "aborted by admin: no time" in ended.out
+    assert "error not_ready" in other.err
+
+
+def test_a_version_that_does_not_hold_is_refused_with_the_reason(
+    served: ServedProject, call: Call
+) -> None:
+    with open_services(served.home) as services:
+        catalogue = Catalogue.load(services.metadata)
+        changed = [
+            msgspec.structs.replace(one, checks=ps.Checks(latency="1us"))
+            for one in catalogue.all(ps.Deployment)
+        ]
+        project = ps.Project("served", declarations=changed)
+        apply(services.metadata, project, actor="tester", now=services.clock.now())
+
+    said = call("deploy", "btc", "--version", 1, "--home", served.home)
+
+    assert said.code == 1
+    assert "✗  unit     latency of 1 row, us" in said.out
+    assert "error gate" in said.err
+    assert "direction@1 does not take traffic on 'btc': latency of 1 row" in said.err
+    with open_services(served.home) as services:
+        assert aliases(services.metadata, "direction").champion == 0
 
 
 def test_a_prediction_without_a_serving_process_is_logged_and_replayed(

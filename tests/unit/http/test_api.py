@@ -12,6 +12,8 @@ import pytest
 import uvicorn
 
 from penstock.access import token_hash
+from penstock.control import carry_out
+from penstock.deployment import deploy, get_rollout
 from penstock.http.api_app import build_app
 from penstock.http.api_limit import BODY_LIMIT_BYTES
 from penstock.ports import Put
@@ -43,6 +45,10 @@ class Caller:
         known = Identity(name=name, role=role, token_sha256=token_hash(role), created_at=now)
         self.services.metadata.write(Put(known))
         return {"Authorization": f"Bearer {role}"}
+
+    def carry_out(self, rollout_id: str) -> None:
+        """Do what a worker would."""
+        carry_out(self.services, get_rollout(self.services.metadata, rollout_id))
 
 
 @contextmanager
@@ -165,21 +171,76 @@ def test_sources_models_and_deployments_are_told(caller: Caller) -> None:
 
 def test_a_deployment_is_changed_in_the_name_of_the_caller(caller: Caller) -> None:
     admin = caller.as_role("admin")
+    path = "/v1/deployments/btc"
 
-    first = caller.http.post("/v1/deployments/btc/deploy", json={"version": 1}, headers=admin)
-    second = caller.http.post("/v1/deployments/btc/deploy", json={"version": 2}, headers=admin)
-    back = caller.http.post("/v1/deployments/btc/rollback", headers=admin)
+    begun = caller.http.post(f"{path}/deploy", json={"version": 1}, headers=admin)
+    rollout = begun.json()
+    run = caller.http.get(f"/v1/runs/{rollout['run_id']}").json()
+    busy = caller.http.post(f"{path}/deploy", json={"version": 2})
+    caller.carry_out(rollout["rollout_id"])
+    done = caller.http.get(f"/v1/rollouts/{rollout['rollout_id']}").json()
+    again = caller.http.post(f"{path}/deploy", json={"version": 1}, headers=admin)
+    caller.carry_out(caller.http.post(f"{path}/deploy", json={"version": 2}).json()["rollout_id"])
+    back = caller.http.post(f"{path}/rollback", headers=admin)
 
-    assert [answer.json()["version"] for answer in (first, second, back)] == [1, 2, 1]
-    told = caller.http.get("/v1/deployments/btc").json()
+    assert (begun.status_code, rollout["state"], rollout["version"]) == (202, "checking", 1)
+    assert (rollout["asked_by"], run["pipeline"]) == ("ana-admin", "deploy")
+    assert error_of(busy) == (409, "conflict")
+    assert (done["state"], done["ended_at"] is not None) == ("done", True)
+    assert {check["kind"] for check in done["checks"]} == {"package", "unit", "replay"}
+    assert (again.status_code, again.json()["changed"], back.json()["version"]) == (200, False, 1)
+    told = caller.http.get(path).json()
     assert (told["champion"], told["previous"]) == (1, 2)
+    listed = caller.http.get(f"{path}/rollouts").json()
+    assert [one["version"] for one in listed] == [2, 1]
+    page = caller.http.get(f"/v1/rollouts/{rollout['rollout_id']}/report")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "direction@1 on btc" in page.text
     audit = caller.http.get("/v1/audit").json()
-    assert [entry["action"] for entry in audit[-3:]] == ["promote", "promote", "rollback"]
-    assert {entry["actor"] for entry in audit[-3:]} == {"ana-admin"}
+    mine = [entry["action"] for entry in audit if entry["actor"] == "ana-admin"]
+    assert mine == ["begin rollout", "start deploy", "rollback"]
     assert error_of(caller.http.post("/v1/deployments/btc/deploy", json={"version": 9})) == (
         404,
         "not_found",
     )
+
+
+def test_a_rollout_waits_for_whoever_may_approve_it(caller: Caller) -> None:
+    path = "/v1/deployments/btc/deploy"
+    asked = {"version": 1, "approve": True}
+    name = caller.http.post(path, json=asked, headers=caller.as_role("admin")).json()["rollout_id"]
+    caller.carry_out(name)
+    waiting = caller.http.get(f"/v1/rollouts/{name}").json()
+
+    mine = caller.http.post(f"/v1/rollouts/{name}/approve", headers=caller.as_role("admin"))
+    small = caller.http.post(f"/v1/rollouts/{name}/approve", headers=caller.as_role("writer"))
+    bare = caller.http.post(f"/v1/rollouts/{name}/reject", json={})
+    decided = caller.http.post(f"/v1/rollouts/{name}/approve", json={"reason": "fine"})
+    late = caller.http.post(f"/v1/rollouts/{name}/reject", json={"reason": "no"})
+
+    assert waiting["state"] == "waiting"
+    assert [error_of(one) for one in (mine, small, bare, late)] == [
+        (403, "access"), (403, "access"), (422, "input"), (409, "not_ready"),
+    ]  # fmt: skip
+    assert (decided.status_code, decided.json()["state"]) == (202, "approved")
+    assert decided.json()["approver"]["reason"] == "fine"
+    caller.carry_out(name)
+    assert caller.http.get("/v1/deployments/btc").json()["champion"] == 1
+
+
+def test_a_rollout_is_aborted_by_admins(caller: Caller) -> None:
+    name = caller.http.post("/v1/deployments/btc/deploy", json={"version": 1}).json()["rollout_id"]
+    path = f"/v1/rollouts/{name}/abort"
+
+    refused = caller.http.post(path, headers=caller.as_role("writer"))
+    aborted = caller.http.post(path, json={"reason": "a mistake"})
+
+    assert error_of(refused) == (403, "access")
+    assert aborted.json()["state"] == "aborted"
+    assert "a mistake" in aborted.json()["reason"]
+    assert error_of(caller.http.post(path)) == (409, "not_ready")
+    assert error_of(caller.http.get("/v1/rollouts/none")) == (404, "not_found")
+    assert error_of(caller.http.get(f"/v1/rollouts/{name}/report")) == (404, "not_found")
 
 
 def test_records_are_deleted_once_and_by_admins(caller: Caller) -> None:
@@ -307,7 +368,7 @@ def test_reports_on_features_are_listed_and_measured(caller: Caller) -> None:
 
 def test_routes_are_changed_and_taken_back_in_the_name_of_the_caller(caller: Caller) -> None:
     path = "/v1/deployments/split/routes"
-    caller.http.post("/v1/deployments/split/deploy", json={"version": 1})
+    deploy(caller.services, "split", version=1)
 
     body = {
         "shares": {"@2": 0.1},
@@ -368,7 +429,7 @@ def test_routes_are_an_admin_s_to_change(caller: Caller) -> None:
 
 def test_a_rollback_that_names_its_version_may_be_asked_twice(caller: Caller) -> None:
     for version in (1, 2):
-        caller.http.post("/v1/deployments/btc/deploy", json={"version": version})
+        deploy(caller.services, "btc", version=version)
     path = "/v1/deployments/btc/rollback"
 
     first = caller.http.post(path, json={"to": 1}).json()

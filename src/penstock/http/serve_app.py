@@ -71,6 +71,7 @@ class ServeApp:
 
     Attributes:
         beside: What begins to answer after this, and ends before.
+        clock: Tells the time.
         inference: Answers by the inference protocol.
         meter: Tells what is measured.
         version: Penstock's.
@@ -80,7 +81,7 @@ class ServeApp:
         self.meter = Meter(keeper, board)
         self.beside: list[Beside] = [self.meter]
         self._keeper = keeper
-        self._clock = clock
+        self.clock = clock
         self._encode = msgspec.json.Encoder().encode
         self.version = installed_version("penstock")
         self.inference = InferenceDoor(keeper, self.version)
@@ -94,14 +95,9 @@ class ServeApp:
             return
         if scope["type"] != "http":
             return
-        call = Call(scope, receive, self._clock.now_us())
-        kind, answer = await self._answer(call)
+        answer = await self.answer(Call(scope, receive, self.clock.now_us()))
         if answer is None:
             return
-        key = (kind, answer.status)
-        self.meter.requests[key] = self.meter.requests.get(key, 0) + 1
-        if len(answer.body) >= WORTH_PACKING_BYTES:
-            answer = packed(answer, call.header(b"accept-encoding"))
         length = (b"content-length", str(len(answer.body)).encode())
         await send(
             {
@@ -112,6 +108,17 @@ class ServeApp:
         )
         body = b"" if scope["method"] == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
+
+    async def answer(self, call: Call) -> Answer | None:
+        """What a request is answered with, counted and packed; none where the client has gone."""
+        kind, answer = await self._answer(call)
+        if answer is None:
+            return None
+        key = (kind, answer.status)
+        self.meter.requests[key] = self.meter.requests.get(key, 0) + 1
+        if len(answer.body) >= WORTH_PACKING_BYTES:
+            return packed(answer, call.header(b"accept-encoding"))
+        return answer
 
     async def _answer(self, call: Call) -> tuple[str, Answer | None]:
         path: str = call.scope["path"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .serve_errors import refusal
 from .serve_packing import unpacked
 
-__all__ = ["BODY_LIMIT_BYTES", "Call", "Gone", "Message", "Receive", "Send"]
+if TYPE_CHECKING:
+    from penstock.errors import InputError
+
+__all__ = ["BODY_LIMIT_BYTES", "Call", "Gone", "Message", "Receive", "Send", "WholeCall"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -91,6 +94,9 @@ class Call:
         return whole
 
     async def _received(self) -> bytes:
+        length = self.header(b"content-length")
+        if length.isdigit() and int(length) > BODY_LIMIT_BYTES:
+            raise _too_long()  # before the client is told to go on
         parts: list[bytes] = []
         size_bytes = 0
         while True:
@@ -100,12 +106,36 @@ class Call:
             part: bytes = message.get("body", b"")
             size_bytes += len(part)
             if size_bytes > BODY_LIMIT_BYTES:
-                raise refusal(
-                    f"The body is longer than {BODY_LIMIT_BYTES:,} bytes. Send fewer rows at once.",
-                    status=413,
-                    kind="too_large",
-                    headers=((b"connection", b"close"),),
-                )
+                raise _too_long()
             if not message.get("more_body", False):
                 return part if not parts else b"".join([*parts, part])
             parts.append(part)
+
+
+class WholeCall(Call):
+    """A request whose body has come already.
+
+    Args:
+        scope: What ASGI would say of it.
+        body: The body, as it came.
+        arrived_us: When it came, in microseconds since 1970 UTC.
+    """
+
+    __slots__ = ("_whole",)
+
+    def __init__(self, scope: Message, body: bytes, arrived_us: int) -> None:
+        super().__init__(scope, _nothing, arrived_us)
+        self._whole = body
+
+    async def _received(self) -> bytes:
+        return self._whole
+
+
+async def _nothing() -> Message:
+    """Nothing more comes."""
+    raise Gone
+
+
+def _too_long() -> InputError:
+    message = f"The body is longer than {BODY_LIMIT_BYTES:,} bytes. Send fewer rows at once."
+    return refusal(message, status=413, kind="too_large")

@@ -17,6 +17,7 @@ from penstock.runtime import Board, Heartbeat, check_bind, configure_logs, open_
 
 from .serve_app import ServeApp
 from .serve_keeper import Keeper
+from .serve_protocol import KEEP_ALIVE_S, ServeProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 GRACE_S = 10
-KEEP_ALIVE_S = 75
 BACKLOG = 2_048
+TICKS_PER_S = 10
 MEGABYTE = 1 << 20
 COLLECT_EVERY = 10_000
 
@@ -54,6 +55,15 @@ class _Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(COLLECT_EVERY)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to end; once a second, cut off who is too slow."""
+        if counter % TICKS_PER_S == 0:
+            now_s = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, ServeProtocol):
+                    connection.sweep(now_s)
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -132,10 +142,27 @@ def _run(services: LocalServices, bound: socket.socket, where: str, host: str) -
     board = Board(services.layout.serving, where, services.clock)
     app = ServeApp(keeper, services.clock, board)
     app.beside += _beside(services, app, keeper, host)
+    cert, key = (str(home / one) if one else None for one in (settings.tls_cert, settings.tls_key))
+    server = server_of(app, cert=cert, key=key)
+    server.run(sockets=[bound])
+    if not server.started:
+        raise StateError(
+            f"Online scoring could not start. {services.layout.logs / 'serve.log'} says why."
+        )
+
+
+def server_of(app: ServeApp, *, cert: str | None = None, key: str | None = None) -> uvicorn.Server:
+    """The server that answers with an application.
+
+    Args:
+        app: The application.
+        cert: File with its certificate (PEM), for TLS.
+        key: File with the certificate's private key.
+    """
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=ServeProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -146,15 +173,10 @@ def _run(services: LocalServices, bound: socket.socket, where: str, host: str) -
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
-        ssl_certfile=str(home / settings.tls_cert) if settings.tls_cert else None,
-        ssl_keyfile=str(home / settings.tls_key) if settings.tls_key else None,
+        ssl_certfile=cert,
+        ssl_keyfile=key,
     )
-    server = _Server(config)
-    server.run(sockets=[bound])
-    if not server.started:
-        raise StateError(
-            f"Online scoring could not start. {services.layout.logs / 'serve.log'} says why."
-        )
+    return _Server(config)
 
 
 def _bind(host: str, port: int) -> socket.socket:

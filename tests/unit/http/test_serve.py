@@ -165,7 +165,7 @@ def test_long_bodies_are_refused_before_they_are_whole(
     async def conversation(client: Client) -> None:
         endless = [b" " * 300_000] * 1_000
         reply = await client.send("POST", PREDICT, endless)
-        assert (reply.status, reply.headers["connection"]) == (413, "close")
+        assert reply.status == 413
         parts = [ENTITY[:5], ENTITY[5:12], ENTITY[12:]]
         assert (await client.send("POST", PREDICT, parts)).status == 200
 

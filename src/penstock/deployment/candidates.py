@@ -54,6 +54,8 @@ def candidates(native: NativeModel, manifest: Manifest) -> list[Candidate]:
         manifest: Says what it is.
     """
     found: list[Candidate] = []
+    if manifest.native == "custom":
+        return found
     if manifest.native != "lgb":  # its trees compare in float64, which no converter writes
         found.append(_made("onnx", lambda: _converted(native, manifest)))
     try:

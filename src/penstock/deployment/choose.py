@@ -39,6 +39,7 @@ TITLES: Mapping[EngineName, str] = {
     "onnx": "ONNX", "trees": "compiled trees", "native": "the native model",
 }  # fmt: skip
 NATIVE_REASON = "the model as it was trained"
+CUSTOM_REASON = "a class of the project, in a process of its own"
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -77,15 +78,15 @@ def choose_engine(folder: Path, manifest: Manifest) -> Choice:
     sample, _ = sample_rows(folder, manifest)
     whole = [place for place, name in enumerate(manifest.features)
              if manifest.dtypes[name] == "int64"]  # fmt: skip
-    x = np.concatenate([sample, legal_rows(native, probes(sample, whole))])
+    others = candidates(native, manifest)
+    # With nothing to compare it with, a model need not be troubled with rows that are hard.
+    x = np.concatenate([sample, legal_rows(native, probes(sample, whole))]) if others else sample
     right = native.predict(x)
-    trial = EngineTrial(engine="native", dtype="float64", proved=True, reason=NATIVE_REASON)
+    reason = CUSTOM_REASON if manifest.native == "custom" else NATIVE_REASON
+    trial = EngineTrial(engine="native", dtype="float64", proved=True, reason=reason)
     classifies = manifest.task == "classification"
     found = [_Found(own, trial, len(x))]
-    found += [
-        _try(candidate, x, right, len(sample), classifies=classifies)
-        for candidate in candidates(native, manifest)
-    ]
+    found += [_try(candidate, x, right, len(sample), classifies=classifies) for candidate in others]
     return _choose(_timed(found, sample))
 
 
@@ -145,7 +146,7 @@ def _choose(found: list[_Found]) -> Choice:
     if second is not None and first.trial.batch_us < GAIN * second.trial.batch_us:
         second = None
     against = "; ".join(one.trial.reason for one in found if not one.trial.proved)
-    reason = against or NATIVE_REASON if first is native else first.trial.reason
+    reason = against or native.trial.reason if first is native else first.trial.reason
     choice = EngineChoice(
         engine=first.trial.engine,
         dtype=first.trial.dtype,

@@ -20,8 +20,8 @@ __all__ = [
 
 MANIFEST_SCHEMA = 1
 
-NativeFormat = Literal["skops", "ubj", "lgb"]
-"""Formats of native models: of scikit-learn, of XGBoost, of LightGBM."""
+NativeFormat = Literal["skops", "ubj", "lgb", "custom"]
+"""Formats of native models: of scikit-learn, XGBoost, LightGBM, and a class of the user."""
 
 EngineName = Literal["native", "onnx", "trees"]
 """What computes predictions: the library that trained the model, onnxruntime, or compiled trees."""
@@ -96,7 +96,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest.json`` of a package.
 
     A package is a folder: ``manifest.json``; the native model ``model.skops``,
-    ``model.ubj`` or ``model.txt``;
+    ``model.ubj``, ``model.txt`` or ``model.custom``;
     ``model.onnx`` and ``trees.npz`` where those engines serve; ``sample.parquet`` with up to 1,000
     test rows (the features as float64, the label, and ``prediction`` by the native model).
 

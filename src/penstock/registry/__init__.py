@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .aliases import aliases, find_version, point, promote, rollback
+from .custom import CustomModel, CustomPlace
 from .definitions import views_of
 from .native import TRUSTED_TYPES, NativeModel, as_native, load_native, open_native, save_native
 from .packages import (
@@ -24,6 +25,8 @@ __all__ = [
     "NATIVE_FILES",
     "SAMPLE_FILE",
     "TRUSTED_TYPES",
+    "CustomModel",
+    "CustomPlace",
     "NativeModel",
     "Registration",
     "aliases",

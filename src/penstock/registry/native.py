@@ -14,6 +14,7 @@ import numpy as np
 
 from penstock.errors import NotSupportedError, StateError
 
+from .custom import CustomModel, open_custom
 from .packages import NATIVE_FILES, check_file
 
 if TYPE_CHECKING:
@@ -184,18 +185,22 @@ def open_native(path: Path, native: NativeFormat, *, classifies: bool) -> Native
     """
     if native == "ubj":
         return _BoosterModel(_read_booster(path))
+    if native == "custom":
+        return open_custom(path.read_bytes())
     if native == "lgb":
         return _LightModel(_read_light(path))
     return _SklearnModel(_read_skops(path), classifies=classifies)
 
 
 def as_native(estimator: object, *, classifies: bool) -> NativeModel:
-    """Take a fitted estimator with scikit-learn's interface as a native model.
+    """Take a fitted estimator with scikit-learn's interface, or a custom model, as a native model.
 
     Args:
         estimator: The estimator.
         classifies: Whether it answers with a probability.
     """
+    if isinstance(estimator, CustomModel):
+        return estimator
     return _SklearnModel(cast("_Estimator", estimator), classifies=classifies)
 
 
@@ -204,7 +209,7 @@ def save_native(estimator: object, path: Path, native: NativeFormat) -> None:
 
     Args:
         estimator: Of scikit-learn for ``skops``; of the scikit-learn interface of XGBoost for
-            ``ubj``, of LightGBM for ``lgb``.
+            ``ubj``, of LightGBM for ``lgb``; a ``CustomModel`` for ``custom``.
         path: The file to write.
         native: The format.
 
@@ -214,6 +219,9 @@ def save_native(estimator: object, path: Path, native: NativeFormat) -> None:
     if native == "ubj":
         booster = cast("_BoosterHolder", estimator).get_booster()
         path.write_bytes(booster.save_raw("ubj"))
+        return
+    if isinstance(estimator, CustomModel):
+        estimator.save(path)
         return
     if native == "lgb":
         light = cast("_LightHolder", estimator).booster_

@@ -32,6 +32,7 @@ NATIVE_FILES: Mapping[NativeFormat, str] = {
     "skops": "model.skops",
     "ubj": "model.ubj",
     "lgb": "model.txt",
+    "custom": "model.custom",
 }
 
 

@@ -38,6 +38,7 @@ LIBRARIES: Mapping[NativeFormat, Sequence[str]] = {
     "skops": [],
     "ubj": ["xgboost-cpu", "xgboost"],
     "lgb": ["lightgbm"],
+    "custom": [],
 }
 """Distributions whose versions matter to a format, beside those that always do."""
 

@@ -113,6 +113,10 @@ class Lane(Gathering["Ask", "_Rows | Exception"]):
         self._push(ask)
         return future
 
+    def _move(self, *, slow: bool) -> None:
+        # What another process answers, however quick, never holds up the event loop.
+        super()._move(slow=slow or self.version.apart)
+
     def _next_batch(self) -> list[Ask]:
         """The oldest rows that somebody still waits for."""
         batch: list[Ask] = []

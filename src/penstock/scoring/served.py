@@ -49,6 +49,7 @@ class ServedVersion:
         label: ``model@version``.
         engine: What predicts.
         slow: See above.
+        apart: Whether a process of its own predicts, which may hang at any time.
         classifies: Whether a prediction is the probability of true.
         ages: How old the views it reads are, as ``look_at_ages`` saw it last.
         load_us: How long it took to load, check and warm it, in microseconds.
@@ -64,6 +65,7 @@ class ServedVersion:
         self.label = f"{manifest.model}@{manifest.version}"
         self.engine = engine
         self.slow = slow
+        self.apart = manifest.native == "custom"
         self.load_us = 0
         self.classifies = manifest.task == "classification"
         self.features = manifest.features
@@ -172,7 +174,8 @@ def load_served(services: Services, model: str, number: int) -> ServedVersion:
     engine = load_engine(folder, manifest)
     check_engine(engine, folder, manifest)
     reader = OnlineReader(services.online, views_of(manifest))
-    slow = batch_time_us(engine, len(manifest.features), services.clock) > SLOW_US
+    apart = manifest.native == "custom"
+    slow = apart or batch_time_us(engine, len(manifest.features), services.clock) > SLOW_US
     served = ServedVersion(manifest, engine, reader, slow=slow)
     served.load_us = services.clock.now_us() - began_us
     return served

@@ -31,6 +31,7 @@ __all__ = [
     "at_most",
     "beats",
     "choice",
+    "custom",
     "integer",
     "lightgbm",
     "loguniform",
@@ -106,20 +107,27 @@ class Trainer(Value, frozen=True, omit_defaults=True):
     """One kind of model to try.
 
     Attributes:
-        kind: The library that trains it; ``xgboost`` and ``lightgbm`` are extras.
+        kind: The library that trains it; ``xgboost`` and ``lightgbm`` are extras; ``custom`` is a
+            class of the user.
         estimator: ``module:Class`` of the estimator.
         params: Its parameters: fixed values, or spaces to search.
         prepare: What comes before it: ``impute`` fills nulls with the median, ``scale`` also
             standardises, ``none`` hands nulls on as NaN, ``auto`` is ``none`` for an estimator
             that takes NaN and ``scale`` for others.
         name: The candidate's name; made from the estimator when empty.
+        python: Of a custom model: the interpreter of its environment, from the project folder.
+        timeout: Of a custom model: longest time for a prediction of up to 4,096 rows.
+        memory_mb: Of a custom model: most memory for its data; 0 for no bound.
     """
 
-    kind: Literal["sklearn", "xgboost", "lightgbm"]
+    kind: Literal["sklearn", "xgboost", "lightgbm", "custom"]
     estimator: str
     params: Mapping[str, Parameter] = msgspec.field(default_factory=dict)
     prepare: Literal["auto", "none", "impute", "scale"] = "auto"
     name: str = ""
+    python: str = ""
+    timeout: str = ""
+    memory_mb: int = 0
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -134,6 +142,10 @@ class Trainer(Value, frozen=True, omit_defaults=True):
         module, _, name = self.estimator.rpartition(":")
         if not module or not name:
             yield f"estimator {self.estimator!r} is no 'module:Class'"
+        if self.memory_mb < 0:
+            yield f"memory_mb={self.memory_mb} is negative"
+        if self.kind == "custom" and self.prepare not in {"auto", "none"}:
+            yield f"prepare={self.prepare!r}: a custom model prepares its rows itself; leave it out"
 
 
 class Search(Value, frozen=True, omit_defaults=True):
@@ -248,6 +260,48 @@ def xgboost(*, name: str = "xgboost", **params: Parameter) -> Trainer:
 def lightgbm(*, name: str = "lightgbm", **params: Parameter) -> Trainer:
     """Try gradient boosting of LightGBM. Needs the extra ``lightgbm``."""
     return Trainer(kind="lightgbm", estimator="lightgbm:LGBMModel", params=params, name=name)
+
+
+def custom(
+    model: type | str,
+    *,
+    python: str = "",
+    timeout: str = "10s",
+    memory_mb: int = 0,
+    name: str = "",
+    **params: Parameter,
+) -> Trainer:
+    """Try a class of your own, which learns and predicts in a process of its own.
+
+    The class stands in a module of the project folder and needs neither Penstock nor a base class:
+
+    - ``__init__(**params)``;
+    - ``fit(x, y)`` with ``float64[n, features]``, NaN for null, and ``[n]``;
+    - ``predict(x)``, which returns ``[n]``: the probability of true, or the value;
+    - ``save(path)``, which writes one file in a format of your own;
+    - ``load(path)``, a class method that reads it.
+
+    Args:
+        model: The class; or where it is, such as ``"forecasts:Blend"``, which is all that a project
+            can say of a class that only its own environment can import.
+        python: The interpreter of its environment, such as ``"envs/torch/bin/python"``, from the
+            project folder; that of Penstock when left out. It needs NumPy.
+        timeout: Longest time for a prediction of up to 4,096 rows; past it the process is ended and
+            started again.
+        memory_mb: Most memory for its data; 0 for no bound.
+        name: The candidate's name.
+        **params: Fixed values, or spaces to search.
+    """
+    path = model if isinstance(model, str) else f"{model.__module__}:{model.__qualname__}"
+    return Trainer(
+        kind="custom",
+        estimator=path,
+        params=params,
+        name=name,
+        python=python,
+        timeout=timeout,
+        memory_mb=memory_mb,
+    )
 
 
 def uniform(low: float, high: float) -> Uniform:

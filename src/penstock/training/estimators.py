@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
-from penstock.errors import NotSupportedError, nearest
+from penstock.errors import NotSupportedError, PenstockError, nearest
+from penstock.registry import CustomModel, CustomPlace
+from penstock.spec import duration_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +26,7 @@ BOOSTERS = {
     "xgboost": {"classification": "XGBClassifier", "regression": "XGBRegressor"},
     "lightgbm": {"classification": "LGBMClassifier", "regression": "LGBMRegressor"},
 }
+CUSTOM_TIMEOUT = "10s"
 TITLES = {"xgboost": "XGBoost", "lightgbm": "LightGBM"}
 DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "xgboost": {"tree_method": "hist", "n_jobs": 1},
@@ -33,11 +36,15 @@ TYPE_OF_TASK = {"classification": "classifier", "regression": "regressor"}
 
 
 class Estimator(Protocol):
-    """What is used of an estimator."""
+    """What learns."""
 
     def fit(self, x: NDArray[np.float64], y: NDArray[np.generic]) -> object:
         """Learn."""
         ...
+
+
+class _Described(Estimator, Protocol):
+    """What is used of an estimator of a library beside."""
 
     def get_params(self) -> Mapping[str, object]:
         """Every parameter by name."""
@@ -46,7 +53,7 @@ class Estimator(Protocol):
 
 def estimator_path(trainer: Trainer, task: Task) -> str:
     """``module:Class`` of what a trainer trains for a task."""
-    if trainer.kind == "sklearn":
+    if trainer.kind in {"sklearn", "custom"}:
         return trainer.estimator
     return f"{trainer.kind}:{BOOSTERS[trainer.kind][task]}"
 
@@ -61,6 +68,8 @@ def estimator_faults(trainer: Trainer, task: Task) -> list[str]:
     Returns:
         Sentences; none when it can be tried.
     """
+    if trainer.kind == "custom":
+        return _custom_faults(trainer)
     try:
         estimator = _find(trainer, task)()
     except NotSupportedError as error:
@@ -93,6 +102,9 @@ def build_estimator(
     Returns:
         The estimator, and the parameters it was built with.
     """
+    if trainer.kind == "custom":
+        custom = CustomModel(_place(trainer))
+        return custom, custom.make(params, seed)
     make = _find(trainer, task)
     chosen = {**DEFAULTS.get(trainer.kind, {}), **params}
     if "random_state" in make().get_params():
@@ -100,7 +112,30 @@ def build_estimator(
     return _prepared(make(**chosen), prepare_of(trainer, task)), chosen
 
 
-def _find(trainer: Trainer, task: Task) -> Callable[..., Estimator]:
+def _custom_faults(trainer: Trainer) -> list[str]:
+    """What keeps a class of the user from being trained, asked of its own process."""
+    try:
+        model = CustomModel(_place(trainer))
+    except PenstockError as error:
+        return [error.message]
+    try:
+        return model.check(dict.fromkeys(trainer.params))
+    except PenstockError as error:
+        return [error.message]
+    finally:
+        model.close()
+
+
+def _place(trainer: Trainer) -> CustomPlace:
+    return CustomPlace(
+        path=trainer.estimator,
+        python=trainer.python,
+        timeout_s=duration_us(trainer.timeout or CUSTOM_TIMEOUT) / 1e6,
+        memory_bytes=trainer.memory_mb * 1_000_000,
+    )
+
+
+def _find(trainer: Trainer, task: Task) -> Callable[..., _Described]:
     """The estimator's class.
 
     Raises:
@@ -122,17 +157,17 @@ def _find(trainer: Trainer, task: Task) -> Callable[..., Estimator]:
         raise NotSupportedError(
             f"the module {module!r} has no {name!r}. {nearest(name, dir(found))}", module=module
         )
-    return cast("Callable[..., Estimator]", getattr(found, name))
+    return cast("Callable[..., _Described]", getattr(found, name))
 
 
-def _param_faults(trainer: Trainer, estimator: Estimator) -> Iterator[str]:
+def _param_faults(trainer: Trainer, estimator: _Described) -> Iterator[str]:
     known = estimator.get_params()
     for name in trainer.params:
         if name not in known:
             yield f"it has no parameter {name!r}. {nearest(name, known)}"
 
 
-def _task_faults(trainer: Trainer, estimator: Estimator, task: Task) -> Iterator[str]:
+def _task_faults(trainer: Trainer, estimator: _Described, task: Task) -> Iterator[str]:
     if trainer.kind != "sklearn":
         if trainer.prepare not in {"auto", "none"}:
             title = TITLES[trainer.kind]

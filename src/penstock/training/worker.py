@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check_trainer", "train_candidate"]
 
-FORMATS: Mapping[str, NativeFormat] = {"sklearn": "skops", "xgboost": "ubj", "lightgbm": "lgb"}
+FORMATS: Mapping[str, NativeFormat] = {
+    "sklearn": "skops",
+    "xgboost": "ubj",
+    "lightgbm": "lgb",
+    "custom": "custom",
+}
 
 
 class _Part(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import polars as pl
+import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
@@ -16,17 +17,19 @@ from penstock.records import EngineChoice, EngineTrial
 from penstock.registry import (
     NATIVE_FILES,
     SAMPLE_FILE,
+    CustomModel,
+    CustomPlace,
     as_native,
     file_sha256,
     save_native,
     write_manifest,
 )
+from penstock.testing.custom_models import write_custom_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import pytest
     from numpy.typing import NDArray
 
     from penstock.deployment.choose import Choice
@@ -228,3 +231,31 @@ def test_times_are_of_each_engine_and_of_other_rows_each_call() -> None:
 
     assert slow > 3 * quick
     assert len(engines[1].seen) == 10
+
+
+@pytest.mark.slow
+def test_a_custom_model_is_served_by_its_own_process(
+    manifest: MakeManifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_custom_module(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    x = np.random.default_rng(2).normal(size=(ROWS, WIDTH))
+    x[:, -1] = 0.0
+    learner = CustomModel(CustomPlace(path="slopes:Slope"))
+    learner.make({}, 1)
+    save_native(learner.fit(x, (x[:, 0] > 0).astype(int)), tmp_path / "model.custom", "custom")
+    made = manifest(estimator="slopes:Slope", native="custom")
+    frame = pl.DataFrame(dict(zip(made.features, x.T, strict=True)))
+    frame.with_columns(prediction=learner.predict(x)).write_parquet(tmp_path / SAMPLE_FILE)
+    learner.close()
+    files = {one: file_sha256(tmp_path / one) for one in ("model.custom", SAMPLE_FILE)}
+    made = msgspec.structs.replace(made, files=files)
+
+    found = choose_engine(tmp_path, made)
+
+    assert (found.choice.engine, found.files) == ("native", {})
+    assert found.choice.reason == "a class of the project, in a process of its own"
+    assert found.choice.native_us > 0
+    engine = load_engine(tmp_path, stored(tmp_path, made, found))
+    rows, predicted = sample_rows(tmp_path, made)
+    np.testing.assert_allclose(engine.predict(rows), predicted)

@@ -15,8 +15,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 
 import penstock as ps
-from penstock.registry import NATIVE_FILES, open_native
+from penstock.registry import NATIVE_FILES, CustomModel, open_native
 from penstock.spec import Objective, Search, Trainer
+from penstock.testing.custom_models import write_custom_module
 from penstock.training import TrainedCandidate
 from penstock.training.learned import PREDICTIONS_FILE, TrainingJob
 from penstock.training.worker import check_trainer, train_candidate
@@ -97,6 +98,7 @@ def trained_by(
         (ps.sklearn(LogisticRegression, C=ps.loguniform(1e-3, 1e2)), "scale"),
         (ps.sklearn(HistGradientBoostingClassifier, max_iter=4), "none"),
         (ps.xgboost(n_estimators=10, max_depth=ps.integer(2, 4)), "none"),
+        (ps.lightgbm(n_estimators=10, num_leaves=ps.integer(4, 8)), "none"),
     ],
     ids=lambda value: value.name if isinstance(value, Trainer) else value,
 )
@@ -118,6 +120,54 @@ def test_a_candidate_is_trained_and_written(tmp_path: Path, trainer: Trainer, pr
     of_test = predictions.filter(pl.col("part") == "test")
     assert model.predict(x) == pytest.approx(of_test["prediction"].to_numpy())
     assert of_test["label"].to_list() == frame["up"].cast(pl.Float64).to_list()
+
+
+@pytest.mark.slow
+def test_a_custom_model_is_searched_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_custom_module(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    trainer = ps.custom("slopes:Slope", ridge=ps.uniform(0.1, 10.0))
+
+    assert check_trainer(trainer=msgspec.to_builtins(trainer), task="classification") == []
+    found = trained_by(tmp_path, trainer)
+
+    assert (found.error, found.native, found.prepare) == ("", "custom", "none")
+    assert len(found.trials) == 3
+    assert found.params["random_state"] == 7
+    assert found.value is not None
+    assert found.value > 0.6
+    model = open_native(tmp_path / "out" / "model.custom", "custom", classifies=True)
+    assert isinstance(model, CustomModel)
+    frame = pl.read_parquet(tmp_path / "rows.parquet").filter(pl.col("part") == "test")
+    x = frame.select(pl.col("v.x", "v.n").cast(pl.Float64)).to_numpy()
+    predictions = pl.read_parquet(tmp_path / "out" / PREDICTIONS_FILE)
+    of_test = predictions.filter(pl.col("part") == "test")["prediction"].to_numpy()
+    assert np.nan_to_num(model.predict(x)) == pytest.approx(of_test)
+    model.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trainer", "fault"),
+    [
+        (ps.custom("slopes:Bare"), "it has no method 'predict'"),
+        (ps.custom("slopes:Slope", rigde=1), "unexpected keyword argument 'rigde'"),
+        (ps.custom("nowhere:Slope"), "put it into the project folder"),
+        (ps.custom("slopes:Slope", python="no/python"), "cannot be started"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_custom_model_that_cannot_be_trained_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: Trainer, fault: str
+) -> None:
+    write_custom_module(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    faults = check_trainer(trainer=msgspec.to_builtins(trainer), task="classification")
+
+    assert any(fault in one for one in faults)
 
 
 def test_the_same_seed_trains_the_same_model(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ BENCHMARKS = {
     "candles": "sixty features of hourly candles, streamed, against the batch engine",
     "feast": "joins, reads and events beside Feast 0.67 (needs PENSTOCK_BENCH_FEAST)",
     "scale": "1e4 to 1e6 entities: loaded, read and checked",
+    "engines": "1 and 64 rows of every family through every engine, beside the bare libraries",
     "predict": "single predictions over HTTP at 1, 16 and 64 connections (needs wrk)",
     "predict_arrow": "rows to score as Arrow beside JSON, 1 to 1,000 a request (needs wrk)",
     "vectors": "precomputed feature vectors beside the views they are made of",

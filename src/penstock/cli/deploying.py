@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import typer
 from rich.markup import escape
 
@@ -14,7 +15,7 @@ from penstock.errors import GateError, NotFoundError, NotReadyError
 from penstock.plan import Catalogue
 from penstock.registry import aliases
 from penstock.runtime import open_services
-from penstock.spec import Approval
+from penstock.spec import Approval, Canary
 
 from .failures import UsageError
 from .follow import follow
@@ -34,7 +35,7 @@ __all__ = ["approve", "deploy"]
 
 DEPLOYMENT = typer.Argument(help="The deployment.")
 REASON = typer.Option("", "--reason", help="Why; kept with it and in the audit table.")
-BAD = ("refused", "rejected", "aborted", "failed")
+BAD = ("refused", "rejected", "aborted", "returned", "failed")
 SHOWN = 5
 REPORT = "report.html"
 
@@ -48,12 +49,17 @@ def deploy(  # noqa: PLR0913, PLR0917 - the options of a command
     approve: bool = typer.Option(
         False, "--approve", help="Let somebody else approve it before it takes traffic."
     ),
+    canary: bool = typer.Option(
+        False,
+        "--canary",
+        help="Let it take traffic in steps: 5 %, 25 %, 50 % where none are declared.",
+    ),
     status: bool = typer.Option(False, "--status", help="Show the newest rollout; change nothing."),
     abort: bool = typer.Option(False, "--abort", help="End the rollout that is under way."),
     reason: str = REASON,
 ) -> None:
     """Put a version behind a deployment."""
-    if status + abort + bool(version or approve) > 1:
+    if status + abort + bool(version or approve or canary) > 1:
         raise UsageError("Give one of --status, --abort, or what to deploy; not several.")
     with open_services(screen.home) as services:
         declared = Catalogue.load(services.metadata).deployment(deployment)
@@ -71,7 +77,11 @@ def deploy(  # noqa: PLR0913, PLR0917 - the options of a command
             screen.show(done, *answer_lines(done))
             return
         rollout = begin_rollout(
-            services, deployment, version=number, approval=Approval() if approve else None
+            services,
+            deployment,
+            version=number,
+            approval=Approval() if approve else None,
+            canary=(declared.canary or Canary()) if canary else None,
         )
         follow(screen, services, deploy_run(rollout.rollout_id, deployment))
         _show(screen, services, _newest(services, deployment), ended=True)
@@ -119,6 +129,8 @@ def _show(
     shown: list[object] = [_checks(rollout.checks)] if rollout.checks else []
     if rollout.regression is not None:
         shown += _regression(services, rollout.regression)
+    if rollout.steps:
+        shown.append(_steps(rollout))
     sign = "[red]✗[/]" if bad else "[green]✓[/]" if rollout.state == "done" else "…"
     shown.append(f"{sign} {escape(_standing(rollout))}")
     if rollout.state == "done" and pointers.champion == rollout.version and pointers.previous:
@@ -149,6 +161,8 @@ def _standing(rollout: Rollout) -> str:
         "checking": f"{what} is being checked.",
         "waiting": f"{what} passed its checks and waits for an approval.",
         "approved": f"{what} is approved and goes on.",
+        "canary": f"{what} {_canary_words(rollout)}",
+        "returning": f"{what} gives its traffic back.",
         "promoting": f"{what} is taking all traffic.",
         "done": f"{rollout.label} answers on {rollout.deployment}.",
     }.get(rollout.state, f"{what} is {rollout.state}.")
@@ -156,6 +170,31 @@ def _standing(rollout: Rollout) -> str:
     if approver is not None and approver.approved:
         said += f" {approver.name} approved it{f': {approver.reason}' if approver.reason else ''}."
     return f"{said} {rollout.reason}".rstrip()
+
+
+def _canary_words(rollout: Rollout) -> str:
+    if not rollout.canary:
+        return ""
+    plan = msgspec.convert(rollout.canary, Canary)
+    shares = ", ".join(f"{share:.0%}" for share in plan.steps)
+    return (
+        f"takes {plan.steps[rollout.step]:.0%} of the entities: step {rollout.step + 1} of "
+        f"{shares}; each takes {plan.every} and {plan.min_scores} answers at least. "
+        "A worker goes on with it."
+    )
+
+
+def _steps(rollout: Rollout) -> object:
+    rows = [
+        (
+            "✓" if all(check.passed for check in one.checks) else "✗",
+            f"{one.share:.0%}",
+            one.answers or "",
+            "; ".join(f"{check.name} {check.reason}" for check in one.checks),
+        )
+        for one in rollout.steps
+    ]
+    return table(["", "share", "answers", "compared"], rows, title="Canary", right=["share"])
 
 
 def _checks(found: tuple[DeployCheck, ...]) -> object:

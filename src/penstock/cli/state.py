@@ -8,7 +8,14 @@ from penstock.control import partition_states
 from penstock.deployment import changes_of, route_states
 from penstock.errors import PenstockError
 from penstock.plan import Catalogue
-from penstock.records import AppliedProject, Batch, Incident, ServingStatus
+from penstock.records import (
+    LIVE_STATES,
+    AppliedProject,
+    Batch,
+    Incident,
+    Rollout,
+    ServingStatus,
+)
 from penstock.registry import aliases, versions
 from penstock.runtime import living_processes, open_services
 from penstock.spec import Deployment, Model, Source
@@ -40,6 +47,7 @@ def status(screen: Screen) -> None:
             "sources": _sources(services),
             "models": _models(services),
             "deployments": _deployments(services),
+            "rollouts": _rollouts(services),
             "incidents": _incidents(services),
             "runs": _runs(services),
             "partitions": _partitions(services),
@@ -49,6 +57,7 @@ def status(screen: Screen) -> None:
         "sources": ["source", "batches", *COUNTS, "last"],
         "models": ["model", "versions", "champion", "candidate", "previous"],
         "deployments": ["deployment", "answers", "routes", "serving at"],
+        "rollouts": ["rollout", "version", "on", "state", "asked for by", "began"],
         "incidents": ["incident", "version", "state", "opened", "done"],
         "runs": ["run", "pipeline", "about", "state", "began"],
         "partitions": ["view", "partition", "kept by", "last batch", "waiting"],
@@ -108,6 +117,27 @@ def _deployments(services: LocalServices) -> list[list[object]]:
         routes = _routes(states, changes)
         rows.append([deployment.name, answers, routes, ", ".join(where) or "-"])
     return rows
+
+
+def _rollouts(services: LocalServices) -> list[list[object]]:
+    """Versions that are on their way."""
+    now = services.clock.now()
+    live = [
+        one
+        for state in LIVE_STATES
+        for one in services.metadata.find(Rollout, where={"state": state})
+    ]
+    return [
+        [
+            one.rollout_id,
+            one.label,
+            one.deployment,
+            f"canary, step {one.step + 1}" if one.state == "canary" else one.state,
+            one.asked_by,
+            ago(one.asked_at, now),
+        ]
+        for one in live
+    ]
 
 
 def _routes(states: Sequence[RouteState], changes: RouteChanges) -> str:

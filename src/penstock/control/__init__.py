@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .actions import NOTIFICATIONS_TOPIC, Notification, react
+from .canary import advance_canaries
 from .causes import Cause
 from .checking import check_features, check_scores, check_view, report_inconsistent
 from .deploying import carry_out
@@ -89,6 +90,7 @@ __all__ = [
     "VacuumSchedule",
     "VacuumedTable",
     "ViewState",
+    "advance_canaries",
     "cancel_job",
     "carry_out",
     "champion_of",

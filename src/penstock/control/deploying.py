@@ -22,6 +22,7 @@ from penstock.deployment import (
     package,
     regression_checks,
     rollout_page,
+    share_put,
     verify,
 )
 from penstock.errors import ConflictError, PenstockError, RetryableError, UnavailableError
@@ -29,6 +30,7 @@ from penstock.plan import Catalogue
 from penstock.registry import aliases, get_version
 from penstock.spec import Checks
 
+from .canary import begin_step
 from .regressing import replay_stored
 
 if TYPE_CHECKING:
@@ -102,6 +104,8 @@ def _replay(services: Services, rollout: Rollout) -> Rollout:
 def _release(services: Services, rollout: Rollout) -> Rollout:
     if rollout.state == "checking" and rollout.approval:
         return move_rollout(services, rollout, action="ask for approval", state="waiting")
+    if rollout.state != "promoting" and rollout.canary:
+        return begin_step(services, rollout, 0)
     if rollout.state != "promoting":
         rollout = move_rollout(services, rollout, state="promoting")
     try:
@@ -110,8 +114,14 @@ def _release(services: Services, rollout: Rollout) -> Rollout:
         if aliases(services.metadata, rollout.model).champion != rollout.version:
             raise
         # It is the champion; a serving process that is late will follow, or its log says why not.
-        return move_rollout(services, rollout, state="done", reason=error.message)
-    return move_rollout(services, rollout, state="done")
+        return _done(services, rollout, error.message)
+    return _done(services, rollout)
+
+
+def _done(services: Services, rollout: Rollout, reason: str = "") -> Rollout:
+    """End it well; what a canary had as its share is part of the champion's now."""
+    back = [share_put(services, rollout, 0.0)] if rollout.steps else []
+    return move_rollout(services, rollout, *back, state="done", reason=reason)
 
 
 def _told(rollout: Rollout) -> Mapping[str, object]:

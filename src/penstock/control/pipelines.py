@@ -8,7 +8,7 @@ therefore never given a new meaning.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -219,17 +219,20 @@ def deploy_run(rollout_id: str, deployment: str) -> Submission:
     )
 
 
-def release_run(rollout_id: str, deployment: str) -> Submission:
-    """A run that goes on with a rollout that was approved.
+def release_run(
+    rollout_id: str, deployment: str, *, after: Literal["approved", "canary"] = "approved"
+) -> Submission:
+    """A run that goes on with a rollout that was approved, or whose canary has ended well.
 
     Args:
         rollout_id: The rollout.
         deployment: Name of its deployment.
+        after: What it waited for.
     """
     return Submission(
         pipeline=_pipeline("deploy", "release"),
         parameters={"rollout_id": rollout_id},
-        run_id=f"{rollout_id}-approved",
+        run_id=f"{rollout_id}-{after}",
         subject=deployment,
     )
 

@@ -13,7 +13,7 @@ Nothing is kept in memory and nothing is remembered beside the runs themselves:
   first interval is the one that begins after the project was applied, and there is none while
   no records, or no features, have been stored.
 - So have profiles of features; there is none while no view has new records.
-- A rollout that is to be checked, or was approved, has a run of its own id.
+- A rollout that is to be checked, was approved, or has ended its canary, has a run of its own id.
 
 So any number of processes may ask at the same time, and each occasion is one run.
 """
@@ -281,6 +281,10 @@ class _Asked:
         for one in find(Rollout, where={"state": "approved"}):
             submission = release_run(one.rollout_id, one.deployment)
             if known(submission.run_id) is None:
+                yield submission
+        for one in find(Rollout, where={"state": "promoting"}):
+            submission = release_run(one.rollout_id, one.deployment, after="canary")
+            if one.canary and known(submission.run_id) is None:
                 yield submission
 
     def _vacuum(self, vacuum: VacuumSchedule) -> Submission | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .canary import compare_counts, compare_metric, has_share, share_put
 from .checks import check_engine, check_version
 from .compiled import TreesEngine
 from .convert import Converted, to_onnx
@@ -53,10 +54,13 @@ __all__ = [
     "check_engine",
     "check_version",
     "compare_answers",
+    "compare_counts",
+    "compare_metric",
     "decide_rollout",
     "deploy",
     "forest_to_onnx",
     "get_rollout",
+    "has_share",
     "legal_rows",
     "live_rollout",
     "load_engine",
@@ -74,6 +78,7 @@ __all__ = [
     "route_states",
     "routed",
     "sample_rows",
+    "share_put",
     "show_routes",
     "time_engines",
     "to_onnx",

@@ -16,8 +16,9 @@ from penstock.plan import Catalogue
 from penstock.ports import Audit, Put
 from penstock.records import LIVE_STATES, Approver, Rollout, to_plain
 from penstock.registry import aliases, get_version
-from penstock.spec import Approval
+from penstock.spec import Approval, Canary
 
+from .canary import share_put
 from .checks import check_gates
 from .deploy import default_version, refuse_pinned
 
@@ -73,6 +74,7 @@ def begin_rollout(  # noqa: PLR0913 - what is wanted, and as which run
     *,
     version: int | None = None,
     approval: Approval | None = None,
+    canary: Canary | None = None,
     rollout_id: str = "",
     run_id: str = "",
 ) -> Rollout:
@@ -83,6 +85,8 @@ def begin_rollout(  # noqa: PLR0913 - what is wanted, and as which run
         deployment: Name of the deployment.
         version: The version; the alias ``candidate`` when left out, else ``champion``.
         approval: Who has to approve it; as declared when left out.
+        canary: The steps in which it takes traffic; as declared when left out. None are taken
+            where nothing answers yet.
         rollout_id: Its id, where whoever asks has one; the same id is the same rollout.
         run_id: The run that carries it out; one of its own with the same id when left out.
 
@@ -101,7 +105,6 @@ def begin_rollout(  # noqa: PLR0913 - what is wanted, and as which run
     before = aliases(services.metadata, model)
     record = get_version(services.metadata, model, version or default_version(before, model))
     check_gates(record)
-    wanted = approval or declared.approve
     with services.locks.hold(f"rollout/{model}"):
         live = live_rollout(services.metadata, model)
         if live is not None:
@@ -122,7 +125,8 @@ def begin_rollout(  # noqa: PLR0913 - what is wanted, and as which run
             asked_by=services.caller.name,
             asked_at=services.clock.now(),
             state="checking",
-            approval=_document(wanted),
+            approval=_document(approval or declared.approve),
+            canary=_document(canary or declared.canary) if before.champion else {},
         )
         asked = {"rollout_id": begun.rollout_id, "version": [before.champion, record.version]}
         services.metadata.write(
@@ -134,7 +138,7 @@ def begin_rollout(  # noqa: PLR0913 - what is wanted, and as which run
 def move_rollout(
     services: Services,
     before: Rollout,
-    *,
+    *more: Put,
     action: str = "",
     difference: Mapping[str, object] | None = None,
     **changed: object,
@@ -144,6 +148,7 @@ def move_rollout(
     Args:
         services: The ports; uses metadata and the clock.
         before: The rollout as it is stored now.
+        more: What else changes in the same transaction.
         action: What the audit table says was done; the state it moves to when left out.
         difference: What else the audit table says.
         changed: The fields.
@@ -160,7 +165,7 @@ def move_rollout(
     if after.reason:
         told["reason"] = after.reason
     audit = _audit(services, after, action or f"rollout {after.state}", told)
-    services.metadata.write(Put(after, expected=before), audit=audit)
+    services.metadata.write(Put(after, expected=before), *more, audit=audit)
     return after
 
 
@@ -226,7 +231,7 @@ def abort_rollout(services: Services, rollout: Rollout, *, reason: str = "") -> 
         NotReadyError: It has ended already, or is being promoted.
         ConflictError: It has just moved on; look again.
     """
-    if not rollout.is_live or rollout.state == "promoting":
+    if not rollout.is_live or rollout.state in {"promoting", "returning"}:
         raise NotReadyError(
             f"The rollout of {rollout.label} on {rollout.deployment!r} cannot be aborted; it is "
             f"{rollout.state}. 'penstock rollback {rollout.deployment}' brings the previous "
@@ -235,10 +240,13 @@ def abort_rollout(services: Services, rollout: Rollout, *, reason: str = "") -> 
             state=rollout.state,
         )
     said = f"aborted by {services.caller.name}" + (f": {reason}" if reason else "")
-    return move_rollout(services, rollout, action="abort rollout", state="aborted", reason=said)
+    back = [share_put(services, rollout, 0.0)] if rollout.state == "canary" else []
+    return move_rollout(
+        services, rollout, *back, action="abort rollout", state="aborted", reason=said
+    )
 
 
-def _document(value: Approval | None) -> Mapping[str, object]:
+def _document(value: Approval | Canary | None) -> Mapping[str, object]:
     """A plan as a document; one with every default is not empty either."""
     plain = to_plain(value) if value is not None else {}
     return plain if isinstance(plain, dict) else {}

@@ -20,7 +20,7 @@ from penstock.deployment import (
 from penstock.errors import NotFoundError
 from penstock.plan import Catalogue
 from penstock.registry import aliases
-from penstock.spec import Approval
+from penstock.spec import Approval, Canary
 
 from .api_answers import answer
 from .api_guard import Admin, Reader, Writer  # noqa: TC001 - FastAPI reads the annotations
@@ -48,6 +48,9 @@ class Wanted(BaseModel):
     approve: bool = Field(
         default=False,
         description="Whether somebody else has to approve it, though it is not declared so",
+    )
+    canary: bool = Field(
+        default=False, description="Whether it takes traffic in steps, though none are declared"
     )
 
 
@@ -142,7 +145,8 @@ def _begin(acting: Admin, name: str, wanted: Wanted) -> Rollout | None:
     if pointers.champion and (wanted.version or pointers.candidate) in {0, pointers.champion}:
         return None
     approval = Approval() if wanted.approve else None
-    begun = begin_rollout(acting, name, version=wanted.version, approval=approval)
+    canary = (declared.canary or Canary()) if wanted.canary else None
+    begun = begin_rollout(acting, name, version=wanted.version, approval=approval, canary=canary)
     start(acting, deploy_run(begun.rollout_id, name))
     return begun
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from penstock.algebra import compute_metric
 from penstock.errors import NotReadyError
 from penstock.ports import Put
 from penstock.records import ModelVersion, MonitorReport
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.records import Aliases, Check
     from penstock.spec import Monitor
 
-__all__ = ["look"]
+__all__ = ["look", "measure_version"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NO_SCORES: Mapping[str, pl.DataType] = {
@@ -36,6 +37,7 @@ NO_SCORES: Mapping[str, pl.DataType] = {
     "model": pl.String(),
     "version": pl.Int64(),
 }
+FOR_EVER_US = 1 << 62
 BATCH = pl.col("route") == "batch"
 ANSWERED = pl.col("route").is_in(["champion", "challenger"])
 
@@ -74,6 +76,30 @@ def look(services: Services, monitor: Monitor, *, now_us: int | None = None) -> 
     )
     services.metadata.write(Put(report))
     return report
+
+
+def measure_version(  # noqa: PLR0913, PLR0917 - which answers, of whom, and how they are measured
+    tables: Tables, deployment: str, model: str, version: int, metric: str, from_us: int
+) -> tuple[float | None, int]:
+    """How right a version's online answers were, where outcomes have come.
+
+    Args:
+        tables: The tables.
+        deployment: Name of the deployment.
+        model: Name of the model.
+        version: The version.
+        metric: The metric.
+        from_us: Answers after this time, in microseconds since 1970 UTC.
+
+    Returns:
+        The metric, none where the outcomes do not define it, and the number of outcomes.
+    """
+    of_version = (pl.col("model") == model) & (pl.col("version") == version) & ANSWERED
+    scores = _scores(tables, deployment, from_us, FOR_EVER_US, of_version)
+    observed = _observed(tables, deployment, scores)
+    if not observed.height:
+        return None, 0
+    return compute_metric(metric, observed["value"], observed["prediction"]), observed.height
 
 
 def _champion(services: Services, monitor: Monitor, pointers: Aliases) -> ModelVersion:

@@ -33,11 +33,15 @@ from .platform import (
 from .rollouts import (
     LIVE_STATES,
     Approver,
+    CanaryCounts,
+    CanaryStep,
     DeployCheck,
     Difference,
+    ProcessCounts,
     Regression,
     Rollout,
     RolloutState,
+    VersionCounts,
 )
 from .routing import RouteChanges
 from .selection import FeatureRank, FeatureSelection, RankVerdict
@@ -53,6 +57,8 @@ __all__ = [
     "Approver",
     "AuditEntry",
     "Batch",
+    "CanaryCounts",
+    "CanaryStep",
     "Check",
     "CheckOrigin",
     "ColumnBins",
@@ -86,6 +92,7 @@ __all__ = [
     "Observation",
     "Partitioning",
     "Process",
+    "ProcessCounts",
     "RankVerdict",
     "Record",
     "Regression",
@@ -98,5 +105,6 @@ __all__ = [
     "ScoringJob",
     "ServingStatus",
     "StoredPin",
+    "VersionCounts",
     "to_plain",
 ]

@@ -13,6 +13,8 @@ from penstock.errors import PenstockError, UnavailableError
 from penstock.ports import Delete
 from penstock.records import Process
 
+from .board import read_boards
+from .counted import version_counts
 from .heartbeat import Heartbeat, is_alive, living_processes
 from .logs import configure_logs
 from .services import LocalServices, open_services
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Generator
     from pathlib import Path
+
+    from penstock.records import ProcessCounts
 
 __all__ = ["executing", "work"]
 
@@ -94,6 +98,11 @@ def recover(services: LocalServices) -> list[str]:
         return []
 
 
+def counted(services: LocalServices) -> list[ProcessCounts]:
+    """What the living serving processes have counted, by version."""
+    return version_counts(read_boards(services.layout.serving))
+
+
 def _loop(services: LocalServices, stop: threading.Event) -> None:
     log = structlog.get_logger("penstock.worker")
     next_recovery_s = 0.0
@@ -116,6 +125,8 @@ def _loop(services: LocalServices, stop: threading.Event) -> None:
                 next_recovery_s = time.monotonic() + RECOVER_EVERY_S
                 for run_id in recover(services):
                     log.warning("took over a run whose worker is gone", run=run_id)
+            for moved in control.advance_canaries(services, counted(services)):
+                log.info("canary", rollout=moved.rollout_id, state=moved.state, step=moved.step)
             due = control.due(services, check=check, profile=profile, vacuum=vacuum)
             for submission in due:
                 log.info("submitted", run=control.start(services, submission))

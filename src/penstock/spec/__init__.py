@@ -129,7 +129,7 @@ from .on_demand import (
 )
 from .project import Declaration, Project
 from .protection import Protection
-from .rollouts import Approval, Checks
+from .rollouts import Approval, Canary, Checks
 from .routes import ALIASES, Fallback, Route, challenger, champion, shadow
 from .sources import Entity, Files, Source, Topic
 from .words import expression_words, feature_words
@@ -149,6 +149,7 @@ __all__ = [
     "Approval",
     "BatchScoring",
     "Call",
+    "Canary",
     "Checks",
     "Choice",
     "Column",

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 
+from penstock.errors import nearest
+
 from .base import Declared, Named, Value, unique_faults
 from .cron import cron_times
-from .models import Model
-from .rollouts import Approval, Checks
+from .models import METRICS, Model
+from .rollouts import Approval, Canary, Checks
 from .routes import Fallback, Route, champion
 from .sources import Source
 
@@ -70,10 +72,11 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
         precompute: Keep the whole feature vector of each entity ready in the online store, for a
             model with many windows; the values are the same, and cost one look.
         checks: What a version has to hold before it takes traffic, beyond what always is checked.
+        canary: The steps in which a new version takes traffic; all at once when left out.
         approve: Who has to approve a version that passed its checks; nobody when left out.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("checks", "approve")
+    LATER: ClassVar[tuple[str, ...]] = ("checks", "approve", "canary")
 
     model: Model
     routes: Sequence[Route] = (champion(),)
@@ -83,6 +86,7 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
     precompute: bool = False
     checks: Checks | None = None
     approve: Approval | None = None
+    canary: Canary | None = None
 
     @property
     def named_routes(self) -> dict[str, Route]:
@@ -110,6 +114,9 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
             yield f"challengers share {total:g} of the traffic; leave some to the champion"
 
     def _rollout_faults(self) -> Iterator[str]:
+        metric, task = self.canary.metric if self.canary else "", self.model.dataset.task
+        if metric and metric not in METRICS[task]:
+            yield f"canary: {metric!r} is no metric of {task}. {nearest(metric, METRICS[task])}"
         flips = self.checks.max_flips if self.checks else None
         if flips is not None and self.model.dataset.task != "classification":
             yield "checks: max_flips is for a classification; bound mean_difference instead"

@@ -1,4 +1,4 @@
-"""How a new version comes behind a deployment: its checks, and who approves it."""
+"""How a new version comes behind a deployment: its checks, its canary, who approves it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .expressions import Function
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Approval", "Checks"]
+__all__ = ["Approval", "Canary", "Checks"]
 
 
 class Checks(Value, frozen=True, omit_defaults=True):
@@ -66,6 +66,81 @@ class Checks(Value, frozen=True, omit_defaults=True):
         if self.replay < 0:
             yield f"replay={self.replay} is negative; give 0 to replay nothing"
         yield from _function_faults(self.functions)
+
+
+class Canary(Value, frozen=True, omit_defaults=True):
+    """A new version takes a growing share of the entities before it takes all.
+
+    An entity that has met the new version goes on meeting it. After each step the new version's
+    errors, late answers and latency, and a metric where outcomes have come, are compared with the
+    champion's in the same time. A bound that breaks brings all traffic back at once.
+
+    Attributes:
+        steps: The shares, growing, each above 0 and below 1.
+        every: How long each step takes at least, such as ``"10m"``.
+        min_scores: How many answers of the new version each step needs at least.
+        max_errors: How much greater than the champion's its share of errors may be.
+        max_late: The same for answers past the deadline.
+        latency: How many times the champion's its 99th percentile of latency may be. Below
+            ``latency_floor`` no latency counts as slow.
+        latency_floor: See above.
+        metric: The metric that is compared where outcomes have come; empty for none.
+        min_observed: With fewer outcomes of either version the metric is not compared.
+        metric_drop: How much worse than the champion's the metric may be.
+        most: How long a step may take at most before the canary is called off for want of answers;
+            empty for as long as it takes.
+    """
+
+    steps: Sequence[float] = (0.05, 0.25, 0.5)
+    every: str = "10m"
+    min_scores: int = 100
+    max_errors: float = 0.01
+    max_late: float = 0.01
+    latency: float = 2.0
+    latency_floor: str = "5ms"
+    metric: str = ""
+    min_observed: int = 200
+    metric_drop: float = 0.02
+    most: str = ""
+
+    @property
+    def every_us(self) -> int:
+        """How long each step takes at least, in microseconds."""
+        return duration_us(self.every)
+
+    @property
+    def most_us(self) -> int:
+        """How long a step may take, in microseconds; 0 for as long as it takes."""
+        return duration_us(self.most) if self.most else 0
+
+    @property
+    def latency_floor_us(self) -> int:
+        """Below it no latency counts as slow, in microseconds."""
+        return duration_us(self.latency_floor)
+
+    def _faults(self) -> Iterator[str]:
+        if not self.steps:
+            yield "it has no steps; give shares such as [0.05, 0.25, 0.5]"
+        for share in self.steps:
+            if not 0 < share < 1:
+                yield f"the step {share} is no share; give a number above 0 and below 1"
+        if list(self.steps) != sorted(set(self.steps)):
+            yield f"steps={list(self.steps)} do not grow"
+        yield from self._bound_faults()
+
+    def _bound_faults(self) -> Iterator[str]:
+        yield from _duration_faults("every", self.every)
+        yield from _duration_faults("latency_floor", self.latency_floor)
+        if self.most:
+            yield from _duration_faults("most", self.most)
+        for name in ("max_errors", "max_late", "metric_drop"):
+            if getattr(self, name) < 0:
+                yield f"{name}={getattr(self, name)} is negative"
+        if self.latency < 1:
+            yield f"latency={self.latency} is below 1; the same latency must be allowed"
+        for name in ("min_scores", "min_observed"):
+            if getattr(self, name) < 1:
+                yield f"{name}={getattr(self, name)}; give at least 1"
 
 
 class Approval(Value, frozen=True, omit_defaults=True):

@@ -15,6 +15,7 @@
     ├── NotSupportedError   not built; says what is
     └── RetryableError      may succeed when tried again
         └── UnavailableError   a resource is busy or cannot be reached
+            └── OverloadedError   more is asked for than can be answered in time
 
 Every error says what was wrong, what was expected and what to do. The facts stay readable as
 ``error.facts``, and every error survives pickling, since work runs in other processes.
@@ -37,6 +38,7 @@ __all__ = [
     "NotFoundError",
     "NotReadyError",
     "NotSupportedError",
+    "OverloadedError",
     "PenstockError",
     "RetryableError",
     "SettingsError",
@@ -163,6 +165,10 @@ class RetryableError(PenstockError):
 
 class UnavailableError(RetryableError):
     """A resource is busy or cannot be reached."""
+
+
+class OverloadedError(UnavailableError):
+    """More is asked for than can be answered in time: nothing is broken."""
 
 
 def nearest(name: str, known: Iterable[str], *, show: int = 8) -> str:

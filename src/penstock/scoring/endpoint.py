@@ -10,6 +10,7 @@ import structlog
 from penstock.errors import (
     InputError,
     NotReadyError,
+    OverloadedError,
     PenstockError,
     UnavailableError,
     UserCodeError,
@@ -120,6 +121,7 @@ class Endpoint:
             InputError: The model has no finite prediction for the row.
             StaleError: Its features are older than allowed, the deployment refuses those, and
                 nothing falls back.
+            OverloadedError: Too many rows wait; another version would only be the next to be late.
             UnavailableError: The version failed or was late, and so was every fallback.
         """
         lane = self._lane(ask)
@@ -139,9 +141,9 @@ class Endpoint:
             self._count_failure(lane, "late")
             why = f"{lane.version.label} was later than {self._deadline_us / 1000:g} ms"
             return await self._fall_back(ask, lane, why, "late")
-        except InputError as error:
+        except (InputError, OverloadedError) as error:
             self._count_failure(lane, error.kind)
-            raise  # the row is at fault, not the version
+            raise  # the row is at fault, or there are too many; the version is not
         except PenstockError as error:
             circuit.failed(self.writer.clock.now_us())
             self._count_failure(lane, error.kind)
@@ -274,7 +276,8 @@ class Endpoint:
             wanted = ask.again(values=values, reason=why)
             score = await self._within(previous, wanted, self._deadline_us)
         except (TimeoutError, PenstockError) as error:
-            circuit.failed(self.writer.clock.now_us())
+            if not isinstance(error, OverloadedError):
+                circuit.failed(self.writer.clock.now_us())
             self._count_failure(previous, getattr(error, "kind", "late"))
             return None
         circuit.succeeded()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from penstock.errors import InputError, PenstockError, UnavailableError, UserCodeError
+from penstock.errors import InputError, OverloadedError, PenstockError, UserCodeError
 from penstock.features import Gathering
 from penstock.records import Score
 
@@ -32,7 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["Lane"]
 
 BATCH_ROWS = 64
+NEWEST_SHARE = 0.2
 QUEUE_ROWS = 4_096
+QUEUE_US = 50_000
+"""Rows that would wait longer than this are refused: were they let in, under a load that lasts each
+row would wait as long as the whole queue, and nobody would be answered in time."""
 
 
 class _Rows:
@@ -92,26 +96,35 @@ class Lane(Gathering["Ask", "_Rows | Exception"]):
         self.version = version
         self.counts = LaneCounts()
         self._writer = writer
+        self._row_us = 0.0  # what a row has taken lately, with all that goes on beside it
 
     def submit(self, ask: Ask) -> asyncio.Future[Score]:
         """Queue a row; the future holds its score, which is logged by then.
 
-        The future fails with the error of the version, or ``UnavailableError`` when too many rows
-        wait already.
+        The future fails with the error of the version, or ``OverloadedError`` where the row would
+        wait too long.
         """
         ask.future = future = asyncio.get_running_loop().create_future()
-        if len(self._queue) >= QUEUE_ROWS:
+        if self._is_full(ask):
             self.counts.failed += 1
-            future.set_exception(
-                UnavailableError(
-                    f"{QUEUE_ROWS} rows wait for {self.version.label} already. Send fewer at a "
-                    "time, or start another 'penstock serve'.",
-                    retry_after_s=1,
-                )
+            message = (
+                f"{len(self._queue)} rows wait for {self.version.label} already. Send fewer at a "
+                "time, or start another 'penstock serve'."
             )
+            future.set_exception(OverloadedError(message, retry_after_s=1))
             return future
         self._push(ask)
         return future
+
+    def _is_full(self, ask: Ask) -> bool:
+        """Whether a row would wait too long; the rows of a request are let in or refused as one."""
+        queue = self._queue
+        waiting = len(queue)
+        if waiting < BATCH_ROWS:
+            return False
+        if waiting * self._row_us <= QUEUE_US and waiting < QUEUE_ROWS:
+            return False
+        return queue[-1].arrived_us != ask.arrived_us
 
     def _move(self, *, slow: bool) -> None:
         # What another process answers, however quick, never holds up the event loop.
@@ -174,6 +187,8 @@ class Lane(Gathering["Ask", "_Rows | Exception"]):
             answered.append(ask)
             scores.append(self._score(ask, rows, place, prediction, now_us))
         self.counts.computed(len(batch), rows.took_us)
+        took_us = now_us - max(self.counts.last_us, batch[0].arrived_us)
+        self._row_us += (took_us / len(batch) - self._row_us) * NEWEST_SHARE
         if not scores:
             return
         try:

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 import penstock as ps
-from penstock.errors import InputError, NotReadyError, StaleError, UnavailableError
+from penstock.errors import (
+    InputError,
+    NotReadyError,
+    OverloadedError,
+    StaleError,
+    UnavailableError,
+)
 from penstock.features import ViewAge
+from penstock.records import Score
 from penstock.scoring import Ask, Counters, Endpoint, Lane
 from penstock.spec import Trainer
 from penstock.testing.lanes import LaneWorld, Summing
@@ -17,7 +24,6 @@ from penstock.testing.lanes import LaneWorld, Summing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from penstock.records import Score
     from penstock.scoring import ServedVersion
     from penstock.spec import Deployment, Fallback, Route
 
@@ -206,6 +212,27 @@ def test_repeated_failures_open_the_circuit(world: LaneWorld) -> None:
     assert len(engine.batches) == asked
     assert score.reason == "circuit of direction@2 is open"
     assert score.version == 1
+
+
+def test_too_much_is_nobodys_fault(world: LaneWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.scoring.lane.QUEUE_ROWS", 64)
+    old, new = Summing(), Summing()
+    endpoint = _endpoint(
+        world,
+        _declare(fallback=ps.Fallback(deadline="5s", to="previous")),
+        champion=world.version(2, new),
+        previous=world.version(1, old),
+    )
+
+    async def scenario() -> list[Score | BaseException]:
+        asks = [Ask(number, values=(1.0, 2.0)) for number in range(100)]
+        return await asyncio.gather(*[endpoint.score(ask) for ask in asks], return_exceptions=True)
+
+    found = asyncio.run(scenario())
+
+    assert [type(one) for one in found] == [Score] * 64 + [OverloadedError] * 36
+    assert (sum(new.batches), old.batches) == (64, [])
+    assert endpoint.circuits["direction@2"].failures == 0
 
 
 def test_late_without_a_fallback_is_unavailable(

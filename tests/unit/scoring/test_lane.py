@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from penstock.errors import InputError, UnavailableError, UserCodeError
+from penstock.errors import InputError, OverloadedError, UnavailableError, UserCodeError
 from penstock.records import Score
 from penstock.scoring import Ask, Lane
 from penstock.testing.lanes import LaneWorld, Summing
@@ -148,14 +149,63 @@ def test_rows_nobody_waits_for_any_more_are_left_out(world: LaneWorld) -> None:
     assert len(world.logged()) == 1
 
 
+class _Slow(Summing):
+    """Takes half a millisecond for a row."""
+
+    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        time.sleep(0.0005 * len(x))
+        return super().predict(x)
+
+
+def _apart(count: int) -> list[Ask]:
+    """Rows of as many requests."""
+    return [Ask(number, values=(1.0, 1.0)) for number in range(count)]
+
+
 def test_too_many_rows_are_refused_at_once(world: LaneWorld) -> None:
     lane = Lane("champion", world.version(3), world.writer)
 
-    found = asyncio.run(_answers(lane, _asks(world, [(1.0, 1.0)] * 4_100)))
+    found = asyncio.run(_answers(lane, _apart(4_100)))
 
-    refused = [one for one in found if isinstance(one, UnavailableError)]
+    refused = [one for one in found if isinstance(one, OverloadedError)]
     assert len(refused) == 4
     assert refused[0].facts["retry_after_s"] == 1
+
+
+def test_rows_that_would_wait_too_long_are_refused_at_once(world: LaneWorld) -> None:
+    lane = Lane("champion", world.version(3, _Slow()), world.writer)
+    now_us = world.writer.clock.now_us
+
+    async def scenario() -> list[int]:
+        for _ in range(20):
+            await asyncio.gather(*[lane.submit(ask) for ask in _asks(world, [(1.0, 1.0)] * 64)])
+        accepted: list[int] = []
+        for _ in range(3):  # at each the same: it recovers at once
+            asks = [Ask(now_us() + n, values=(1.0, 1.0)) for n in range(1_000)]
+            found = await asyncio.gather(
+                *[lane.submit(ask) for ask in asks], return_exceptions=True
+            )
+            accepted.append(sum(isinstance(one, Score) for one in found))
+        return accepted
+
+    # What a row takes is measured, and the machine may be slow: it cannot be quicker.
+    assert all(64 <= accepted <= 110 for accepted in asyncio.run(scenario()))
+
+
+def test_the_rows_of_a_request_are_let_in_together(world: LaneWorld) -> None:
+    lane = Lane("champion", world.version(3, _Slow()), world.writer)
+
+    async def scenario() -> list[Score | BaseException]:
+        await asyncio.gather(*[lane.submit(ask) for ask in _asks(world, [(1.0, 1.0)] * 64)])
+        request = [Ask(7, values=(1.0, 1.0)) for _ in range(500)]
+        after = [Ask(8, values=(1.0, 1.0))]
+        return await asyncio.gather(
+            *[lane.submit(ask) for ask in request + after], return_exceptions=True
+        )
+
+    found = asyncio.run(scenario())
+    assert all(isinstance(one, Score) for one in found[:500])
+    assert isinstance(found[500], OverloadedError)
 
 
 def test_an_answer_that_cannot_be_logged_is_not_given(world: LaneWorld) -> None:

@@ -6,21 +6,22 @@ import asyncio
 import gc
 import importlib.util
 import signal
-import socket
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from penstock.errors import NotSupportedError, StateError, UnavailableError
+from penstock.errors import NotSupportedError, StateError
 from penstock.runtime import Board, Heartbeat, check_bind, configure_logs, open_services
 
 from .serve_app import ServeApp
 from .serve_keeper import Keeper
 from .serve_protocol import KEEP_ALIVE_S, ServeProtocol
+from .serve_sockets import bind_port, unix_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    import socket
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from penstock.runtime import LocalServices
@@ -90,22 +91,25 @@ def serve(home: Path, *, host: str | None = None, port: int | None = None) -> No
     Raises:
         NotReadyError: The folder has not been initialised.
         SettingsError: The address can be reached from elsewhere without TLS or consent.
-        UnavailableError: The port is taken.
+        UnavailableError: The port or the socket is taken.
         NotSupportedError: gRPC is wanted and its library is not installed.
         StateError: The project's state cannot be read; the log says what.
     """
-    with open_services(home, kind="serve") as services:
+    with open_services(home, kind="serve") as services, ExitStack() as stack:
         settings = services.settings
         if settings.serve_grpc_port:
             _need_grpc()
         address, number = host or settings.serve_host, port or settings.serve_port
         check_bind(settings, address, origin="--host" if host else "serve_host")
-        bound = _bind(address, number)
+        sockets = [bind_port(address, number)]
+        if settings.serve_socket:
+            path = services.home / settings.serve_socket
+            sockets.append(stack.enter_context(unix_socket(path)))
         configure_logs(services.layout.logs, "serve", level=settings.log_level)
         scheme = "https" if settings.tls_cert else "http"
         where = f"{scheme}://{f'[{address}]' if ':' in address else address}:{number}"
         with Heartbeat(services, address=where):
-            _run(services, bound, where, address)
+            _run(services, sockets, where, address)
 
 
 def _need_grpc() -> None:
@@ -136,7 +140,7 @@ def _beside(services: LocalServices, app: ServeApp, keeper: Keeper, host: str) -
     return [GrpcServer(keeper, app.inference, app.version, host=host, port=port, tls=tls)]
 
 
-def _run(services: LocalServices, bound: socket.socket, where: str, host: str) -> None:
+def _run(services: LocalServices, sockets: Sequence[socket.socket], where: str, host: str) -> None:
     settings, home = services.settings, services.home
     keeper = Keeper(services, address=where, limit_bytes=settings.score_file_mb * MEGABYTE)
     board = Board(services.layout.serving, where, services.clock)
@@ -144,7 +148,7 @@ def _run(services: LocalServices, bound: socket.socket, where: str, host: str) -
     app.beside += _beside(services, app, keeper, host)
     cert, key = (str(home / one) if one else None for one in (settings.tls_cert, settings.tls_key))
     server = server_of(app, cert=cert, key=key)
-    server.run(sockets=[bound])
+    server.run(sockets=list(sockets))
     if not server.started:
         raise StateError(
             f"Online scoring could not start. {services.layout.logs / 'serve.log'} says why."
@@ -177,25 +181,3 @@ def server_of(app: ServeApp, *, cert: str | None = None, key: str | None = None)
         ssl_keyfile=key,
     )
     return _Server(config)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Take the port before anything else is loaded.
-
-    Raises:
-        UnavailableError: It is taken, or the address is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise UnavailableError(
-            f"Online scoring cannot listen on {host}:{port}: {error.strerror}. Stop what uses the "
-            "port, or choose another with --port or the setting serve_port.",
-            host=host,
-            port=port,
-        ) from error
-    return bound

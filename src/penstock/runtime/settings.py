@@ -55,6 +55,8 @@ class Settings(BaseSettings):
         serve_host: Address online scoring binds to.
         serve_port: Its port.
         serve_grpc_port: Its port for gRPC; 0 for none.
+        serve_socket: UNIX socket that online scoring answers on beside its port, its path relative
+            to the project folder; empty for none.
         allow_insecure_bind: Allow an address other machines can reach without TLS.
         tls_cert: Certificate file (PEM) for both servers, relative to the project folder.
         tls_key: Its private key file (PEM).
@@ -102,6 +104,7 @@ class Settings(BaseSettings):
     serve_host: str = Field(default="127.0.0.1", min_length=1)
     serve_port: int = Field(default=8001, ge=1, le=65535)
     serve_grpc_port: int = Field(default=0, ge=0, le=65535)
+    serve_socket: str = ""
     allow_insecure_bind: bool = False
     tls_cert: str = ""
     tls_key: str = ""

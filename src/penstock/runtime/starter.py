@@ -18,6 +18,7 @@ STARTER_SETTINGS = """\
 # serve_host = "127.0.0.1"
 # serve_port = 8001
 # serve_grpc_port = 8003       # takes penstock[grpc]
+# serve_socket = "serve.sock"  # a UNIX socket beside the port
 # log_level = "info"
 
 # [profiles.production]

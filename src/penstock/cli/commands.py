@@ -166,6 +166,21 @@ COMMANDS: Mapping[str, Command | Group] = {
         "Approve, or reject, the version that waits for it on a deployment.",
         "penstock approve btc --reason 'differences are as expected'",
     ),
+    "deployments": Group(
+        "What is deployed, as a file for a repository.",
+        {
+            "export": Command(
+                "deployments:deployments_export",
+                "Write versions, package hashes and routes of every deployment, in a stable order.",
+                "penstock deployments export deployed.json",
+            ),
+            "apply": Command(
+                "deployments:deployments_apply",
+                "Bring versions and routes to what a file says, through the same checks.",
+                "penstock deployments apply deployed.json --dry-run",
+            ),
+        },
+    ),
     "rollback": Command(
         "serving:rollback",
         "Bring a deployment's previous version back, or the one named by --to.",

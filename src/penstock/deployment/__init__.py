@@ -30,11 +30,13 @@ from .routed import RouteState, changes_of, route_states, routed, version_behind
 from .sample import sample_rows
 from .timing import time_engines
 from .verify import verify
+from .written import DeployedState, StateChange, deployed_state, plan_state, read_state
 
 __all__ = [
     "TOLERANCE",
     "Converted",
     "Deployed",
+    "DeployedState",
     "Engine",
     "Forest",
     "NativeEngine",
@@ -45,6 +47,7 @@ __all__ = [
     "RouteEdit",
     "RouteState",
     "SplitEngine",
+    "StateChange",
     "TreesEngine",
     "abort_rollout",
     "adversarial_rows",
@@ -58,6 +61,7 @@ __all__ = [
     "compare_metric",
     "decide_rollout",
     "deploy",
+    "deployed_state",
     "forest_to_onnx",
     "get_rollout",
     "has_share",
@@ -67,9 +71,11 @@ __all__ = [
     "move_rollout",
     "pack_forest",
     "package",
+    "plan_state",
     "probes",
     "prove",
     "read_forest",
+    "read_state",
     "regression_checks",
     "reset_routes",
     "rollback",

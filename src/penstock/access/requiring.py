@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["hidden_features", "require_admin_to_apply", "require_features"]
 
 
-def require_features(services: Services, names: Iterable[str], *, subject: str) -> None:
+def require_features(
+    services: Services, names: Iterable[str], *, subject: str, views: Iterable[View] = ()
+) -> None:
     """Refuse whoever acts through the ports where they may not read all of the features.
 
     For doors that are asked for features by name. A refusal goes to the audit table, once a minute
@@ -29,13 +31,14 @@ def require_features(services: Services, names: Iterable[str], *, subject: str) 
         services: The ports; ``services.caller`` is who asks.
         names: Full names of the features.
         subject: What was asked for, such as ``feature_view/momentum``; it exists.
+        views: Definitions that count beside those applied, such as those of an older version.
 
     Raises:
         AccessError: Says which feature, what protects it, and which command grants it.
     """
     caller = services.caller
     try:
-        Permissions.load(services.metadata).require(caller, names)
+        Permissions.load(services.metadata).with_views(views).require(caller, names)
     except AccessError as error:
         tell_denial(services.metadata, services.clock, error, user=caller.name, subject=subject)
         raise

@@ -248,6 +248,11 @@ COMMANDS: Mapping[str, Command | Group] = {
         "Show where something comes from. A prediction, model@version, dataset, batch or file.",
         "penstock lineage btc-direction@3",
     ),
+    "explain": Command(
+        "explaining:explain",
+        "Show what each feature added to a prediction, beside test rows of the model's version.",
+        "penstock explain 01JD3Z...",
+    ),
     "replay": Command(
         "origins:replay",
         "Compute a prediction again. Says what differs, and why.",

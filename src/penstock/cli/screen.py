@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from penstock.records import to_plain
 
@@ -121,7 +122,7 @@ def table(
 
     Args:
         columns: Headings.
-        rows: Cells; shown as text.
+        rows: Cells; shown as text, those of rich's ``Text`` in their own style.
         title: Above the table.
         right: Columns whose cells are numbers.
     """
@@ -134,7 +135,7 @@ def table(
             name, justify="right" if name in right else "left", overflow="fold", no_wrap=False
         )
     for row in rows:
-        made.add_row(*(escape(str(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else escape(str(cell)) for cell in row))
     return made
 
 

@@ -7,6 +7,7 @@ from .canary import advance_canaries
 from .causes import Cause
 from .checking import check_features, check_scores, check_view, report_inconsistent
 from .deploying import carry_out
+from .explaining import ScoreExplanation, explain
 from .hiding import shown_run
 from .jobs import (
     BACK_OFF,
@@ -85,6 +86,7 @@ __all__ = [
     "PartitionState",
     "ProfileSchedule",
     "Replay",
+    "ScoreExplanation",
     "Submission",
     "Usage",
     "VacuumSchedule",
@@ -105,6 +107,7 @@ __all__ = [
     "drop_ready_vectors",
     "drop_unread_spaces",
     "due",
+    "explain",
     "find_job",
     "ingest_pipeline",
     "ingest_run",

@@ -8,7 +8,7 @@ from .compiled import TreesEngine
 from .convert import Converted, to_onnx
 from .deploy import Deployed, deploy, rollback
 from .engine import Engine, NativeEngine, OnnxEngine, SplitEngine
-from .forest import Forest, pack_forest, read_forest, unpack_forest
+from .forest import MISSING_RIGHT, Forest, pack_forest, read_forest, unpack_forest
 from .forest_onnx import forest_to_onnx
 from .loading import load_engine
 from .package import package
@@ -33,6 +33,7 @@ from .verify import verify
 from .written import DeployedState, StateChange, deployed_state, plan_state, read_state
 
 __all__ = [
+    "MISSING_RIGHT",
     "TOLERANCE",
     "Converted",
     "Deployed",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from penstock.control import lineage, replay, retry, shown_run
+from penstock.control import explain, lineage, replay, retry, shown_run
 from penstock.errors import NotFoundError
 from penstock.records import CheckOrigin, FeatureReport, Incident, MonitorReport
 
@@ -32,6 +32,7 @@ def watch_routes() -> APIRouter:
     get("/feature-reports", tags=["monitoring"])(list_feature_reports)
     get("/audit", tags=["audit"])(list_audit)
     get("/lineage/{identifier:path}", tags=["origins"])(show_lineage)
+    get("/explanations/{prediction_id}", tags=["origins"])(show_explanation)
     get("/replay/{prediction_id}", tags=["origins"])(show_replay)
     return router
 
@@ -94,6 +95,11 @@ def list_audit(
 def show_lineage(identifier: str, acting: Reader) -> Response:
     """Where a prediction, model version, dataset, batch, run or file comes from and leads to."""
     return answer(lineage(acting, identifier))
+
+
+def show_explanation(prediction_id: str, acting: Reader) -> Response:
+    """What each feature added to a prediction; for who may read all of its features."""
+    return answer(explain(acting, prediction_id, in_worker=True))
 
 
 def show_replay(prediction_id: str, acting: Reader) -> Response:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .serve_call import Call
     from .serve_keeper import Keeper
 
-__all__ = ["ALIASES", "AliasDoor", "is_alias", "tensors_of_columns"]
+__all__ = ["ALIASES", "MODELS", "AliasDoor", "is_alias", "tensors_of_columns", "tensors_of_json",
+           "versioned"]  # fmt: skip
 
 ALIASES = ("/v1/models", "/v1/models/{name}", "/v1/models/{name}:predict",
            "/v1/deployments/{name}/invocations", "/invocations", "/ping", "/health",
@@ -89,7 +90,7 @@ class AliasDoor:
 
     def _status(self, rest: str) -> Answer:
         """Whether a model is ready, as KServe and as TensorFlow Serving say it."""
-        name, number = _versioned(rest)
+        name, number = versioned(rest)
         door, schema = door_of(self._keeper, name)
         version_of(door, schema, number)
         told = [
@@ -110,7 +111,9 @@ class AliasDoor:
         manifest, lane = version_of(door, schema, number)
         is_csv = call.content_type.startswith(b"text/csv")
         tensors, answers = (
-            (_from_csv(body, manifest), "predictions") if is_csv else _from_json(body, manifest)
+            (_from_csv(body, manifest), "predictions")
+            if is_csv
+            else tensors_of_json(body, manifest)
         )
         scores = await score_all(door, rows_of_tensors(manifest, tensors), call, lane)
         return _json({answers: _told(scores)})
@@ -118,7 +121,7 @@ class AliasDoor:
     def _named(self, path: str) -> tuple[str, str]:
         """The deployment and the version that a path names."""
         if path.endswith(PREDICT):
-            return _versioned(path[len(MODELS) + 1 : -len(PREDICT)])
+            return versioned(path[len(MODELS) + 1 : -len(PREDICT)])
         if path != INVOCATIONS:
             return path[len(DEPLOYMENTS) : -len(INVOCATIONS)], ""
         names = sorted(self._keeper.doors)
@@ -135,8 +138,16 @@ def tensors_of_columns(columns: Mapping[str, Sequence[Any]]) -> list[Tensor]:
     return [Tensor(name, "FP64", [len(values)], values) for name, values in columns.items()]
 
 
-def _from_json(body: bytes, manifest: Manifest) -> tuple[list[Tensor], str]:
-    """The tensors of a body, and the name its answer has."""
+def tensors_of_json(body: bytes, manifest: Manifest) -> tuple[list[Tensor], str]:
+    """The tensors of a body in JSON, and the name its answer has.
+
+    Args:
+        body: The body.
+        manifest: Of the version that answers.
+
+    Raises:
+        InputError: It is no JSON, or in none of the forms.
+    """
     try:
         given = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -246,7 +257,12 @@ def _told(scores: Sequence[Score]) -> list[float]:
     return [score.prediction for score in scores]
 
 
-def _versioned(rest: str) -> tuple[str, str]:
+def versioned(rest: str) -> tuple[str, str]:
+    """The deployment and the version, empty for none, that the end of a path names.
+
+    Raises:
+        NotFoundError: There is no such path.
+    """
     name, _, more = rest.partition("/")
     kind, _, number = more.partition("/")
     if more and (kind != "versions" or not number):

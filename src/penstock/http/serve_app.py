@@ -20,6 +20,7 @@ from .arrow_columns import ARROW, arrow_asked
 from .serve_aliases import ALIASES, AliasDoor, is_alias
 from .serve_call import BODY_LIMIT_BYTES, Call, Gone
 from .serve_errors import Answer, failure, refuse
+from .serve_explain import EXPLAINS, ExplainDoor, is_explain
 from .serve_features import FEATURES, answer_features
 from .serve_meter import Meter
 from .serve_openapi import openapi_document
@@ -46,6 +47,7 @@ ARROW_STREAM = (b"content-type", ARROW)
 KNOWN = (
     "/v1/deployments", "/v1/deployments/{name}/predict", "/v1/features",
     "/v1/features/{service}", METRICS, "/openapi.json", *V2_PATHS, *ALIASES,
+    *EXPLAINS,
 )  # fmt: skip
 
 
@@ -85,7 +87,10 @@ class ServeApp:
         self._encode = msgspec.json.Encoder().encode
         self.version = installed_version("penstock")
         self.inference = InferenceDoor(keeper, self.version)
-        self._aliases = AliasDoor(keeper, self.version)
+        self._doors: dict[str, AliasDoor | ExplainDoor] = {
+            "alias": AliasDoor(keeper, self.version),
+            "explain": ExplainDoor(keeper),
+        }
         self._log = structlog.get_logger("penstock.serve")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -146,8 +151,8 @@ class ServeApp:
             return await answer_features(self._keeper, call)
         if kind == "infer" or _is_v2(path):
             return await self.inference.answer(call)
-        if kind == "alias":
-            return await self._aliases.answer(call)
+        if kind in self._doors:
+            return await self._doors[kind].answer(call)
         if path == METRICS:
             self._check(call, "reader", "GET")
             return Answer(200, await asyncio.to_thread(self.meter.text), (TEXT,))
@@ -267,4 +272,6 @@ def _kind_of(path: str) -> str:
         return "features"
     if path.startswith(MODELS) and path.endswith(INFER):
         return "infer"
+    if is_explain(path):
+        return "explain"
     return "alias" if is_alias(path) else "other"

@@ -87,6 +87,7 @@ def openapi_document(
             continue
         schemas |= _schemas(name, manifest)
         paths[f"/v1/deployments/{name}/predict"] = {"post": _predict(name, manifest)}
+        paths[f"/v1/deployments/{name}/explain"] = {"post": _explain(name, manifest)}
         paths |= _inference_paths(name)
     if services:
         paths[FEATURES] = {"get": _get("List the feature services.")}
@@ -174,6 +175,38 @@ def _predict(name: str, manifest: Manifest) -> Json:
             "content": _json({"anyOf": [row, {"$ref": _ref(name, "rows")}]}),
         },
         "responses": _responses(_json({"anyOf": [answer, several]})),
+    }
+
+
+def _explain(name: str, manifest: Manifest) -> Json:
+    number: Json = {"type": "number"}
+    part = {
+        "feature": {"type": "string", "enum": list(manifest.features)},
+        "value": {"type": ["number", "null"]},
+        "contribution": number,
+        "error": number | {"description": "Standard error; 0 where it is exact."},
+    }
+    spaces = ["probability", "log_odds"] if manifest.task == "classification" else ["value", "log"]
+    told = _closed(
+        {
+            "model": {"type": "string"},
+            "version": {"type": "integer"},
+            "as_of": {"type": "string", "format": "date-time"},
+            "method": {"type": "string", "enum": ["linear", "trees", "sampled"]},
+            "space": {"type": "string", "enum": spaces, "description": "What adds up."},
+            "base": number | {"description": "Mean of test rows of the version."},
+            "output": number | {"description": "The base and all contributions."},
+            "prediction": number,
+            "background_rows": {"type": "integer"},
+            "contributions": {"type": "array", "items": _closed(part)},
+        }
+    )
+    several = _closed({"explanations": {"type": "array", "items": told}})
+    asked = [{"$ref": _ref(name, "row")}, {"$ref": _ref(name, "rows")}]
+    return {
+        "summary": f"What each feature adds to a prediction of {manifest.label}; no score.",
+        "requestBody": {"required": True, "content": _json({"anyOf": asked})},
+        "responses": _responses(_json({"anyOf": [told, several]})),
     }
 
 

@@ -11,6 +11,8 @@ from .circuit import Circuit
 from .counts import Counters, Durations
 from .drain import drain_scores, find_score
 from .endpoint import Endpoint
+from .explain import Contribution, Explanation, explain_rows
+from .explain_worker import explain_in_worker
 from .fleet import Fleet, Target, build_fleet, look_at_ages, read_target
 from .frames import SCORE_SCHEMA, score_frame, score_spine, scores_in, table_of
 from .jobs import JobPin, JobRow, JobScored, job_scores, pin_job, score_job
@@ -26,10 +28,12 @@ __all__ = [
     "BatchPin",
     "BatchScored",
     "Circuit",
+    "Contribution",
     "Counters",
     "Durations",
     "Endpoint",
     "Engine",
+    "Explanation",
     "Fleet",
     "JobPin",
     "JobRow",
@@ -42,6 +46,8 @@ __all__ = [
     "Writer",
     "build_fleet",
     "drain_scores",
+    "explain_in_worker",
+    "explain_rows",
     "find_score",
     "job_scores",
     "load_engine",

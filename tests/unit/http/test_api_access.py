@@ -131,5 +131,10 @@ def test_a_score_is_explained_without_protected_values(two: Two) -> None:
     texts = [repr(value) for value in values if isinstance(value, float) and value % 1]
     assert texts
     assert not [text for text in texts if text in f"{hidden_lineage}{hidden_replay}"]
+    explanation = f"/v1/explanations/{found}"
+    assert error_of(two.ana.get(explanation)) == (403, "access")
+    explained = two.admin.get(explanation).json()
+    parts = explained["explanation"]["contributions"]
+    assert [part["value"] for part in parts] == values
     two.admin.post("/v1/access/ana/grant", json={"views": ["momentum"]})
     assert told(two.ana) == (lineage, replay)

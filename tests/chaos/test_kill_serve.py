@@ -16,10 +16,12 @@ import httpx
 import msgspec
 import pytest
 
+import penstock as ps
 from penstock.deployment import deploy, rollback
 from penstock.records import Process, ServingStatus
 from penstock.runtime import open_services
 from penstock.scoring import drain_scores
+from penstock.testing.score_logs import declare_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -150,10 +152,14 @@ def test_no_request_fails_while_versions_change(
     assert {answer["prediction_id"]: answer["version"] for answer in answers} == by_id
 
 
+@pytest.mark.parametrize(
+    "log", [None, ps.ScoreLog(payload=0.5, redact=["pii"], by="hash")], ids=["whole", "policy"]
+)
 def test_every_answer_of_a_killed_process_is_stored_once(
-    served: ServedProject, services: LocalServices
+    served: ServedProject, services: LocalServices, log: ps.ScoreLog | None
 ) -> None:
     deploy(services, "btc", version=2)
+    declare_log(services, log)
     answers: list[dict[str, Any]] = []
     for _ in range(2):
         with _serving(served) as server:
@@ -174,6 +180,8 @@ def test_every_answer_of_a_killed_process_is_stored_once(
     assert stored["prediction_id"].is_unique().all()
     assert {answer["prediction_id"] for answer in answers} <= set(stored["prediction_id"])
     assert len(answers) > 10
+    withheld = set(stored["withheld"])
+    assert withheld == ({"*", "momentum.last_close"} if log else {""})
     assert list((services.score_log / "btc").glob("*.jsonl")) == []
 
 

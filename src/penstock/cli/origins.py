@@ -10,6 +10,7 @@ from rich.tree import Tree
 
 from penstock.control import lineage as lineage_of
 from penstock.control import replay as replay_score
+from penstock.records import ALL_WITHHELD
 from penstock.runtime import open_services
 
 from .failures import FAILED
@@ -58,7 +59,7 @@ def replay(
     ]
     title = f"{found.prediction_id}  {found.version or 'a constant'}"
     screen.show(found, table(["", "prediction"], rows, title=title, right=["prediction"]))
-    screen.hint(*_verdict(found), *_hidden(found))
+    screen.hint(*_verdict(found), *_withheld(found), *_hidden(found))
     if not found.same:
         raise typer.Exit(FAILED)
 
@@ -89,6 +90,14 @@ def _verdict(found: Replay) -> list[object]:
         columns = ["feature", "logged", "from raw data"]
         shown.append(table(columns, differing, right=columns[1:]))
     return shown
+
+
+def _withheld(found: Replay) -> list[str]:
+    """Say which features the score log does not store."""
+    if not found.withheld:
+        return []
+    names = "The features" if found.withheld == ALL_WITHHELD else found.withheld.replace(",", ", ")
+    return [f"[dim]{names} were not stored, as the deployment declares: see raw data alone.[/]"]
 
 
 def _hidden(found: Replay) -> list[str]:

@@ -37,6 +37,9 @@ __all__ = ["FeatureReplay", "Replay", "replay"]
 
 TOLERANCE = 1e-6
 FEATURE_TOLERANCE = 1e-9
+UNSTORED = (
+    "the features came with the request, and the deployment's log does not store them (its 'log')"
+)
 
 Values: TypeAlias = "Sequence[float | None]"
 
@@ -70,6 +73,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
             be computed, or where the features came with the request.
         features: The features, logged and from raw data; empty where they came with the request.
         hidden: Those that whoever asked may not read: compared, and not among ``features``.
+        withheld: What of the features was not stored, so that the score was computed from raw data
+            alone: their names with commas between them, ``*`` for all; empty where all were.
         same: Whether everything that can be computed again is what it was.
         causes: What explains the difference; empty when there is none.
     """
@@ -83,6 +88,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     same: bool
     causes: tuple[Cause, ...]
     hidden: tuple[str, ...] = ()
+    withheld: str = ""
 
 
 def replay(services: Services, prediction_id: str) -> Replay:
@@ -127,13 +133,17 @@ class _Replayer:
         except (StateError, NotFoundError) as error:
             self._blame("model binary", error)
             return self._outcome(None, None, ())
-        stored = self._predict(folder, manifest, self._score.features)
+        stored = None
+        if not self._score.withheld:
+            stored = self._predict(folder, manifest, self._score.features)
         if self._score.origin == "request":
+            if self._score.withheld:
+                self._causes.append(Cause(kind="feature data", reason=UNSTORED))
             return self._judged(folder, manifest, stored, None, ())
         values = self._from_raw(manifest)
         if values is None:
             return self._judged(folder, manifest, stored, None, ())
-        features = _compared(manifest, self._score.features, values)
+        features = _compared(manifest, self._score, values)
         again = self._predict(folder, manifest, values)
         return self._judged(folder, manifest, stored, again, features)
 
@@ -175,7 +185,8 @@ class _Replayer:
         features: tuple[FeatureReplay, ...],
     ) -> Replay:
         """Search for the causes of what differs, and say so."""
-        if not self._close(manifest, stored):
+        computed = raw if self._score.withheld else stored
+        if not self._close(manifest, computed) and not (self._score.withheld and raw is None):
             self._causes += package_causes(folder, manifest, self._score)
             if not self._causes:
                 self._causes += environment_causes(manifest)
@@ -201,7 +212,8 @@ class _Replayer:
         looked_up = self._score.origin != "request"
         same = (
             manifest is not None
-            and self._close(manifest, stored)
+            and (bool(self._score.withheld) or self._close(manifest, stored))
+            and not (self._score.withheld and not looked_up)
             and (not looked_up or self._close(manifest, raw))
             and all(feature.same for feature in features)
         )
@@ -216,6 +228,7 @@ class _Replayer:
             hidden=tuple(one.name for one in features if one.name in hidden),
             same=same,
             causes=tuple(dict.fromkeys(self._causes)),
+            withheld=self._score.withheld,
         )
 
     def _blame(
@@ -229,8 +242,14 @@ class _Replayer:
         self._causes.append(Cause(kind=kind, reason=reason))
 
 
-def _compared(manifest: Manifest, logged: Values, raw: Values) -> tuple[FeatureReplay, ...]:
-    pairs = zip(manifest.features, logged, raw, strict=False)
+def _compared(manifest: Manifest, score: Score, raw: Values) -> tuple[FeatureReplay, ...]:
+    """The features that were stored as they were, beside what raw data gives."""
+    withheld = set(score.withheld.split(","))
+    pairs = [
+        pair
+        for pair in zip(manifest.features, score.features, raw, strict=False)
+        if pair[0] not in withheld
+    ]
     return tuple(
         FeatureReplay(name=name, logged=seen, raw=found, same=_same(seen, found))
         for name, seen, found in pairs

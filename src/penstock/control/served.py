@@ -42,7 +42,8 @@ def check_served(  # noqa: PLR0913 - what to look at, and how much of it
     """Compute a sample of the features that a deployment looked up again from the raw tables.
 
     Scores are those in the table ``scores/<deployment>`` whose features were looked up online; each
-    is computed as of its time, out of the raw batches it had seen. Nothing is stored.
+    is computed as of its time, out of the raw batches it had seen. Scores of which the log does not
+    store all features are left out. Nothing is stored.
 
     Args:
         services: The ports; uses tables, metadata, artifacts and the clock.
@@ -92,6 +93,7 @@ def _sample(
         return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
     scored = pl.col("scored_at_us")
     looked_up = (pl.col("origin") == "online") & (pl.col("version") > 0)
+    looked_up &= pl.col("withheld").fill_null("") == ""
     within = (scored > window_us[0]) & (scored <= window_us[1]) & looked_up
     scores = services.tables.scan(table, version=version).filter(within)
     number: int = scores.select(pl.len()).collect().item()

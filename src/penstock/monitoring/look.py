@@ -10,7 +10,7 @@ import polars as pl
 from penstock.algebra import compute_metric
 from penstock.errors import NotReadyError
 from penstock.ports import Put
-from penstock.records import ModelVersion, MonitorReport
+from penstock.records import ALL_WITHHELD, ModelVersion, MonitorReport
 from penstock.registry import aliases, read_manifest
 from penstock.spec import duration_us
 
@@ -30,6 +30,7 @@ NO_SCORES: Mapping[str, pl.DataType] = {
     "prediction_id": pl.String(),
     "prediction": pl.Float64(),
     "features": pl.List(pl.Float64()),
+    "withheld": pl.String(),
     "duration_us": pl.Int64(),
     "scored_at_us": pl.Int64(),
     "at_us": pl.Int64(),
@@ -125,7 +126,10 @@ def _checks(
         from_us = to_us - duration_us(monitor.drift.over)
         scores = _scores(tables, name, from_us, to_us, of_version & _about(from_us))
         manifest = read_manifest(services.artifacts.path(version.package))
-        yield from drift_checks(scores.select("features").collect(), manifest, monitor.drift)
+        # Of what is not stored nobody knows how it lies.
+        withheld = pl.col("withheld").fill_null("")
+        whole = scores.filter(withheld != ALL_WITHHELD).select("features", withheld).collect()
+        yield from drift_checks(whole, manifest, monitor.drift)
     if monitor.accuracy is not None:
         from_us = to_us - duration_us(monitor.accuracy.over)
         scores = _scores(tables, name, from_us, to_us, of_version & _about(from_us))
@@ -150,6 +154,7 @@ def _scores(
     if tables.version(table) is None:
         return pl.LazyFrame(schema=pl.Schema(NO_SCORES))
     scored = pl.col("scored_at_us")
+    tables.widen(table, {"withheld": pl.String()})
     return tables.scan(table).filter((scored > from_us) & (scored <= to_us) & which)
 
 

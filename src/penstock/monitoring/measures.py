@@ -30,7 +30,8 @@ def drift_checks(scores: pl.DataFrame, manifest: Manifest, bound: DriftBound) ->
     """Measure the population stability index of each feature.
 
     Args:
-        scores: Scores of one version; ``features`` as lists of float64 in the manifest's order.
+        scores: Scores of one version; ``features`` as lists of float64 in the manifest's order,
+            ``withheld`` the names of those among them that are not stored as they were.
         manifest: The version's manifest, with the spread of its training rows.
         bound: The bound.
 
@@ -51,8 +52,17 @@ def drift_checks(scores: pl.DataFrame, manifest: Manifest, bound: DriftBound) ->
             for name in manifest.features
         )  # fmt: skip
     columns = _columns(scores["features"], len(manifest.features), manifest)
+    withheld = {name for names in scores["withheld"].unique() for name in names.split(",")}
     checks: list[Check] = []
     for name, column in zip(manifest.features, columns, strict=True):
+        if name in withheld:
+            checks.append(
+                Check(
+                    name="drift", subject=name, value=None, bound=bound.max, rows=rows,
+                    breached=False, reason="no verdict: the score log does not store its values",
+                )
+            )  # fmt: skip
+            continue
         bins = manifest.bins[name]
         value = psi(bins.counts, count_bins(column, bins.edges))
         breached = value > bound.max

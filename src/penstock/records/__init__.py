@@ -45,10 +45,11 @@ from .rollouts import (
 )
 from .routing import RouteChanges
 from .selection import FeatureRank, FeatureSelection, RankVerdict
-from .serving import Given, Observation, Score, ServingStatus
+from .serving import ALL_WITHHELD, Given, Observation, Score, ServingStatus
 
 __all__ = [
     "ALIASES",
+    "ALL_WITHHELD",
     "LIVE_STATES",
     "MANIFEST_SCHEMA",
     "Aliases",

@@ -10,10 +10,14 @@ import msgspec
 
 from .base import Record
 
-__all__ = ["Given", "Observation", "Score", "ServingStatus"]
+__all__ = ["ALL_WITHHELD", "Given", "Observation", "Score", "ServingStatus"]
 
 Given = float | int | str | bool | None
 """A value that came with a request."""
+
+
+ALL_WITHHELD = "*"
+"""What a score says that is stored without its features."""
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +44,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
         request_id: The client's id of the request; else empty.
         given: What the request said beside the entity's key: keys of further entities and the
             request fields of on-demand views, by name.
+        withheld: Features that are not stored as they are: their full names with commas between
+            them, ``*`` where none is stored; empty where all are.
     """
 
     prediction_id: str
@@ -59,6 +65,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     request_id: str = ""
     given: Mapping[str, Given] = {}
+    withheld: str = ""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from penstock.spec import base_views
 
 from .batch_rows import RowScorer
 from .frames import SCORE_SCHEMA, table_of
+from .payloads import payload_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -204,7 +205,14 @@ class _Job:
             notice=self._note,
             progress=progress,
         )
-        scorer = RowScorer(self._services, self._declared.name, self._manifest, self._engine)
+        catalogue = Catalogue.load(self._services.metadata)
+        scorer = RowScorer(
+            self._services,
+            self._declared.name,
+            self._manifest,
+            self._engine,
+            payload=payload_of(self._services, self._declared, catalogue, [self._manifest]),
+        )
         found = scorer.score(spine, features, start_us=start_us, progress=views, origin="batch")
         progress("scoring", 1.0)
         return found

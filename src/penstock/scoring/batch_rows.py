@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from penstock.ports import Services
     from penstock.records import Manifest
 
+    from .payloads import Payload
+
 __all__ = ["RowScorer"]
 
 
@@ -29,9 +31,10 @@ class RowScorer:
         manifest: The version's.
         engine: What predicts.
         request_id: Who asked, as it stands in the scores.
+        payload: What of the features is stored; all of them where there is none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what scoring depends on
         self,
         services: Services,
         deployment: str,
@@ -39,12 +42,14 @@ class RowScorer:
         engine: Engine,
         *,
         request_id: str = "",
+        payload: Payload | None = None,
     ) -> None:
         self._services = services
         self._deployment = deployment
         self._manifest = manifest
         self._engine = engine
         self._request_id = request_id
+        self._payload = payload
 
     def score(
         self,
@@ -84,6 +89,7 @@ class RowScorer:
             "origin": origin,
             "reason": "",
             "request_id": self._request_id,
+            "withheld": "",
         }
         frame = pl.DataFrame(
             {
@@ -97,4 +103,5 @@ class RowScorer:
             values.select(pl.concat_list(pl.all())).to_series().alias("features"),
             *(pl.lit(value).alias(name) for name, value in constants.items()),
         )
-        return frame.select(pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items())
+        found = frame.select(pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items())
+        return self._payload.stored_frame(found, self._manifest) if self._payload else found

@@ -22,6 +22,7 @@ from .ask import Writer
 from .counts import Counters
 from .endpoint import PREVIOUS, Endpoint
 from .lane import Lane
+from .payloads import payload_of
 from .score_log import LIMIT_BYTES, ScoreLog
 from .served import load_served
 
@@ -159,6 +160,8 @@ def build_fleet(  # noqa: PLR0913 - what a fleet depends on
             same = kept is not None and kept.version is version
             route = "fallback" if role == PREVIOUS else role.partition(" ")[0]
             lanes[role] = kept if kept and same else Lane(route, version, writer)
+        manifests = [lane.version.manifest for lane in lanes.values()]
+        writer.log.payload = payload_of(services, declared, catalogue, manifests)
         endpoints[declared.name] = Endpoint(
             declared,
             lanes,

@@ -34,6 +34,7 @@ SCORE_SCHEMA: Mapping[str, pl.DataType] = {
     "reason": pl.String(),
     "request_id": pl.String(),
     "given": pl.String(),  # a JSON object: its keys are entities and request fields
+    "withheld": pl.String(),
 }
 
 OBJECTS = ("progress", "given")
@@ -61,6 +62,7 @@ def scores_in(frame: pl.DataFrame) -> list[Score]:
         fields = cast("dict[str, object]", row)
         for name in OBJECTS:
             fields[name] = msgspec.json.decode(cast("str", fields.get(name) or "{}"))
+        fields["withheld"] = fields.get("withheld") or ""  # older rows have none
         found.append(msgspec.convert(fields, Score))
     return found
 

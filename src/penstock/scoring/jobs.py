@@ -19,6 +19,7 @@ from penstock.spec import base_views
 from .batch import BatchPin, pin_sources
 from .batch_rows import RowScorer
 from .frames import SCORE_SCHEMA, score_spine, table_of
+from .payloads import payload_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -167,7 +168,16 @@ class _Job:
         self._manifest = manifest
         self._pinned = pinned
         engine = load_engine(folder, manifest)
-        self._scorer = RowScorer(services, job.deployment, manifest, engine, request_id=job.job_id)
+        catalogue = Catalogue.load(services.metadata)
+        declared = catalogue.deployment(job.deployment)
+        self._scorer = RowScorer(
+            services,
+            job.deployment,
+            manifest,
+            engine,
+            request_id=job.job_id,
+            payload=payload_of(services, declared, catalogue, [manifest]),
+        )
 
     def run(self, progress: Progress) -> pl.DataFrame:
         """The scores, in the order of the rows."""

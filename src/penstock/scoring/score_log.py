@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from penstock.ports import Ids
     from penstock.records import Score
 
+    from .payloads import Payload
+
 __all__ = ["SUFFIX", "ScoreLog", "finished", "segments"]
 
 SUFFIX = ".jsonl"
@@ -46,11 +48,13 @@ class ScoreLog:
     Attributes:
         folder: The folder of the files.
         written_bytes: Bytes of the scores that were appended.
+        payload: What of the features is stored; all of them where there is none.
     """
 
     def __init__(self, folder: Path, ids: Ids, *, limit_bytes: int = LIMIT_BYTES) -> None:
         self.folder = folder
         self.written_bytes = 0
+        self.payload: Payload | None = None
         self._ids = ids
         self._limit_bytes = limit_bytes
         self._encode = msgspec.json.Encoder().encode_lines
@@ -64,7 +68,8 @@ class ScoreLog:
             UnavailableError: The disk is full or the folder cannot be written to; nothing of the
                 scores was kept.
         """
-        data = self._encode(scores)
+        payload = self.payload
+        data = self._encode(scores if payload is None else map(payload.stored, scores))
         try:
             file = self._file
             if file is None or self._size_bytes >= self._limit_bytes:

@@ -131,6 +131,7 @@ from .project import Declaration, Project
 from .protection import Protection
 from .rollouts import Approval, Canary, Checks
 from .routes import ALIASES, Fallback, Route, challenger, champion, shadow
+from .score_logs import ScoreLog
 from .sources import Entity, Files, Source, Topic
 from .words import expression_words, feature_words
 
@@ -189,6 +190,7 @@ __all__ = [
     "RandomSplit",
     "Route",
     "Schedule",
+    "ScoreLog",
     "Search",
     "SearchSpace",
     "ShuffledSplit",

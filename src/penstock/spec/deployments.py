@@ -14,6 +14,7 @@ from .cron import cron_times
 from .models import METRICS, Model
 from .rollouts import Approval, Canary, Checks
 from .routes import Fallback, Route, champion
+from .score_logs import ScoreLog
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -74,9 +75,10 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
         checks: What a version has to hold before it takes traffic, beyond what always is checked.
         canary: The steps in which a new version takes traffic; all at once when left out.
         approve: Who has to approve a version that passed its checks; nobody when left out.
+        log: What the score log stores of features; all of them when left out.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("checks", "approve", "canary")
+    LATER: ClassVar[tuple[str, ...]] = ("checks", "approve", "canary", "log")
 
     model: Model
     routes: Sequence[Route] = (champion(),)
@@ -87,6 +89,7 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
     checks: Checks | None = None
     approve: Approval | None = None
     canary: Canary | None = None
+    log: ScoreLog | None = None
 
     @property
     def named_routes(self) -> dict[str, Route]:

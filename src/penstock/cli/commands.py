@@ -304,6 +304,11 @@ COMMANDS: Mapping[str, Command | Group] = {
         "Show the project at a glance. Data, models, deployments, incidents, processes.",
         "penstock status",
     ),
+    "top": Command(
+        "top:top",
+        "Watch what serves, live: answers, latency, batches, errors, fallbacks, processes.",
+        "penstock top --once",
+    ),
     "doctor": Command(
         "doctor:doctor",
         "Check that all is well. Settings, state, tables, audit chain, disk, ports, processes.",

@@ -36,7 +36,7 @@ __all__ = ["Choice", "choose_engine"]
 
 GAIN = 1.2  # by how much another engine has to be faster at 64 rows to be loaded beside the first
 TITLES: Mapping[EngineName, str] = {
-    "onnx": "ONNX", "trees": "compiled trees", "native": "the native model",
+    "onnx": "ONNX", "trees": "the compiled forest", "native": "the native model",
 }  # fmt: skip
 NATIVE_REASON = "the model as it was trained"
 CUSTOM_REASON = "a class of the project, in a process of its own"

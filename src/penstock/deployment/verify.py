@@ -12,10 +12,11 @@ import msgspec
 
 from penstock.errors import PenstockError
 from penstock.records import DeployCheck
-from penstock.registry import check_file, installed, read_manifest
+from penstock.registry import NATIVE_FILES, check_file, installed, read_manifest
 from penstock.spec import Checks
 
 from .checks import check_features
+from .loading import ENGINE_FILES
 from .probe import Question
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ __all__ = ["verify"]
 
 WAIT_S = 300.0
 FORMATS = frozenset(
-    {".skops", ".ubj", ".onnx", ".npz", ".parquet", ".json", ".txt", ".safetensors"}
+    {".parquet", ".json", ".safetensors"}
+    | {Path(name).suffix for name in (*NATIVE_FILES.values(), *ENGINE_FILES.values())}
 )
 KEPT = 400
 FOUND = msgspec.json.Decoder(tuple[DeployCheck, ...])

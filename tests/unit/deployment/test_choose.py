@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +14,8 @@ from sklearn.linear_model import LogisticRegression
 
 from penstock.deployment import SplitEngine, load_engine, sample_rows, time_engines
 from penstock.deployment.choose import choose_engine
+from penstock.deployment.loading import ENGINE_FILES
+from penstock.deployment.verify import FORMATS
 from penstock.records import EngineChoice, EngineTrial
 from penstock.registry import (
     NATIVE_FILES,
@@ -28,7 +31,6 @@ from penstock.testing.custom_models import write_custom_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -138,7 +140,7 @@ def test_a_model_made_to_differ_is_served_natively(
     assert made.choice.batch_engine == ""
     assert made.files == {}
     assert [one.proved for one in made.choice.tried] == [True, False, False, False]
-    assert "compiled trees in float64 is not equal" in made.choice.reason
+    assert "the compiled forest in float64 is not equal" in made.choice.reason
     assert "0 of them real rows" in made.choice.reason
 
 
@@ -259,3 +261,10 @@ def test_a_custom_model_is_served_by_its_own_process(
     engine = load_engine(tmp_path, stored(tmp_path, made, found))
     rows, predicted = sample_rows(tmp_path, made)
     np.testing.assert_allclose(engine.predict(rows), predicted)
+
+
+def test_every_file_of_a_package_is_in_a_format_that_deploying_takes() -> None:
+    names = [*NATIVE_FILES.values(), *ENGINE_FILES.values(), SAMPLE_FILE]
+
+    assert {Path(name).suffix for name in names} <= FORMATS
+    assert ".pkl" not in FORMATS

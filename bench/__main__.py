@@ -32,6 +32,7 @@ BENCHMARKS = {
     "engines": "1 and 64 rows of every family through every engine, beside the bare libraries",
     "predict": "single predictions over HTTP at 1, 16 and 64 connections (needs wrk)",
     "predict_arrow": "rows to score as Arrow beside JSON, 1 to 1,000 a request (needs wrk)",
+    "incidents": "a champion that turns slow, wrong or crashing under load, until it is replaced",
     "vectors": "precomputed feature vectors beside the views they are made of",
     "feature_server": "features by key over HTTP at 16 connections (needs wrk)",
     "demo": "penstock demo psystock, from nothing to the last screen",

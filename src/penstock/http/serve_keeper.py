@@ -21,7 +21,8 @@ from penstock.access import Permissions, users
 from penstock.errors import NotFoundError, NotReadyError, PenstockError
 from penstock.ports import Audit, Delete, Put
 from penstock.records import ServingStatus
-from penstock.scoring import Endpoint, Fleet, Target, build_fleet, look_at_ages, read_target
+from penstock.registry import withdraw
+from penstock.scoring import Breach, Endpoint, Fleet, Target, build_fleet, look_at_ages, read_target
 
 from .serve_feature_door import FeatureDoor, open_doors
 from .serve_guard import Guard
@@ -97,7 +98,8 @@ class Keeper:
         await self._let_in()
         await self._look(force=True)
         self.ready = True
-        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._watch_door())]
+        watches = (self._watch(), self._watch_door(), self._watch_champions())
+        self._tasks = [asyncio.create_task(watch) for watch in watches]
 
     async def stop(self) -> None:
         """Stop watching, finish the score logs, and take this process's status away."""
@@ -138,6 +140,38 @@ class Keeper:
             except Exception as error:  # noqa: BLE001 - as in _watch
                 self._log.warning("who may call could not be followed", error=str(error))
                 await asyncio.sleep(RETRY_DOOR_S)
+
+    async def _watch_champions(self) -> None:
+        """Withdraw champions that are no good, apart from the fleet: while a model loads, too."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            for name, door in self.doors.items():
+                breach, door.endpoint.breach = door.endpoint.breach, None
+                if breach is not None:
+                    await self._return(name, door.endpoint, breach)
+
+    async def _return(self, name: str, endpoint: Endpoint, breach: Breach) -> None:
+        """Let the version before the champion answer again; whoever is first does it."""
+        model, now = endpoint.declared.model.name, self._fleet.target
+        reason = f"{name}: {breach.reason}"
+        try:
+            await asyncio.to_thread(
+                withdraw,
+                self._services,
+                model,
+                breach.version,
+                expected=now.aliases[model].revision,
+                reason=reason,
+            )
+            await self._look(force=False)
+        except Exception as error:  # noqa: BLE001 - what falls back answers; it is tried again
+            self._log.warning(
+                "a champion could not be withdrawn", version=breach.version, error=str(error)
+            )
+            return
+        self._log.error(
+            "a champion was withdrawn", model=model, version=breach.version, reason=reason
+        )
 
     async def _let_in(self) -> None:
         metadata = self._services.metadata

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .aliases import aliases, find_version, point, promote, rollback
+from .aliases import aliases, find_version, point, promote, rollback, withdraw
 from .custom import CustomModel, CustomPlace
 from .definitions import views_of
 from .native import TRUSTED_TYPES, NativeModel, as_native, load_native, open_native, save_native
@@ -47,5 +47,6 @@ __all__ = [
     "save_native",
     "versions",
     "views_of",
+    "withdraw",
     "write_manifest",
 ]

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from penstock.ports import Metadata, Services
     from penstock.records import ModelVersion
 
-__all__ = ["alias_put", "aliases", "find_version", "next_aliases", "point", "promote", "rollback"]
+__all__ = [
+    "alias_put",
+    "aliases",
+    "find_version",
+    "next_aliases",
+    "point",
+    "promote",
+    "rollback",
+    "withdraw",
+]
 
 
 def aliases(metadata: Metadata, model: str) -> Aliases:
@@ -179,6 +188,50 @@ def rollback(
                 after,
                 actor=services.actor,
                 action="rollback",
+                reason=reason,
+            )
+    _announce(services, after)
+    return after
+
+
+def withdraw(
+    services: Services, model: str, version: int, *, expected: int, reason: str
+) -> Aliases:
+    """Take a champion that is no good out of service: the previous champion answers again.
+
+    No alias points to the withdrawn version any more, so nothing brings it back by itself: neither
+    a second failure, nor a rollback, nor a deployment that names no version. Who wants it back
+    deploys it by its number. Of several processes that find it no good at once one withdraws it.
+
+    Args:
+        services: The project's ports.
+        model: Name of the model.
+        version: The champion that is no good.
+        expected: Revision of the aliases in which it was found no good.
+        reason: Why; for the audit table.
+
+    Returns:
+        The aliases after it; as they are where somebody else changed them since.
+
+    Raises:
+        NotReadyError: There is no previous champion.
+        ConflictError: Somebody else changed the aliases at this moment.
+    """
+    with services.locks.hold(f"registry/{model}"):
+        before = aliases(services.metadata, model)
+        after = before
+        if before.champion == version and before.revision == expected:
+            target = _target(services.metadata, before, None)
+            gone = {alias: 0 for alias in ALIASES if getattr(before, alias) == version}
+            after = next_aliases(
+                before, services.clock.now(), **{**gone, "champion": target, "previous": 0}
+            )
+            _store(
+                services.metadata,
+                before,
+                after,
+                actor=services.actor,
+                action="withdraw",
                 reason=reason,
             )
     _announce(services, after)

@@ -10,7 +10,7 @@ from .batch import BatchPin, BatchScored, pin_batch, score_batch
 from .circuit import Circuit
 from .counts import Counters, Durations
 from .drain import drain_scores, find_score
-from .endpoint import Endpoint
+from .endpoint import Breach, Endpoint
 from .explain import Contribution, Explanation, explain_rows
 from .explain_worker import explain_in_worker
 from .fleet import Fleet, Target, build_fleet, look_at_ages, read_target
@@ -27,6 +27,7 @@ __all__ = [
     "Backlog",
     "BatchPin",
     "BatchScored",
+    "Breach",
     "Circuit",
     "Contribution",
     "Counters",

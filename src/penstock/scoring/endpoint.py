@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -18,6 +18,7 @@ from penstock.errors import (
 from penstock.records import Score
 
 from .circuit import Circuit
+from .lane import LONGEST_WAIT_US, expire
 from .routes import RouteTable
 
 if TYPE_CHECKING:
@@ -30,10 +31,22 @@ if TYPE_CHECKING:
     from .lane import Lane
     from .served import ServedVersion
 
-__all__ = ["PREVIOUS", "Endpoint"]
+__all__ = ["PREVIOUS", "Breach", "Endpoint"]
 
 PREVIOUS = "previous"
-LONGEST_WAIT_US = 10_000_000
+RESERVE_SHARE, LONGEST_RESERVE_US = 5, 10_000
+
+
+class Breach(NamedTuple):
+    """A champion that is no good.
+
+    Attributes:
+        version: Its number.
+        reason: What it did.
+    """
+
+    version: int
+    reason: str
 
 
 class Endpoint:
@@ -44,8 +57,11 @@ class Endpoint:
         lanes: The lanes by role: ``champion``, challengers, shadows, ``previous``.
         writer: Where scores go.
         counters: What it has done so far; carried over when versions change.
-        circuits: State of each lane's circuit, by the version's label; carried over likewise.
+        circuits: Those of the lanes, by the version's label; carried over likewise.
         reason: Why there is no champion, where there is none.
+
+    Attributes:
+        breach: That the champion is no good, once it is known; whoever withdraws it takes it away.
     """
 
     def __init__(  # noqa: PLR0913 - what a deployment is made of
@@ -54,7 +70,7 @@ class Endpoint:
         lanes: Mapping[str, Lane],
         writer: Writer,
         counters: Counters,
-        circuits: dict[str, Circuit],
+        circuits: Mapping[str, Circuit],
         *,
         reason: str = "",
     ) -> None:
@@ -62,11 +78,18 @@ class Endpoint:
         self.lanes = lanes
         self.writer = writer
         self.counters = counters
-        self.circuits = circuits
+        # A version that was away begins anew: somebody has brought it back.
+        labels = {lane.version.label for lane in lanes.values()}
+        self.circuits = {label: circuits.get(label) or Circuit() for label in sorted(labels)}
         self.reason = reason
         self._table = RouteTable(declared)
         self._fallback = declared.fallback
+        self.breach: Breach | None = None
         self._deadline_us = self._fallback.deadline_us if self._fallback else LONGEST_WAIT_US
+        # What falls back needs time as well, and the client's deadline is one.
+        reserve_us = min(self._deadline_us // RESERVE_SHARE, LONGEST_RESERVE_US)
+        self._reserve_us = reserve_us if self._fallback else 0
+        self._wait_us = self._deadline_us - self._reserve_us
         self._alone = all(route.role != "challenger" for route in declared.routes)
         self._shadows = [lane for role, lane in lanes.items() if role.startswith("shadow")]
         champion = lanes.get("champion")
@@ -79,8 +102,11 @@ class Endpoint:
             for lane in lanes.values()
             if champion and lane.version.takes.items() <= champion.version.takes.items()
         }
+        self._returns = declared.on_breach == "return" and not any(
+            route.version for route in declared.routes if route.role == "champion"
+        )
         for lane in lanes.values():
-            circuits.setdefault(lane.version.label, Circuit())
+            lane.deadline_us = self._deadline_us
 
     @property
     def champion(self) -> ServedVersion | None:
@@ -135,19 +161,20 @@ class Endpoint:
                 return await self._refuse(ask, lane, now_us)
             self.counters.stale["served"] += 1
         try:
-            score = await self._within(lane, self._for(ask, lane), self._deadline_us)
+            score = await self._within(lane, self._for(ask, lane), self._wait_us)
         except TimeoutError:
-            circuit.failed(self.writer.clock.now_us())
-            self._count_failure(lane, "late")
-            why = f"{lane.version.label} was later than {self._deadline_us / 1000:g} ms"
+            why = f"{lane.version.label} was later than {self._wait_us / 1000:g} ms"
+            self._breached(lane, "late", why)
             return await self._fall_back(ask, lane, why, "late")
-        except (InputError, OverloadedError) as error:
+        except InputError as error:
+            return await self._doubt(ask, lane, error)
+        except OverloadedError as error:
             self._count_failure(lane, error.kind)
-            raise  # the row is at fault, or there are too many; the version is not
+            raise  # there are too many; the version is not at fault
         except PenstockError as error:
-            circuit.failed(self.writer.clock.now_us())
-            self._count_failure(lane, error.kind)
-            return await self._fall_back(ask, lane, _reason(error), "failed", error)
+            why = _reason(error)
+            self._breached(lane, error.kind, why)
+            return await self._fall_back(ask, lane, why, "failed", error)
         circuit.succeeded()
         self.counters.answer(score)
         if self._shadows:
@@ -193,6 +220,43 @@ class Endpoint:
         error = stale[0].error(moment_us)
         return await self._fall_back(ask, lane, error.message, "stale", error)
 
+    async def _doubt(self, ask: Ask, lane: Lane, error: InputError) -> Score:
+        """Find out who is at fault for a row without a prediction: the row, or the version.
+
+        Where the version before has one for the same row, it is the version.
+        """
+        previous = self._before(lane)
+        if previous is None or "no_value" not in error.facts:
+            self._count_failure(lane, error.kind)
+            raise error
+        score = await self._ask_previous(ask, previous, error.message, self._deadline_us)
+        if score is None:
+            self._count_failure(lane, error.kind)
+            raise error
+        self._breached(lane, error.kind, error.message)
+        self.counters.fall_back("previous", "failed")
+        self.counters.answer(score)
+        return score
+
+    def _breached(self, lane: Lane, kind: str, why: str) -> None:
+        """Remember that a version failed or was late; a champion that goes on so is no good."""
+        circuit = self.circuits[lane.version.label]
+        circuit.failed(self.writer.clock.now_us())
+        self._count_failure(lane, kind)
+        if not (circuit.is_confirmed and self._returns and lane is self.lanes["champion"]):
+            return
+        previous = self.lanes.get(PREVIOUS)
+        if previous is None or not self.circuits[previous.version.label].is_open:
+            self.breach = Breach(lane.version.manifest.version, why)
+
+    def _before(self, lane: Lane) -> Lane | None:
+        """What answers for a lane, if any version: the champion for a challenger, else previous."""
+        fallback, champion = self._fallback, self.lanes.get("champion")
+        if fallback is None or fallback.to != PREVIOUS:
+            return None
+        previous = self.lanes.get(PREVIOUS) if lane is champion else champion
+        return None if previous is lane else previous
+
     def _count_failure(self, lane: Lane, kind: str) -> None:
         self.counters.fail(lane.route, lane.version.manifest.version, kind)
 
@@ -230,7 +294,7 @@ class Endpoint:
         if not lane.slow:
             return await future
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(wait_us / 1e6, _expire, future)
+        timer = loop.call_later(wait_us / 1e6, expire, future)
         try:
             return await future
         finally:
@@ -240,10 +304,11 @@ class Endpoint:
         self, ask: Ask, lane: Lane, why: str, cause: Cause, error: PenstockError | None = None
     ) -> Score:
         """Answer from the previous version, else the constant, else fail."""
-        fallback = self._fallback
-        previous = self.lanes.get(PREVIOUS)
-        if fallback and fallback.to == PREVIOUS and previous and previous is not lane:
-            score = await self._ask_previous(ask, previous, why)
+        fallback, previous = self._fallback, self._before(lane)
+        if previous is not None:
+            last = fallback is None or fallback.value is None
+            wait_us = self._deadline_us if last else self._reserve_us
+            score = await self._ask_previous(ask, previous, why, wait_us)
             if score is not None:
                 self.counters.fall_back("previous", cause)
                 self.counters.answer(score)
@@ -262,7 +327,7 @@ class Endpoint:
             retry_after_s=1,
         )
 
-    async def _ask_previous(self, ask: Ask, previous: Lane, why: str) -> Score | None:
+    async def _ask_previous(self, ask: Ask, previous: Lane, why: str, wait_us: int) -> Score | None:
         if not self._usable(ask, previous):
             return None
         now_us = self.writer.clock.now_us()
@@ -274,7 +339,7 @@ class Endpoint:
             return None
         try:
             wanted = ask.again(values=values, reason=why)
-            score = await self._within(previous, wanted, self._deadline_us)
+            score = await self._within(previous, wanted, wait_us)
         except (TimeoutError, PenstockError) as error:
             if not isinstance(error, OverloadedError):
                 circuit.failed(self.writer.clock.now_us())
@@ -335,11 +400,6 @@ def _reason(error: PenstockError) -> str:
 def _is_stale(ask: Ask, lane: Lane, now_us: int) -> bool:
     """Whether features are to be looked up that are older than their views allow."""
     return ask.values is None and (ask.at_us or now_us) > lane.version.fresh_until_us
-
-
-def _expire(future: asyncio.Future[Score]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())
 
 
 def _order(champion: ServedVersion, other: ServedVersion) -> list[int] | None:

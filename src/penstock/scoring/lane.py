@@ -9,7 +9,7 @@ given, its scores are in the score log, by one write.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Lane"]
+__all__ = ["LONGEST_WAIT_US", "Lane", "expire"]
 
 BATCH_ROWS = 64
 NEWEST_SHARE = 0.2
@@ -37,6 +37,7 @@ QUEUE_ROWS = 4_096
 QUEUE_US = 50_000
 """Rows that would wait longer than this are refused: were they let in, under a load that lasts each
 row would wait as long as the whole queue, and nobody would be answered in time."""
+LONGEST_WAIT_US = 10_000_000
 
 
 class _Rows:
@@ -77,7 +78,17 @@ class _Rows:
             self.seen[place] = progress
 
 
-class Lane(Gathering["Ask", "_Rows | Exception"]):
+class _Failure(NamedTuple):
+    """What a batch came to that failed, and how long that took."""
+
+    error: Exception
+    took_us: int
+
+
+_Outcome: TypeAlias = "_Rows | _Failure | list[tuple[Ask, _Outcome]]"
+
+
+class Lane(Gathering["Ask", "_Outcome"]):
     """The way to one version of one deployment. Used from one event loop.
 
     Args:
@@ -88,6 +99,7 @@ class Lane(Gathering["Ask", "_Rows | Exception"]):
     Attributes:
         version: The version.
         counts: What it has done.
+        deadline_us: Longest wait for an answer, in microseconds.
     """
 
     def __init__(self, route: str, version: ServedVersion, writer: Writer) -> None:
@@ -95,6 +107,7 @@ class Lane(Gathering["Ask", "_Rows | Exception"]):
         self.route = route
         self.version = version
         self.counts = LaneCounts()
+        self.deadline_us = LONGEST_WAIT_US
         self._writer = writer
         self._row_us = 0.0  # what a row has taken lately, with all that goes on beside it
 
@@ -126,10 +139,6 @@ class Lane(Gathering["Ask", "_Rows | Exception"]):
             return False
         return queue[-1].arrived_us != ask.arrived_us
 
-    def _move(self, *, slow: bool) -> None:
-        # What another process answers, however quick, never holds up the event loop.
-        super()._move(slow=slow or self.version.apart)
-
     def _next_batch(self) -> list[Ask]:
         """The oldest rows that somebody still waits for."""
         batch: list[Ask] = []
@@ -139,37 +148,54 @@ class Lane(Gathering["Ask", "_Rows | Exception"]):
                 batch.append(ask)
         return batch
 
-    def _compute(self, batch: list[Ask]) -> _Rows | Exception:
+    def _compute(self, batch: list[Ask]) -> _Outcome:
         clock = self._writer.clock
         start_us = clock.now_us()
         # Whatever a model or a library raises is an answer to those who wait, never a crash.
         try:
             rows = _Rows(batch, self.version, start_us)
         except PenstockError as error:
-            return error
+            failure: Exception = error
         except Exception as error:  # noqa: BLE001 - see above
-            return _failed(self.version.label, error)
-        rows.took_us = clock.now_us() - start_us
-        return rows
+            failure = _failed(self.version.label, error)
+        else:
+            rows.took_us = clock.now_us() - start_us
+            return rows
+        took_us = clock.now_us() - start_us
+        if len(batch) == 1 or took_us > self.deadline_us // 2:
+            return _Failure(failure, took_us)
+        # One bad row must not fail its neighbours.
+        return [(ask, self._compute([ask])) for ask in batch]
 
-    def _answer(self, batch: list[Ask], outcome: _Rows | Exception) -> None:
+    def _answer(self, batch: list[Ask], outcome: _Outcome) -> None:
         # The lane goes on whatever happens here: those who come later wait for it.
         try:
             self._log_and_answer(batch, outcome)
+            took_us = 0 if isinstance(outcome, list) else outcome.took_us
             if isinstance(outcome, _Rows):
-                self._place(outcome.took_us)
+                self._place(took_us)
+            if not self.slow and took_us > self.deadline_us // 2:
+                self._move(slow=True)  # another batch would hold up the event loop as long
         except Exception as error:  # noqa: BLE001 - see above
             self._fail(batch, _failed(self.version.label, error))
 
-    def _log_and_answer(self, batch: list[Ask], outcome: _Rows | Exception) -> None:
+    def _move(self, *, slow: bool) -> None:
+        """Compute elsewhere from now on; what waits is watched, as is what comes to a thread."""
+        # What another process answers, however quick, never holds up the event loop.
+        super()._move(slow=slow or self.version.apart)
+        if self.slow:
+            loop = asyncio.get_running_loop()
+            for ask in self._queue:
+                loop.call_later(self.deadline_us / 1e6, expire, ask.future)
+
+    def _log_and_answer(self, batch: list[Ask], outcome: _Outcome) -> None:
         if isinstance(outcome, _Rows):
             self._give(batch, outcome)
-        elif len(batch) > 1:
-            # One bad row must not fail its neighbours.
-            for ask in batch:
-                self._log_and_answer([ask], self._compute([ask]))
+        elif isinstance(outcome, _Failure):
+            self._fail(batch, outcome.error)
         else:
-            self._fail(batch, outcome)
+            for ask, own in outcome:
+                self._log_and_answer([ask], own)
 
     def _give(self, batch: list[Ask], rows: _Rows) -> None:
         """Log the scores, then answer."""
@@ -233,6 +259,12 @@ class Lane(Gathering["Ask", "_Rows | Exception"]):
         )
 
 
+def expire(future: asyncio.Future[Score] | None) -> None:
+    """Give up waiting: the future fails with ``TimeoutError`` unless it is done."""
+    if future is not None and not future.done():
+        future.set_exception(TimeoutError())
+
+
 def _failed(label: str, error: Exception) -> UserCodeError:
     return UserCodeError(
         f"{label} failed: {type(error).__name__}: {error}. "
@@ -247,4 +279,5 @@ def _no_value(label: str) -> InputError:
         f"{label} has no finite prediction for these features. Check the values and the nulls "
         "among them: the model was trained without such rows.",
         version=label,
+        no_value=True,
     )

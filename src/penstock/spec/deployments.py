@@ -76,9 +76,12 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
         canary: The steps in which a new version takes traffic; all at once when left out.
         approve: Who has to approve a version that passed its checks; nobody when left out.
         log: What the score log stores of features; all of them when left out.
+        on_breach: What becomes of a champion that fails or is late again and again: ``return`` to
+            the previous version, within two seconds, or ``stay``. What falls back answers
+            meanwhile. A pinned champion stays.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("checks", "approve", "canary", "log")
+    LATER: ClassVar[tuple[str, ...]] = ("checks", "approve", "canary", "log", "on_breach")
 
     model: Model
     routes: Sequence[Route] = (champion(),)
@@ -90,6 +93,7 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
     approve: Approval | None = None
     canary: Canary | None = None
     log: ScoreLog | None = None
+    on_breach: Literal["return", "stay"] = "return"
 
     @property
     def named_routes(self) -> dict[str, Route]:
@@ -112,6 +116,8 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
         if self.stale not in {"serve", "refuse"}:
             yield f"stale={self.stale!r}; give 'serve' or 'refuse'"
         yield from self._rollout_faults()
+        if self.on_breach not in {"return", "stay"}:
+            yield f"on_breach={self.on_breach!r}; give 'return' or 'stay'"
         total = sum(route.share for route in self.routes)
         if total >= 1:
             yield f"challengers share {total:g} of the traffic; leave some to the champion"

@@ -154,10 +154,15 @@ def _names(value: msgspec.Struct, *, shown: bool) -> Iterator[str]:
     later = value.LATER if isinstance(value, Value) else ()
     always = ALWAYS if isinstance(value, Declared) else ()
     for name in value.__struct_fields__:
-        if name in later and not getattr(value, name):
+        if name in later and getattr(value, name) == _default(value, name):
             continue
         if name not in only_shown or (shown and (name in always or getattr(value, name))):
             yield name
+
+
+def _default(value: msgspec.Struct, name: str) -> object:
+    """What a field is where nothing is said."""
+    return next(one.default for one in msgspec.structs.fields(value) if one.name == name)
 
 
 def _canonical(value: object) -> object:

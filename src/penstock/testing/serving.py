@@ -13,11 +13,11 @@ import httpx
 from .redis_server import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from .served_project import ServedProject
 
-__all__ = ["serving"]
+__all__ = ["running", "serving"]
 
 READY_S = 60.0
 
@@ -37,7 +37,26 @@ def serving(project: ServedProject) -> Generator[httpx.Client]:
     """
     port = str(free_port())
     command = [sys.executable, "-m", "penstock.cli", "serve", "--home", str(project.home)]
-    process = subprocess.Popen([*command, "--port", port])  # noqa: S603 - our own command
+    with running(project, [*command, "--port", port], port) as http:
+        yield http
+
+
+@contextmanager
+def running(project: ServedProject, command: Sequence[str], port: str) -> Generator[httpx.Client]:
+    """Run a command that serves a project until the block ends; killed then.
+
+    Args:
+        project: The project.
+        command: The command.
+        port: Where it answers.
+
+    Yields:
+        A client of its administrator, once it is ready.
+
+    Raises:
+        RuntimeError: It ended, or is not ready within a minute.
+    """
+    process = subprocess.Popen(command)  # noqa: S603 - our own command
     headers = {"Authorization": f"Bearer {project.token}"}
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20) as http:

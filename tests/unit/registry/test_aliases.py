@@ -12,7 +12,7 @@ from penstock.errors import ConflictError, GateError, InputError, NotFoundError,
 from penstock.plan import apply
 from penstock.ports import EVENTS_TOPIC, Put
 from penstock.records import Aliases, Event, GateVerdict, ModelVersion
-from penstock.registry import aliases, find_version, point, promote, rollback
+from penstock.registry import aliases, find_version, point, promote, rollback, withdraw
 
 if TYPE_CHECKING:
     from penstock.runtime import LocalServices
@@ -109,6 +109,29 @@ def test_rolling_back_to_a_version_may_be_asked_again(registered: LocalServices)
         rollback(registered, "btc", to=9)
     with pytest.raises(GateError):
         rollback(registered, "btc", to=4)
+
+
+def test_a_version_that_is_no_good_is_withdrawn_once_and_nobody_s_any_more(
+    registered: LocalServices,
+) -> None:
+    promote(registered, "btc", 1)
+    promote(registered, "btc", 2)
+    set_alias(registered, "candidate", 2)
+    revision = aliases(registered.metadata, "btc").revision
+
+    first = withdraw(registered, "btc", 2, expected=revision, reason="it was late")
+    again = withdraw(registered, "btc", 2, expected=revision, reason="it was late")
+    late = withdraw(registered, "btc", 1, expected=revision, reason="of another time")
+
+    assert pointed(first) == (1, 0, 0, 0)
+    assert again == late == first
+    entry = registered.metadata.audit()[-1]
+    assert (entry.action, entry.difference["champion"]) == ("withdraw", [2, 1])
+    assert entry.difference["reason"] == "it was late"
+    with pytest.raises(NotReadyError, match="no previous champion"):
+        withdraw(registered, "btc", 1, expected=first.revision, reason="it is late too")
+    with pytest.raises(NotReadyError, match="no previous champion"):
+        rollback(registered, "btc")
 
 
 def test_rolling_back_needs_a_previous_champion(registered: LocalServices) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import penstock as ps
-from penstock.scoring import Circuit, RouteTable, share_of
+from penstock.scoring import RouteTable, share_of
 from penstock.spec import Trainer
 
 if TYPE_CHECKING:
@@ -111,29 +111,3 @@ def test_deployments_order_entities_differently_and_evenly() -> None:
     assert counts.min() > 400
     assert one.min() >= 0
     assert one.max() < 1
-
-
-def test_a_circuit_opens_after_failures_in_a_row_and_lets_one_try() -> None:
-    circuit = Circuit()
-    for _ in range(4):
-        circuit.failed(0)
-    assert circuit.allows(1)
-
-    circuit.failed(1)
-
-    assert not circuit.allows(2)
-    assert circuit.allows(600_000)
-    assert not circuit.allows(600_001)
-    circuit.succeeded()
-    assert circuit.allows(600_002)
-
-
-def test_a_circuit_waits_longer_after_each_failed_try() -> None:
-    circuit = Circuit()
-    for _ in range(5):
-        circuit.failed(0)
-    assert circuit.allows(500_000)
-    circuit.failed(500_000)
-
-    assert not circuit.allows(1_499_999)
-    assert circuit.allows(1_500_000)

@@ -45,6 +45,12 @@ quick:
 long:
     HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 7200 tests/unit/algebra/test_engine.py tests/unit/features/test_deletes.py -k naive
 
+# Ask the processes whatever their OpenAPI documents allow and forbid, and hand any bytes to what
+# decodes them; takes an hour
+fuzz:
+    PENSTOCK_FUZZ_EXAMPLES=1000 pytest tests/flows/test_described_doors.py
+    HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 7200 tests/unit/http -k "fuzz or wire"
+
 # The conformance suites of one kind of adapter, such as `just ports lmdb`
 ports WORD:
     pytest tests/ports -k {{WORD}}

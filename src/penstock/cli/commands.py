@@ -212,6 +212,11 @@ COMMANDS: Mapping[str, Command | Group] = {
         "Ask a deployment for a prediction. By entity key, or by features.",
         "penstock predict btc --key BTCUSDT",
     ),
+    "client": Command(
+        "generating:client",
+        "Write a typed Python client of a deployment. A package that needs httpx alone.",
+        "penstock client btc --out btc-client",
+    ),
     "score": Command(
         "serving:score",
         "Score new rows in a batch. Every new row of the spine goes to the scores table.",

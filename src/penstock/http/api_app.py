@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -16,6 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
 
 from penstock.errors import PenstockError
 from penstock.plan import Catalogue
@@ -32,6 +33,7 @@ from .api_models import model_routes
 from .api_rollouts import rollout_routes
 from .api_routes import route_routes
 from .api_watch import watch_routes
+from .openapi_parts import ERROR_ANSWERS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -53,7 +55,12 @@ def build_app(services: LocalServices) -> FastAPI:
         services: The ports of the process; closing them is the caller's matter.
     """
     app = FastAPI(
-        title="Penstock", description=ABOUT, openapi_url=None, docs_url=None, redoc_url=None
+        title="Penstock",
+        description=ABOUT,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        responses={**ERROR_ANSWERS},
     )
     registry = CollectorRegistry()
     registry.register(FeatureMetrics(services))
@@ -87,7 +94,7 @@ def _about(registry: CollectorRegistry) -> APIRouter:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     router.get("/openapi.json", include_in_schema=False)(openapi)
-    router.get("/metrics")(metrics)
+    router.get("/metrics", response_class=PlainTextResponse)(metrics)
     router.get("/v1/declarations")(declarations)
     return router
 
@@ -105,7 +112,19 @@ def ready(request: Request) -> Response:
 def openapi(request: Request, acting: Reader) -> Response:
     """This description."""
     del acting
-    return answer(request.app.openapi())
+    return answer(_secured(request.app.openapi()))
+
+
+def _secured(document: dict[str, Any]) -> dict[str, Any]:
+    """The description with the token that every request but health takes."""
+    token = {"type": "http", "scheme": "bearer"}
+    document.setdefault("components", {})["securitySchemes"] = {"token": token}
+    document["security"] = [{"token": []}]
+    for methods in document["paths"].values():
+        for about in methods.values():
+            if "health" in about.get("tags", ()):
+                about["security"] = []
+    return document
 
 
 def declarations(acting: Reader) -> Response:

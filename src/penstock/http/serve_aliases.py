@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from .serve_call import Call
     from .serve_keeper import Keeper
 
-__all__ = ["ALIASES", "MODELS", "AliasDoor", "is_alias", "tensors_of_columns", "tensors_of_json",
-           "versioned"]  # fmt: skip
+__all__ = ["ALIASES", "MODELS", "AliasDoor", "is_alias", "tensors_of_columns", "tensors_of_csv",
+           "tensors_of_json", "versioned"]  # fmt: skip
 
 ALIASES = ("/v1/models", "/v1/models/{name}", "/v1/models/{name}:predict",
            "/v1/deployments/{name}/invocations", "/invocations", "/ping", "/health",
@@ -41,6 +41,7 @@ MODELS, DEPLOYMENTS = "/v1/models", "/v1/deployments/"
 PREDICT, INVOCATIONS = ":predict", "/invocations"
 ALIVE = {"/ping", "/health", "/version"}
 ALONE = {*ALIVE, MODELS, INVOCATIONS}
+TEXT = (b"content-type", b"text/plain; charset=utf-8")
 TABLE, RECORDS = "dataframe_split", "dataframe_records"
 FORMS = ("instances", "inputs", TABLE, RECORDS)
 BESIDE = {"signature_name", "params", "parameters", "id"}
@@ -76,8 +77,9 @@ class AliasDoor:
         """
         path: str = call.scope["path"]
         if path in ALIVE:
+            call.need("GET")
             text = self._version if path == "/version" else "\n"
-            return Answer(200 if self._keeper.ready else 503, text.encode())
+            return Answer(200 if self._keeper.ready else 503, text.encode(), (TEXT,))
         if path.endswith((PREDICT, INVOCATIONS)):
             self._keeper.guard.check(call.authorization, "writer")
             call.need("POST")
@@ -111,7 +113,7 @@ class AliasDoor:
         manifest, lane = version_of(door, schema, number)
         is_csv = call.content_type.startswith(b"text/csv")
         tensors, answers = (
-            (_from_csv(body, manifest), "predictions")
+            (tensors_of_csv(body, manifest), "predictions")
             if is_csv
             else tensors_of_json(body, manifest)
         )
@@ -219,8 +221,12 @@ def _columns(content: Mapping[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def _from_csv(body: bytes, manifest: Manifest) -> list[Tensor]:
-    """A table with its names in the first line; an empty field is null."""
+def tensors_of_csv(body: bytes, manifest: Manifest) -> list[Tensor]:
+    """The tensors of a table with its names in the first line; an empty field is null.
+
+    Raises:
+        InputError: It is no CSV, has no row, or a field is not of its column's type.
+    """
     try:
         lines = list(csv.reader(io.StringIO(body.decode()), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:

@@ -25,11 +25,15 @@ from .serve_features import FEATURES, answer_features
 from .serve_meter import Meter
 from .serve_openapi import openapi_document
 from .serve_packing import WORTH_PACKING_BYTES, packed
+from .serve_page import Page
 from .serve_predict_arrow import rows_of_arrow, scores_as_arrow
+from .serve_schema import MOST_ROWS, Schema
 from .serve_scoring import door_of, score_all, score_one
+from .serve_stream import MOST_STREAMED, Scores, Streamed, stream_form
 from .serve_v2 import V2, V2_PATHS, InferenceDoor
 
 if TYPE_CHECKING:
+    from penstock.errors import AccessError
     from penstock.ports import Clock
     from penstock.records import Role
     from penstock.runtime import Board
@@ -40,13 +44,13 @@ if TYPE_CHECKING:
 __all__ = ["BODY_LIMIT_BYTES", "ServeApp"]
 
 DEPLOYMENTS, PREDICT = "/v1/deployments/", "/predict"
-METRICS = "/metrics"
+METRICS, OPENAPI = "/metrics", "/openapi.json"
 MODELS, INFER = "/v2/models/", "/infer"
 TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 ARROW_STREAM = (b"content-type", ARROW)
 KNOWN = (
     "/v1/deployments", "/v1/deployments/{name}/predict", "/v1/features",
-    "/v1/features/{service}", METRICS, "/openapi.json", *V2_PATHS, *ALIASES,
+    "/v1/features/{service}", METRICS, OPENAPI, *V2_PATHS, *ALIASES,
     *EXPLAINS,
 )  # fmt: skip
 
@@ -91,6 +95,7 @@ class ServeApp:
             "alias": AliasDoor(keeper, self.version),
             "explain": ExplainDoor(keeper),
         }
+        self._page = Page()
         self._log = structlog.get_logger("penstock.serve")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -103,6 +108,9 @@ class ServeApp:
         answer = await self.answer(Call(scope, receive, self.clock.now_us()))
         if answer is None:
             return
+        if isinstance(answer, Streamed):
+            await answer.scores.send(answer.first, send)
+            return
         length = (b"content-length", str(len(answer.body)).encode())
         await send(
             {
@@ -114,18 +122,18 @@ class ServeApp:
         body = b"" if scope["method"] == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
 
-    async def answer(self, call: Call) -> Answer | None:
+    async def answer(self, call: Call) -> Answer | Streamed | None:
         """What a request is answered with, counted and packed; none where the client has gone."""
         kind, answer = await self._answer(call)
         if answer is None:
             return None
         key = (kind, answer.status)
         self.meter.requests[key] = self.meter.requests.get(key, 0) + 1
-        if len(answer.body) >= WORTH_PACKING_BYTES:
+        if isinstance(answer, Answer) and len(answer.body) >= WORTH_PACKING_BYTES:
             return packed(answer, call.header(b"accept-encoding"))
         return answer
 
-    async def _answer(self, call: Call) -> tuple[str, Answer | None]:
+    async def _answer(self, call: Call) -> tuple[str, Answer | Streamed | None]:
         path: str = call.scope["path"]
         kind = _kind_of(path)
         # A request must never end without an answer, whatever goes wrong in here.
@@ -144,7 +152,7 @@ class ServeApp:
             message = "The server failed; its log says where. Try again, or report it."
             return kind, refuse(500, "internal", message, plain=_is_plain(path))
 
-    async def _routed(self, kind: str, call: Call, path: str) -> Answer:
+    async def _routed(self, kind: str, call: Call, path: str) -> Answer | Streamed:
         if kind == "predict":
             return await self._predict(call, path[len(DEPLOYMENTS) : -len(PREDICT)])
         if kind == "features":
@@ -153,23 +161,25 @@ class ServeApp:
             return await self.inference.answer(call)
         if kind in self._doors:
             return await self._doors[kind].answer(call)
-        if path == METRICS:
-            self._check(call, "reader", "GET")
-            return Answer(200, await asyncio.to_thread(self.meter.text), (TEXT,))
-        return self._read(call, path)
+        return await self._read(call, path)
 
-    async def _predict(self, call: Call, name: str) -> Answer:
+    async def _predict(self, call: Call, name: str) -> Answer | Streamed:
         self._check(call, "writer", "POST")
         body = await call.body()
         door, schema = door_of(self._keeper, name)
-        wanted = b"features=true" in call.scope["query_string"]
+        wanted = call.flag("features")
         if wanted:
             await self._check_echo(call, door)
         is_arrow, as_arrow = arrow_asked(call.content_type, call.accept)
+        form = stream_form(call.accept)
+        most_rows = MOST_STREAMED if form else MOST_ROWS
         if is_arrow:
-            rows, several = rows_of_arrow(schema.manifest, body), True
+            rows, several = rows_of_arrow(schema.manifest, body, most_rows=most_rows), True
         else:
-            rows, several = schema.rows_of(body)
+            taking = Schema(schema.manifest, most_rows=most_rows) if form else schema
+            rows, several = taking.rows_of(body)
+        if form is not None:
+            return await Scores(door, schema, rows, call, form, features=wanted).begun()
         if as_arrow:
             scores = await score_all(door, rows, call)
             streamed = scores_as_arrow(schema.manifest, scores, features=wanted)
@@ -181,18 +191,25 @@ class ServeApp:
         told = [schema.answer(score, features=wanted) for score in scores]
         return Answer(200, self._encode({"predictions": told}))
 
-    def _read(self, call: Call, path: str) -> Answer:
+    async def _read(self, call: Call, path: str) -> Answer:
         """Everything that is only looked at."""
+        page = self._page.answer(call, path)
+        if page is not None:
+            return page
         told = {
             "/v1/deployments": self._deployments,
-            "/openapi.json": self._openapi,
+            METRICS: self._metrics,
+            OPENAPI: self._openapi,
         }.get(path)
         self._check(call, "reader", "GET" if told else "")
         if told is None:
             raise NotFoundError.of("path", path, KNOWN)
-        return told()
+        return await told(call)
 
-    def _deployments(self) -> Answer:
+    async def _metrics(self, _call: Call) -> Answer:
+        return Answer(200, await asyncio.to_thread(self.meter.text), (TEXT,))
+
+    async def _deployments(self, _call: Call) -> Answer:
         told = [
             {
                 "name": name,
@@ -206,13 +223,17 @@ class ServeApp:
         ]
         return self._json({"deployments": told})
 
-    def _openapi(self) -> Answer:
+    async def _openapi(self, call: Call) -> Answer:
+        doors = self._keeper.doors
         manifests = {
-            name: door.schema.manifest if door.schema else None
-            for name, door in self._keeper.doors.items()
+            name: one.schema.manifest if one.schema else None for name, one in doors.items()
         }
         services = {name: one.schema.service for name, one in self._keeper.features.items()}
-        return self._json(openapi_document(self.version, manifests, services))
+        seen = {name for name, door in doors.items() if self._echo_refusal(call, door) is None}
+        document = await asyncio.to_thread(
+            openapi_document, self.version, manifests, services, may_see=seen.__contains__
+        )
+        return self._json(document)
 
     def _check(self, call: Call, role: Role, method: str) -> None:
         """Let the caller in, then look at the method: nobody unknown learns what there is."""
@@ -222,16 +243,20 @@ class ServeApp:
 
     async def _check_echo(self, call: Call, door: Door) -> None:
         """Refuse to tell the features a model saw to whoever may not read them; any may answer."""
+        refused = self._echo_refusal(call, door)
+        if refused is not None:
+            subject = key_of(door.endpoint.declared)
+            await self._keeper.guard.refuse(refused, call.authorization, subject)
+
+    def _echo_refusal(self, call: Call, door: Door) -> AccessError | None:
+        """Why the caller may not see the features of a deployment; none where they may."""
         served = [lane.version for lane in door.endpoint.lanes.values()]
-        guard = self._keeper.guard
-        refused = guard.refusal(
+        return self._keeper.guard.refusal(
             call.authorization,
             " ".join(sorted({version.label for version in served})),
             lambda: dict.fromkeys(name for version in served for name in version.features),
             lambda: [view for version in served for view in views_of(version.manifest)],
         )
-        if refused is not None:
-            await guard.refuse(refused, call.authorization, key_of(door.endpoint.declared))
 
     def _json(self, value: object) -> Answer:
         return Answer(200, self._encode(value))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import parse_qs
+
+from penstock.errors import InputError
 
 from .serve_errors import refusal
 from .serve_packing import unpacked
-
-if TYPE_CHECKING:
-    from penstock.errors import InputError
 
 __all__ = ["BODY_LIMIT_BYTES", "Call", "Gone", "Message", "Receive", "Send", "WholeCall"]
 
@@ -66,20 +66,34 @@ class Call:
         """A header that few requests need, by its name in lower case; empty when there is none."""
         return next((value for name, value in self.scope["headers"] if name == wanted), b"")
 
-    def need(self, method: str) -> None:
+    def need(self, *methods: str) -> None:
         """Refuse any other method; ``HEAD`` goes where ``GET`` does.
 
         Raises:
             InputError: It is another.
         """
         given = self.scope["method"]
-        if given != method and not (method == "GET" and given == "HEAD"):
+        if given not in methods and not (given == "HEAD" and "GET" in methods):
             raise refusal(
-                f"{given} is not for {self.scope['path']}; send {method}.",
+                f"{given} is not for {self.scope['path']}; send {' or '.join(methods)}.",
                 status=405,
                 kind="method",
-                headers=((b"allow", method.encode()),),
+                headers=((b"allow", ", ".join(methods).encode()),),
             )
+
+    def flag(self, name: str) -> bool:
+        """A parameter of the query that is ``true`` or ``false``; false where it is left out.
+
+        Raises:
+            InputError: It is neither.
+        """
+        query = self.scope["query_string"]
+        if not query:
+            return False
+        given = parse_qs(query.decode("latin-1"), keep_blank_values=True).get(name, ["false"])
+        if given not in (["true"], ["false"]):
+            raise InputError(f"The parameter {name!r} is {', '.join(given)!r}; send true or false.")
+        return given == ["true"]
 
     async def body(self) -> bytes:
         """The whole body, unpacked where it came packed.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from .serve_stream import Streamed
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -107,6 +109,9 @@ class Direct:
             raise
         self.response_complete = True
         if self.disconnected or answer is None or connection.transport.is_closing():
+            return
+        if isinstance(answer, Streamed):  # what is sent in parts goes through ASGI, never here
+            connection.transport.close()
             return
         keep_alive = self.keep_alive and not connection.ends
         connection.transport.write(wire(answer, keep_alive=keep_alive))

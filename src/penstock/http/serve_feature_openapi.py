@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.spec import DType
 
+from .openapi_parts import STREAM, closed, content, listed, looked_at, opened, operation
 from .serve_feature_body import MOST_ROWS
 
 if TYPE_CHECKING:
@@ -13,70 +14,60 @@ if TYPE_CHECKING:
 
     from penstock.spec import FeatureService
 
+    from .openapi_parts import Json
+
 __all__ = ["feature_path"]
 
-Json = dict[str, object]
-ARROW = "application/vnd.apache.arrow.stream"
+TAG = "Features"
 TIME: Json = {"type": "string", "format": "date-time"}
+AT: Json = TIME | {"type": ["string", "null"]}
 TYPES: Mapping[DType, Json] = {
     DType.STRING: {"type": "string"},
-    DType.INT64: {"type": "integer"},
+    DType.INT64: {"type": "integer", "minimum": -(1 << 63), "maximum": (1 << 63) - 1},
     DType.FLOAT64: {"type": "number"},
     DType.BOOLEAN: {"type": "boolean"},
 }
-ERRORS: Mapping[str, str] = {
-    "400": "The body is no JSON.",
-    "401": "No valid token.",
-    "403": "A feature is protected from the caller; says by what, and how it is granted.",
-    "404": "There is no such feature service; the nearest is named.",
-    "413": "The body is too large.",
-    "422": "The body does not fit; says where.",
-    "503": "The features are not built yet, or the online store cannot be reached.",
-}
 
 
-def feature_path(service: FeatureService) -> Json:
-    """What can be done with a service: look at it, and read its features."""
-    told = {"200": {"description": "What it has, and how fresh it is."}}
-    look = {"summary": f"About the feature service {service.name}.", "responses": told}
-    return {"get": look, "post": _read(service)}
+def feature_path(service: FeatureService, slug: str) -> Json:
+    """What can be done with a service: look at it, and read its features.
+
+    Args:
+        service: The service.
+        slug: Its name within ids.
+    """
+    about = opened({"name": {"type": "string"}, "service_id": {"type": "string"}})
+    look = looked_at(f"about_{slug}", f"About the feature service {service.name}.", about, tag=TAG)
+    return look | {"post": _read(service, slug)}
 
 
-def _read(service: FeatureService) -> Json:
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    failed = {code: {"description": text, "content": error} for code, text in ERRORS.items()}
-    stream = {ARROW: {"schema": {"type": "string", "format": "binary"}}}
-    return {
-        "summary": f"Read the {len(service.names)} features of {service.name} by key.",
-        "description": service.description,
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"anyOf": _asked(service)}}, **stream},
-        },
-        "responses": {
-            "200": {
-                "description": "The features, in the order asked for.",
-                "content": {"application/json": {"schema": {"anyOf": _told(service)}}, **stream},
-            },
-            **failed,
-        },
-    }
+def _read(service: FeatureService, slug: str) -> Json:
+    return operation(
+        f"read_{slug}",
+        f"Read the {len(service.names)} features of {service.name} by key.",
+        content({"anyOf": _told(service)}) | STREAM,
+        tag=TAG,
+        body=content({"anyOf": _asked(service)}) | STREAM,
+        description=service.description,
+    )
 
 
 def _asked(service: FeatureService) -> list[Json]:
     keys: Json = {entity.name: TYPES[entity.dtype] for entity in service.entities}
     fields: Json = {
-        name: {"type": [TYPES[dtype]["type"], "null"]}
+        name: TYPES[dtype] | {"type": [TYPES[dtype]["type"], "null"]}
         for name, dtype in service.request_fields.items()
     }
-    request: Json = {"request": _object(fields)} if fields else {}
-    requests: Json = {"request": _object(_lists(fields))} if fields else {}
-    row = _object({"entity": _object(keys)} | request, at=TIME)
-    times = {"anyOf": [TIME, _list(TIME)]}
+    request: Json = {"request": closed(fields)} if fields else {}
+    requests: Json = {"request": closed(_lists(fields))} if fields else {}
+    entity: Json = {"entity": closed(keys)}
+    # A service of nothing but the request has rows without keys.
+    row = closed(entity | request, at=AT) if keys else closed(request, at=AT, **entity)
+    times = {"anyOf": [AT, listed(TIME, MOST_ROWS)]}
     return [
         row,
-        _object({"rows": _list(row)}),
-        _object({"entities": _object(_lists(keys))} | requests, at=times),
+        closed({"rows": listed(row, MOST_ROWS)}),
+        closed({"entities": closed(_lists(keys))} | requests, at=times),
     ]
 
 
@@ -90,26 +81,13 @@ def _told(service: FeatureService) -> list[Json]:
         "service": {"type": "string"},
         "service_id": {"type": "string"},
     }
-    row: Json = {"features": _object(values), "as_of": TIME}
+    row: Json = {"features": closed(values), "as_of": TIME}
     return [
-        _object(row | ends),
-        _object({"rows": _list(_object(row)), **ends}),
-        _object({"features": _object(_lists(values)), "as_of": _list(TIME), **ends}),
+        closed(row | ends),
+        closed({"rows": listed(closed(row), MOST_ROWS), **ends}),
+        closed({"features": closed(_lists(values)), "as_of": listed(TIME, MOST_ROWS), **ends}),
     ]
 
 
-def _object(needed: Json, **optional: object) -> Json:
-    return {
-        "type": "object",
-        "properties": needed | optional,
-        "required": list(needed),
-        "additionalProperties": False,
-    }
-
-
 def _lists(kinds: Json) -> Json:
-    return {name: _list(kind) for name, kind in kinds.items()}
-
-
-def _list(items: object) -> Json:
-    return {"type": "array", "items": items, "minItems": 1, "maxItems": MOST_ROWS}
+    return {name: listed(kind, MOST_ROWS) for name, kind in kinds.items()}

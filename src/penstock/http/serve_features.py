@@ -48,7 +48,7 @@ async def answer_features(keeper: Keeper, call: Call) -> Answer:
         raise NotFoundError.of("feature service", name, keeper.features, hint=hint)
     if call.scope["method"] in {"GET", "HEAD"}:
         return await _described(keeper, door.schema.service, one=True)
-    call.need("POST")
+    call.need("GET", "POST")
     schema, guard = door.schema, keeper.guard
     refused = guard.refusal(call.authorization, schema.service_id, lambda: schema.service.names)
     if refused is not None:

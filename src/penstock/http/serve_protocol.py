@@ -24,6 +24,7 @@ from .serve_app import ServeApp
 from .serve_call import WholeCall
 from .serve_direct import Direct, wire
 from .serve_errors import refuse
+from .serve_stream import stream_form
 
 if TYPE_CHECKING:
     import asyncio
@@ -193,10 +194,15 @@ class ServeProtocol(HttpToolsProtocol):
             and self._scoring is not None
             and self.parser.get_method() == b"POST"
             and not self.expect_100_continue
+            and not self._is_streamed()
         ):
             self._gathered = []
         else:
             self._hand_over()
+
+    def _is_streamed(self) -> bool:
+        """Whether the answer is to come in parts, which only ASGI sends."""
+        return any(name == b"accept" and stream_form(value) for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body; a long one is for uvicorn."""

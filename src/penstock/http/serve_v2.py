@@ -45,6 +45,7 @@ V2_PATHS = (
     "/v2/trace/setting",
 )  # fmt: skip
 OCTETS = (b"content-type", b"application/octet-stream")
+HEALTH = {"/v2/health/live", "/v2/health/ready"}
 MODELS, REPOSITORY = "/v2/models/", "/v2/repository/models/"
 TRACE: Mapping[str, object] = {
     "trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1", "log_frequency": "0",
@@ -79,6 +80,8 @@ class InferenceDoor:
             PenstockError: It is refused, or cannot be answered.
         """
         path = call.scope["path"].rstrip("/")
+        if path in HEALTH:
+            call.need("GET")
         if path == "/v2/health/live":
             return self._json({"live": True})
         if path == "/v2/health/ready":
@@ -186,7 +189,7 @@ class InferenceDoor:
             self._keeper.guard.check(call.authorization, "reader")
             return self._json(change({}))
         self._keeper.guard.check(call.authorization, "admin")
-        call.need("POST")
+        call.need("GET", "POST")
         try:
             given = msgspec.json.decode(await call.body(), type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""A serving process of a project, for tests that ask it over HTTP."""
+"""A process of a project, for tests that ask it over HTTP."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ READY_S = 60.0
 
 
 @contextmanager
-def serving(project: ServedProject) -> Generator[httpx.Client]:
+def serving(project: ServedProject, process_kind: str = "serve") -> Generator[httpx.Client]:
     """Run ``penstock serve`` until the block ends; killed then.
 
     Args:
         project: The project.
+        process_kind: ``api`` for the control plane in its place.
 
     Yields:
         A client of its administrator, once it is ready.
@@ -36,7 +37,7 @@ def serving(project: ServedProject) -> Generator[httpx.Client]:
         RuntimeError: It ended, or is not ready within a minute.
     """
     port = str(free_port())
-    command = [sys.executable, "-m", "penstock.cli", "serve", "--home", str(project.home)]
+    command = [sys.executable, "-m", "penstock.cli", process_kind, "--home", str(project.home)]
     with running(project, [*command, "--port", port], port) as http:
         yield http
 
@@ -76,4 +77,4 @@ def _wait_ready(http: httpx.Client, process: subprocess.Popen[bytes]) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.05)
-    raise RuntimeError("The serving process ended, or is not ready within a minute.")
+    raise RuntimeError("The process ended, or is not ready within a minute.")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from penstock.http.serve_call import Call
     from penstock.http.serve_errors import Answer
+    from penstock.http.serve_stream import Streamed
     from penstock.runtime import LocalServices
     from penstock.testing.served_project import ServedProject
 
@@ -127,7 +128,7 @@ def talk(services: LocalServices, served: ServedProject) -> Callable[..., None]:
 class Held(ServeApp):
     """Holds requests back for as long as their header ``x-hold`` says, in seconds."""
 
-    async def answer(self, call: Call) -> Answer | None:
+    async def answer(self, call: Call) -> Answer | Streamed | None:
         if held := call.header(b"x-hold"):
             await asyncio.sleep(float(held))
         return await super().answer(call)

@@ -18,16 +18,16 @@ from penstock.errors import InputError
 from penstock.http.arrow_stream import read_stream
 from penstock.http.serve_feature_arrow import arrow_wanted
 from penstock.http.serve_feature_schema import MOST_ROWS, FeatureSchema
+from penstock.testing.damage import damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from penstock.http.serve_feature_schema import Wanted
 
 FIELD_TYPES = {"f": float, "n": int, "b": bool, "t": str}
 NOW_US = 1_800_000_000_000_000
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
-JUNK = (b"\x00" * 8, b"\xff" * 8, (1 << 40).to_bytes(8, "little"), b"\xff\xff\xff\x7f")
 
 
 def schema_of(dtype: ps.DType) -> FeatureSchema:
@@ -76,25 +76,6 @@ def stream_of(frame: pl.DataFrame, *, newest: bool) -> bytes:
     level = pl.CompatLevel.newest() if newest else pl.CompatLevel.oldest()
     frame.write_ipc_stream(target, compat_level=level)
     return target.getvalue()
-
-
-@st.composite
-def damaged(draw: st.DrawFn, originals: Sequence[bytes]) -> bytes:
-    """A good body with bytes altered, overwritten, taken out or cut off."""
-    body = bytearray(draw(st.sampled_from(originals)))
-    for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.integers(0, max(len(body) - 1, 0)))
-        what = draw(st.sampled_from(["alter", "overwrite", "remove", "cut"]))
-        if what == "alter" and body:
-            body[place] = draw(st.integers(0, 255))
-        elif what == "overwrite":
-            junk = draw(st.sampled_from(JUNK))
-            body[place : place + len(junk)] = junk
-        elif what == "remove":
-            del body[place : place + draw(st.integers(1, 8))]
-        else:
-            del body[place:]
-    return bytes(body)
 
 
 def holds_or_teaches(read: Callable[[], Wanted]) -> None:

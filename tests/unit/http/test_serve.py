@@ -306,11 +306,11 @@ def test_the_schema_is_typed_by_the_version_that_answers(
         document = (await client.get("/openapi.json")).json
         assert "/v1/deployments/btc/predict" in document["paths"]
         row = document["components"]["schemas"]["btc.row"]
-        features = row["properties"]["features"]["properties"]
+        features = document["components"]["schemas"]["btc.features"]["properties"]
         assert list(features) == list(served.features)
         assert features["momentum.count_1d"]["type"] == ["integer", "null"]
         assert features["momentum.last_close"]["type"] == ["number", "null"]
-        assert row["properties"]["entity"]["properties"] == {"symbol": {"type": "string"}}
+        assert row["properties"]["entity"]["properties"]["symbol"]["type"] == "string"
 
         told = (await client.get("/v1/deployments")).json["deployments"]
         assert [one["name"] for one in told] == ["btc", "split"]

@@ -33,6 +33,7 @@ BENCHMARKS = {
     "predict": "single predictions over HTTP at 1, 16 and 64 connections (needs wrk)",
     "predict_arrow": "rows to score as Arrow beside JSON, 1 to 1,000 a request (needs wrk)",
     "incidents": "a champion that turns slow, wrong or crashing under load, until it is replaced",
+    "overload": "ten times the connections: who is answered, and how late (needs wrk)",
     "vectors": "precomputed feature vectors beside the views they are made of",
     "feature_server": "features by key over HTTP at 16 connections (needs wrk)",
     "demo": "penstock demo psystock, from nothing to the last screen",

@@ -7,6 +7,7 @@ done in a thread of its own, while the next batch gathers.
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ __all__ = ["Gathering"]
 
 SLOW_BATCH_US, QUICK_BATCH_US = 5_000, 1_000
 SLOW_IN_A_ROW, QUICK_IN_A_ROW = 8, 256
+TURN_S = 0.005
 
 Ask = TypeVar("Ask")
 Outcome = TypeVar("Outcome")
@@ -83,20 +85,32 @@ class Gathering(ABC, Generic[Ask, Outcome]):
         self.slow, self._in_a_row = slow, 0
 
     def _flush(self) -> None:
-        batch = self._next_batch()
-        if not batch:
-            self._scheduled = False
-            return
-        if self.slow:
-            self._thread = self._thread or ThreadPoolExecutor(1, self._label)
-            work = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
-            work.add_done_callback(lambda done: self._finish(batch, done.result()))
-        else:
-            self._finish(batch, self._compute(batch))
+        """Do what waits: batch after batch, since each turn of a busy loop costs more than many.
+
+        Not for ever, so that others have their turn too.
+        """
+        end_s = time.monotonic() + TURN_S
+        while batch := self._next_batch():
+            if self.slow:
+                self._compute_apart(batch)
+                return
+            self._answer(batch, self._compute(batch))
+            if time.monotonic() > end_s:
+                self._go_on()
+                return
+        self._scheduled = False
+
+    def _compute_apart(self, batch: list[Ask]) -> None:
+        self._thread = self._thread or ThreadPoolExecutor(1, self._label)
+        work = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, batch)
+        work.add_done_callback(lambda done: self._finish(batch, done.result()))
 
     def _finish(self, batch: list[Ask], outcome: Outcome) -> None:
         """Answer, then turn to those who came meanwhile."""
         self._answer(batch, outcome)
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._queue:
             asyncio.get_running_loop().call_soon(self._flush)
         else:

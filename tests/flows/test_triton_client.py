@@ -9,11 +9,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import msgspec
 import numpy as np
 import pytest
 
+import penstock as ps
 from penstock.deployment import deploy
 from penstock.http.grpc_messages import SERVICE, message
+from penstock.plan import Catalogue, apply
 from penstock.runtime import open_services
 from penstock.testing.redis_server import free_port
 from penstock.testing.serving import serving
@@ -145,6 +148,39 @@ def _with_grpc(served: ServedProject, port: int = 0) -> int:
     with (served.home / "penstock.toml").open("a", encoding="utf-8") as settings:
         settings.write(f"\nserve_grpc_port = {port}\n")
     return port
+
+
+def test_metadata_leads_to_a_version_as_a_header_does(served: ServedProject) -> None:
+    port = _with_grpc(served)
+    _deploy_both(served)
+    with open_services(served.home, actor="tester") as services:
+        catalogue = Catalogue.load(services.metadata)
+        routes = [ps.champion(), ps.by_header("X-Group", "beta", version=1)]
+        plain = catalogue.deployment("split")
+        declared = msgspec.structs.replace(catalogue.deployment("btc"), routes=routes)
+        project = ps.Project("served", declarations=[declared, plain])
+        apply(services.metadata, project, actor="tester", now=services.clock.now())
+    token = {"authorization": f"Bearer {served.token}"}
+    body = {"entity": {"symbol": "BTC"}}
+
+    with serving(served) as http, grpc_client.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        tensor = grpc_client.InferInput("x", list(ROWS.shape), "FP64")
+        tensor.set_data_from_numpy(ROWS)
+        asked = [
+            client.infer("btc", [tensor], headers={**token, **more})
+            for more in ({}, {"x-group": "beta"}, {"x-group": "alpha"})
+        ]
+        by_grpc = [one.as_numpy("prediction").tolist() for one in asked]
+        by_http = [
+            http.post("/v1/deployments/btc/predict", json=body, headers=more).json()
+            for more in ({}, {"X-Group": "beta"}, {"X-Group": "alpha"})
+        ]
+
+    assert by_grpc[0] == by_grpc[2] != by_grpc[1]
+    assert [(one["version"], one["route"]) for one in by_http] == [
+        (2, "champion"), (1, "header"), (2, "champion"),
+    ]  # fmt: skip
+    assert by_http[1]["reason"] == "header x-group=beta"
 
 
 def test_every_call_of_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:

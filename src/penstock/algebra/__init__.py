@@ -30,6 +30,7 @@ from .program import Program, compile_view
 from .read import ValueReader, as_of
 from .registers import hashes_of
 from .rows import RowFunction, Scalar, compile_row
+from .rules import check_rules, compile_rule
 from .spans import ALWAYS, Span, span_of
 from .spread import (
     SPREAD_QUANTILES,
@@ -64,8 +65,10 @@ __all__ = [
     "ValueReader",
     "as_of",
     "asks_newest",
+    "check_rules",
     "compile_on_demand",
     "compile_row",
+    "compile_rule",
     "compile_view",
     "compute_metric",
     "compute_metrics",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 import msgspec
 import typer
@@ -11,7 +11,7 @@ import typer
 from penstock.deployment import RouteEdit, change_routes, reset_routes
 from penstock.deployment import show_routes as routes_of
 from penstock.runtime import open_services
-from penstock.spec import Fallback
+from penstock.spec import Fallback, FallbackStep
 
 from .failures import UsageError
 from .humanise import ago
@@ -56,7 +56,7 @@ def routes_set(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ),
     unpin: list[str] = typer.Option([], "--unpin", help="ALIAS: follow it again."),
     deadline: str = typer.Option("", "--deadline", help="Longest wait for a route, as 20ms."),
-    to: str = typer.Option("", "--to", help="What falls back: previous or constant."),
+    to: str = typer.Option("", "--to", help="What falls back, in order: previous,cached,constant."),
     value: float = typer.Option(float("nan"), "--value", help="The constant."),
     fallback: str = typer.Option("", "--fallback", help="'declared': the declared one again."),
     reason: str = REASON,
@@ -104,7 +104,8 @@ def _routes(found: Rerouted) -> object:
 
 
 def _row(one: RouteState) -> list[object]:
-    notes = ["pinned"] if one.pinned and not one.target.startswith("@") else []
+    notes = [one.why] if one.share is None and one.why else []
+    notes += ["pinned"] if one.pinned and not one.target.startswith("@") else []
     notes += ["changed at run time"] if one.changed else []
     share = "-" if one.share is None else f"{100 * one.share:.4g} %"
     return [one.name, one.target, one.version or "-", share, ", ".join(notes)]
@@ -114,9 +115,12 @@ def _said(found: Rerouted, now: datetime) -> list[str]:
     fallback = found.fallback
     said = ["Nothing falls back."]
     if fallback is not None:
-        last = "" if fallback.value is None else f", constant {fallback.value:g}"
-        then = "previous version" if fallback.to == "previous" else "no version"
-        said = [f"After {fallback.deadline}: {then}{last}."]
+        words = {
+            "previous": "previous version",
+            "cached": f"last score{f' of {fallback.max_age} at most' if fallback.max_age else ''}",
+            "constant": f"constant {fallback.value}",
+        }
+        said = [f"After {fallback.deadline}: {', '.join(words[one] for one in fallback.steps)}."]
     changes = found.changes
     if changes.is_empty:
         said.append(f"All is as declared (revision {found.revision}).")
@@ -169,14 +173,16 @@ def _fallback(before: Fallback | None, deadline: str, to: str, value: float) -> 
     number = None if math.isnan(value) else value
     if not (deadline or to or number is not None):
         return None
-    if to not in {"", "previous", "constant"}:
-        raise UsageError(f"--to {to!r}; write previous or constant.")
+    steps = tuple(to.split(",")) if to else ()
+    known = get_args(FallbackStep)
+    if any(step not in known for step in steps):
+        raise UsageError(f"--to {to!r}; write {', '.join(known)}, or several with commas.")
     if before is None and not deadline:
         raise UsageError("Nothing falls back yet: give --deadline too, such as --deadline 20ms.")
     fallback = before or Fallback(deadline=deadline, value=number)
     return msgspec.structs.replace(
         fallback,
         deadline=deadline or fallback.deadline,
-        to=to or fallback.to,
+        to=cast("tuple[FallbackStep, ...]", steps) if steps else fallback.to,
         value=fallback.value if number is None else number,
     )

@@ -25,15 +25,17 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: What a status calls it: its role, with the target where another of that role is.
-        target: The alias, or ``@3``.
+        target: Where it leads: the alias, or ``@3``.
+        why: Which requests it takes: the header, the rule or the share; empty for the rest.
         version: The version behind it; 0 while the alias points to none.
-        share: Share of the entities; none for a shadow.
+        share: Share of the entities; none where it goes by something else.
         pinned: Whether it stays with its version wherever the alias points.
         changed: Whether it is otherwise than declared.
     """
 
     name: str
     target: str
+    why: str
     version: int
     share: float | None
     pinned: bool
@@ -70,7 +72,7 @@ def routed(declared: Deployment, changes: RouteChanges | None) -> Deployment:
 
 def version_behind(route: Route, pointers: Aliases) -> int:
     """The version that a route leads to; 0 for none."""
-    return route.version or int(getattr(pointers, route.alias))
+    return route.version or (int(getattr(pointers, route.alias)) if route.alias else 0)
 
 
 def route_states(declared: Deployment, changes: RouteChanges, now: Aliases) -> list[RouteState]:
@@ -87,7 +89,8 @@ def route_states(declared: Deployment, changes: RouteChanges, now: Aliases) -> l
     return [
         RouteState(
             name=name,
-            target=route.target,
+            target=_leads_to(route),
+            why=route.why,
             version=version_behind(route, now),
             share={"champion": left, "challenger": route.share}.get(route.role),
             pinned=bool(route.version),
@@ -103,9 +106,10 @@ def _declared(declared: Deployment, changes: RouteChanges) -> Iterator[Route]:
         share = changes.shares.get(route.target, route.share)
         if route.role == "challenger" and share:
             yield msgspec.structs.replace(route, share=share)
-        elif route.role == "champion" or (
-            route.role == "shadow" and changes.shadows.get(route.target, True)
-        ):
+        elif route.role == "shadow":
+            if changes.shadows.get(route.target, True):
+                yield route
+        elif route.role != "challenger":
             yield route
 
 
@@ -125,6 +129,10 @@ def _added(declared: Deployment, changes: RouteChanges) -> Iterator[Route]:
 def _pinned(route: Route, changes: RouteChanges) -> Route:
     version = changes.pins.get(route.alias, 0)
     return msgspec.structs.replace(route, version=version) if version else route
+
+
+def _leads_to(route: Route) -> str:
+    return "the last score" if route.role == "cached" else route.target
 
 
 def _target(text: str) -> tuple[str, int]:

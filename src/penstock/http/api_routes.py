@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.deployment import RouteEdit, change_routes, reset_routes, show_routes
-from penstock.spec import Fallback
+from penstock.spec import Fallback, FallbackStep
 
 from .api_answers import answer
 from .api_guard import Admin, Reader  # noqa: TC001 - FastAPI reads the annotations
@@ -24,8 +24,9 @@ class FallbackBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     deadline: str = Field(description="Longest wait, such as 20ms")
-    to: Literal["previous", "constant"] = "previous"
+    to: FallbackStep | list[FallbackStep] = "previous"
     value: float | None = None
+    max_age: str = ""
 
 
 class RoutesBody(BaseModel):

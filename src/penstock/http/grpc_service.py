@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .serve_keeper import Keeper
     from .serve_v2 import InferenceDoor
 
-    Handler: TypeAlias = Callable[[Any, bytes], Awaitable[Any]]
+    Handler: TypeAlias = Callable[[Any, "Context"], Awaitable[Any]]
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 __all__ = ["GrpcServer"]
@@ -66,6 +66,11 @@ GRACE_S = 10.0
 class _Origin(NamedTuple):
     arrived_us: int
     request_id: str
+    context: Context
+
+    def header(self, wanted: bytes) -> bytes:
+        """A key of the metadata, which stands for a header; empty where there is none."""
+        return _metadata_of(self.context, wanted.decode())
 
 
 class GrpcServer:
@@ -166,7 +171,7 @@ class GrpcServer:
             code, text = grpc.StatusCode.INTERNAL, BROKEN
             # A request must never end without an answer, whatever goes wrong in here.
             try:
-                return await handler(request, _token_of(context))
+                return await handler(request, context)
             except PenstockError as error:
                 code, text = self._status_of(error)
             except Exception:  # noqa: BLE001 - see above; the log has all of it
@@ -188,42 +193,42 @@ class GrpcServer:
         code = next((code for kind, code in CODES if isinstance(error, kind)), internal)
         return code, error.message
 
-    def _check(self, token: bytes, role: Role) -> str:
-        return self._keeper.guard.check(token, role).name
+    def _check(self, context: Context, role: Role) -> str:
+        return self._keeper.guard.check(_token_of(context), role).name
 
-    async def _live(self, _: Any, __: bytes) -> Any:  # noqa: ANN401 - messages
+    async def _live(self, _: Any, __: Context) -> Any:  # noqa: ANN401 - messages
         return message("ServerLiveResponse")(live=True)
 
-    async def _ready(self, _: Any, __: bytes) -> Any:  # noqa: ANN401 - messages
+    async def _ready(self, _: Any, __: Context) -> Any:  # noqa: ANN401 - messages
         return message("ServerReadyResponse")(ready=self._keeper.ready)
 
-    async def _metadata(self, _: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
-        self._check(token, "reader")
+    async def _metadata(self, _: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+        self._check(context, "reader")
         return _from_json("ServerMetadataResponse", server_metadata(self._version))
 
-    async def _model_ready(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
-        self._check(token, "reader")
+    async def _model_ready(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+        self._check(context, "reader")
         try:
             version_of(*door_of(self._keeper, request.name), request.version)
         except (NotFoundError, NotReadyError):
             return message("ModelReadyResponse")(ready=False)
         return message("ModelReadyResponse")(ready=True)
 
-    async def _model_metadata(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
-        self._check(token, "reader")
+    async def _model_metadata(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+        self._check(context, "reader")
         door, schema = door_of(self._keeper, request.name)
         manifest, _ = version_of(door, schema, request.version)
         told = model_metadata(request.name, manifest, door.endpoint.versions)
         return _from_json("ModelMetadataResponse", told)
 
-    async def _model_config(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
-        self._check(token, "reader")
+    async def _model_config(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+        self._check(context, "reader")
         manifest, _ = version_of(*door_of(self._keeper, request.name), request.version)
         told = model_config(request.name, manifest)
         return _from_json("ModelConfigResponse", {"config": told})
 
-    async def _statistics(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
-        self._check(token, "reader")
+    async def _statistics(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+        self._check(context, "reader")
         if not request.name:
             doors = self._keeper.doors.items()
             told = model_statistics({name: door.endpoint for name, door in doors})
@@ -233,11 +238,11 @@ class GrpcServer:
         told = model_statistics({request.name: door.endpoint}, int(request.version or 0))
         return _from_json("ModelStatisticsResponse", told)
 
-    async def _infer(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
+    async def _infer(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         arrived_us = self._clock.now_us()
-        self._check(token, "writer")
+        self._check(context, "writer")
         wanted = infer_request(request)
-        origin = _Origin(arrived_us, request.id)
+        origin = _Origin(arrived_us, request.id, context)
         version, outputs = await self._inference.infer(
             request.model_name, request.model_version, wanted, origin
         )
@@ -246,31 +251,30 @@ class GrpcServer:
     async def _stream(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Answer requests in the order they come; one that fails ends none of the others."""
         answer = message("ModelStreamInferResponse")
-        token = _token_of(context)
         async for request in requests:
             try:
-                yield answer(infer_response=await self._infer(request, token))
+                yield answer(infer_response=await self._infer(request, context))
             except PenstockError as error:
                 yield answer(error_message=self._status_of(error)[1])
             except Exception:  # noqa: BLE001 - as in _answering
                 self._log.exception("a gRPC request failed")
                 yield answer(error_message=BROKEN)
 
-    async def _index(self, _: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
-        self._check(token, "reader")
+    async def _index(self, _: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+        self._check(context, "reader")
         models = model_index(self._keeper.doors, self._keeper.unloaded)
         return _from_json("RepositoryIndexResponse", {"models": models})
 
-    async def _load(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
-        await self._keeper.load(request.model_name, actor=self._check(token, "admin"))
+    async def _load(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+        await self._keeper.load(request.model_name, actor=self._check(context, "admin"))
         return message("RepositoryModelLoadResponse")()
 
-    async def _unload(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
-        await self._keeper.unload(request.model_name, actor=self._check(token, "admin"))
+    async def _unload(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+        await self._keeper.unload(request.model_name, actor=self._check(context, "admin"))
         return message("RepositoryModelUnloadResponse")()
 
-    async def _log_settings(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
-        self._check(token, "admin" if request.settings else "reader")
+    async def _log_settings(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+        self._check(context, "admin" if request.settings else "reader")
         given = {name: _chosen(one) for name, one in request.settings.items()}
         told = self._inference.logging(given)
         answer = message("LogSettingsResponse")()
@@ -278,8 +282,8 @@ class GrpcServer:
             setattr(answer.settings[name], _choice_for(value), value)
         return answer
 
-    async def _trace_settings(self, request: Any, token: bytes) -> Any:  # noqa: ANN401 - messages
-        self._check(token, "admin" if request.settings else "reader")
+    async def _trace_settings(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+        self._check(context, "admin" if request.settings else "reader")
         given: dict[str, Any] = {}
         for name, one in request.settings.items():
             values = list(one.value)
@@ -312,7 +316,11 @@ def _choice_for(value: object) -> str:
 
 
 def _token_of(context: Context) -> bytes:
+    return _metadata_of(context, "authorization")
+
+
+def _metadata_of(context: Context, wanted: str) -> bytes:
     for name, value in context.invocation_metadata() or ():
-        if name == "authorization":
+        if name == wanted:
             return value.encode() if isinstance(value, str) else bytes(value)
     return b""

@@ -33,6 +33,10 @@ class Asked(Protocol):
         """The client's id of it; empty for none."""
         ...
 
+    def header(self, wanted: bytes) -> bytes:
+        """A header, or what stands for one, by its name in lower case; empty for none."""
+        ...
+
 
 def door_of(keeper: Keeper, name: str) -> tuple[Door, Schema]:
     """A deployment that can answer.
@@ -93,6 +97,10 @@ def score_one(
         given=row.given,
         request_id=call.request_id,
     )
+    if door.endpoint.headers:
+        ask.headers = {
+            name: call.header(name.encode()).decode("latin-1") for name in door.endpoint.headers
+        }
     if lane is not None:
         return door.endpoint.score_by(ask, lane)
     return door.endpoint.score(ask)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.algebra import compile_on_demand, compile_view
+from penstock.algebra import check_rules, compile_on_demand, compile_view
 from penstock.errors import DeclarationError
 from penstock.spec import (
     Declaration,
+    Deployment,
     FeatureView,
     OnDemandView,
     Project,
@@ -102,6 +103,8 @@ def _type_faults(declared: Iterable[Declaration]) -> Iterator[str]:
                 compile_view(value)
             elif isinstance(value, OnDemandView):
                 compile_on_demand(value)
+            elif isinstance(value, Deployment):
+                check_rules(value)
         except DeclarationError as error:
             yield from (f"{key_of(value)}: {fault}" for fault in error.faults)
 

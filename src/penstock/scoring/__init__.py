@@ -16,8 +16,9 @@ from .explain_worker import explain_in_worker
 from .fleet import Fleet, Target, build_fleet, look_at_ages, read_target
 from .frames import SCORE_SCHEMA, score_frame, score_spine, scores_in, table_of
 from .jobs import JobPin, JobRow, JobScored, job_scores, pin_job, score_job
+from .kept import KeptScores
 from .lane import Lane
-from .routes import RouteTable, share_of
+from .routes import Chosen, RouteTable, share_of
 from .score_log import ScoreLog
 from .served import ServedVersion, load_served
 
@@ -28,6 +29,7 @@ __all__ = [
     "BatchPin",
     "BatchScored",
     "Breach",
+    "Chosen",
     "Circuit",
     "Contribution",
     "Counters",
@@ -39,6 +41,7 @@ __all__ = [
     "JobPin",
     "JobRow",
     "JobScored",
+    "KeptScores",
     "Lane",
     "RouteTable",
     "ScoreLog",

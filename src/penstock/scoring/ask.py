@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Ask", "Writer"]
 
 NOTHING: Mapping[str, Given] = {}
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class Ask:
@@ -27,11 +28,15 @@ class Ask:
         at_us: The time the features are wanted at; 0 for now.
         values: The features handed in, in the order of the version asked; none to look them up.
         request_id: The client's id of the request.
-        reason: Why a fallback is asked.
+        reason: Why this route answers, or why a fallback is asked.
         given: What the request says beside the key: keys of further entities and request fields.
+        headers: The headers that its routes ask for, by name in lower case.
     """
 
-    __slots__ = ("arrived_us", "at_us", "future", "given", "key", "reason", "request_id", "values")
+    __slots__ = (
+        "arrived_us", "at_us", "future", "given", "headers", "key", "reason", "request_id",
+        "values",
+    )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what there is to know of a row
         self,
@@ -43,6 +48,7 @@ class Ask:
         request_id: str = "",
         reason: str = "",
         given: Mapping[str, Given] = NOTHING,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> None:
         self.arrived_us = arrived_us
         self.key = key
@@ -51,6 +57,7 @@ class Ask:
         self.request_id = request_id
         self.reason = reason
         self.given = given
+        self.headers = headers
         self.future: asyncio.Future[Score] | None = None
 
     def again(self, *, values: tuple[float | None, ...] | None, reason: str = "") -> Ask:

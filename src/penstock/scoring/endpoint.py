@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import structlog
 
 from penstock.errors import (
@@ -18,13 +19,14 @@ from penstock.errors import (
 from penstock.records import Score
 
 from .circuit import Circuit
+from .kept import KeptScores
 from .lane import LONGEST_WAIT_US, expire
 from .routes import RouteTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.spec import Deployment
+    from penstock.spec import Deployment, FallbackStep
 
     from .ask import Ask, Writer
     from .counts import Cause, Counters
@@ -59,8 +61,10 @@ class Endpoint:
         counters: What it has done so far; carried over when versions change.
         circuits: Those of the lanes, by the version's label; carried over likewise.
         reason: Why there is no champion, where there is none.
+        kept: The scores given last; carried over likewise.
 
     Attributes:
+        headers: Names of the headers that its routes ask for.
         breach: That the champion is no good, once it is known; whoever withdraws it takes it away.
     """
 
@@ -73,7 +77,9 @@ class Endpoint:
         circuits: Mapping[str, Circuit],
         *,
         reason: str = "",
+        kept: KeptScores | None = None,
     ) -> None:
+        self.kept = kept or KeptScores()
         self.declared = declared
         self.lanes = lanes
         self.writer = writer
@@ -90,7 +96,11 @@ class Endpoint:
         reserve_us = min(self._deadline_us // RESERVE_SHARE, LONGEST_RESERVE_US)
         self._reserve_us = reserve_us if self._fallback else 0
         self._wait_us = self._deadline_us - self._reserve_us
-        self._alone = all(route.role != "challenger" for route in declared.routes)
+        self.headers = self._table.headers
+        self._steps: tuple[FallbackStep, ...] = self._fallback.steps if self._fallback else ()
+        ages = [route.max_age_us for route in declared.routes if route.role == "cached"]
+        self._again_us = ages[0] if ages else 0
+        self._keeps = bool(ages) or "cached" in self._steps
         self._shadows = [lane for role, lane in lanes.items() if role.startswith("shadow")]
         champion = lanes.get("champion")
         self._orders = {
@@ -151,6 +161,11 @@ class Endpoint:
             UnavailableError: The version failed or was late, and so was every fallback.
         """
         lane = self._lane(ask)
+        again = self._again(ask, lane) if self._again_us else None
+        return again or await self._asked(ask, lane)
+
+    async def _asked(self, ask: Ask, lane: Lane) -> Score:
+        """Ask a version, and what falls back where it fails, is late, or may not be asked."""
         circuit = self.circuits[lane.version.label]
         now_us = self.writer.clock.now_us()
         if not circuit.allows(now_us):
@@ -177,6 +192,8 @@ class Endpoint:
             return await self._fall_back(ask, lane, why, "failed", error)
         circuit.succeeded()
         self.counters.answer(score)
+        if self._keeps:
+            self.kept.keep(ask, score)
         if self._shadows:
             self._shadow(ask)
         return score
@@ -251,8 +268,8 @@ class Endpoint:
 
     def _before(self, lane: Lane) -> Lane | None:
         """What answers for a lane, if any version: the champion for a challenger, else previous."""
-        fallback, champion = self._fallback, self.lanes.get("champion")
-        if fallback is None or fallback.to != PREVIOUS:
+        champion = self.lanes.get("champion")
+        if PREVIOUS not in self._steps:
             return None
         previous = self.lanes.get(PREVIOUS) if lane is champion else champion
         return None if previous is lane else previous
@@ -264,12 +281,17 @@ class Endpoint:
         champion = self.lanes.get("champion")
         if champion is None:
             raise NotReadyError(self.no_champion, deployment=self.declared.name)
-        if self._alone:
+        if self._table.is_plain:
             return champion
-        key = self.writer.ids.new() if ask.key is None else str(ask.key)
-        lane = self.lanes.get(self._table.role_of(key), champion)
+        chosen = self._table.choose(ask, self.writer.ids)
+        lane = self.lanes.get(chosen.name)
+        if lane is None:
+            return champion  # it leads to no version yet
         # A challenger that needs what was not handed in leaves the row to the champion.
-        return lane if self._usable(ask, lane) else champion
+        if not self._usable(ask, lane):
+            return champion
+        ask.reason = chosen.why
+        return lane
 
     def _usable(self, ask: Ask, lane: Lane) -> bool:
         """Whether a request made for the champion says what the lane's version needs."""
@@ -282,7 +304,7 @@ class Endpoint:
         if ask.values is None or order is None or lane is self.lanes["champion"]:
             return ask
         values = ask.values
-        return ask.again(values=tuple([values[place] for place in order]))
+        return ask.again(values=tuple([values[place] for place in order]), reason=ask.reason)
 
     async def _within(self, lane: Lane, ask: Ask, wait_us: int) -> Score:
         """Ask a lane; ``TimeoutError`` when it is late.
@@ -303,21 +325,13 @@ class Endpoint:
     async def _fall_back(
         self, ask: Ask, lane: Lane, why: str, cause: Cause, error: PenstockError | None = None
     ) -> Score:
-        """Answer from the previous version, else the constant, else fail."""
-        fallback, previous = self._fallback, self._before(lane)
-        if previous is not None:
-            last = fallback is None or fallback.value is None
-            wait_us = self._deadline_us if last else self._reserve_us
-            score = await self._ask_previous(ask, previous, why, wait_us)
+        """Try what falls back, in order; fail where nothing answers."""
+        for step in self._steps:
+            score = await self._step(ask, lane, why, step)
             if score is not None:
-                self.counters.fall_back("previous", cause)
+                self.counters.fall_back(step, cause)
                 self.counters.answer(score)
                 return score
-        if fallback is not None and fallback.value is not None:
-            self.counters.fall_back("constant", cause)
-            score = self._constant(ask, lane, fallback.value, why)
-            self.counters.answer(score)
-            return score
         if error is not None:
             raise error
         raise UnavailableError(
@@ -326,6 +340,52 @@ class Endpoint:
             deployment=self.declared.name,
             retry_after_s=1,
         )
+
+    async def _step(self, ask: Ask, lane: Lane, why: str, step: FallbackStep) -> Score | None:
+        """What one step of the fallback answers; none for nothing."""
+        fallback = self.declared.fallback
+        if fallback is None:
+            return None
+        if step == "constant":
+            return (
+                None if fallback.value is None else self._constant(ask, lane, fallback.value, why)
+            )
+        if step == "cached":
+            now_us = self.writer.clock.now_us()
+            found = self.kept.find(ask, now_us=now_us, max_age_us=fallback.max_age_us)
+            return None if found is None else self._repeat(ask, found, f"{why}; ", now_us)
+        previous = self._before(lane)
+        if previous is None:
+            return None
+        wait_us = self._deadline_us if step == self._steps[-1] else self._reserve_us
+        return await self._ask_previous(ask, previous, why, wait_us)
+
+    def _again(self, ask: Ask, lane: Lane) -> Score | None:
+        """The last score of the same request by the same version, while it is young enough."""
+        now_us = self.writer.clock.now_us()
+        found = self.kept.find(
+            ask, now_us=now_us, max_age_us=self._again_us, version=lane.version.manifest.version
+        )
+        if found is None:
+            return None
+        score = self._repeat(ask, found, "", now_us)
+        self.counters.answer(score)
+        return score
+
+    def _repeat(self, ask: Ask, score: Score, why: str, now_us: int) -> Score:
+        """Answer with a score that was given before, under an id of its own."""
+        age_us = now_us - score.scored_at_us
+        again: Score = msgspec.structs.replace(
+            score,
+            prediction_id=self.writer.ids.new(),
+            route="cached",
+            scored_at_us=now_us,
+            duration_us=now_us - ask.arrived_us,
+            reason=f"{why}score {score.prediction_id} of {age_us / 1e6:.3g} s before",
+            request_id=ask.request_id,
+        )
+        self.writer.log.append([again])
+        return again
 
     async def _ask_previous(self, ask: Ask, previous: Lane, why: str, wait_us: int) -> Score | None:
         if not self._usable(ask, previous):

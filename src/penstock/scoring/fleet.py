@@ -169,6 +169,7 @@ def build_fleet(  # noqa: PLR0913 - what a fleet depends on
             before.counters if before else Counters(),
             before.circuits if before else {},
             reason=errors.get(f"{declared.name}/champion", ""),
+            kept=before.kept if before else None,
         )
     fleet = Fleet(target, endpoints, errors)
     _look(services, fleet, catalogue)
@@ -214,7 +215,7 @@ def _wanted(declared: Deployment, target: Target) -> dict[str, int]:
     if now is None:
         return {}
     wanted = {name: version_behind(route, now) for name, route in declared.named_routes.items()}
-    if declared.fallback is not None and declared.fallback.to == PREVIOUS:
+    if declared.fallback is not None and PREVIOUS in declared.fallback.steps:
         changes = target.changes.get(declared.name)
         pinned = changes.pins.get(PREVIOUS, 0) if changes else 0
         wanted[PREVIOUS] = pinned or now.previous

@@ -130,7 +130,18 @@ from .on_demand import (
 from .project import Declaration, Project
 from .protection import Protection
 from .rollouts import Approval, Canary, Checks
-from .routes import ALIASES, Fallback, Route, challenger, champion, shadow
+from .routes import (
+    ALIASES,
+    Fallback,
+    FallbackStep,
+    Route,
+    by_header,
+    by_rule,
+    cached,
+    challenger,
+    champion,
+    shadow,
+)
 from .score_logs import ScoreLog
 from .sources import Entity, Files, Source, Topic
 from .words import expression_words, feature_words
@@ -168,6 +179,7 @@ __all__ = [
     "Expectation",
     "Expression",
     "Fallback",
+    "FallbackStep",
     "FeatureService",
     "FeatureView",
     "Features",
@@ -214,6 +226,9 @@ __all__ = [
     "base_views",
     "beats",
     "between",
+    "by_header",
+    "by_rule",
+    "cached",
     "challenger",
     "champion",
     "choice",

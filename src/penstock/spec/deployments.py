@@ -99,11 +99,11 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
     def named_routes(self) -> dict[str, Route]:
         """The routes by the name they have in a status.
 
-        That is the role, with the target where a route of that role comes before.
+        That is the role, with the target, header or rule where one of that role comes before.
         """
         found: dict[str, Route] = {}
         for route in self.routes:
-            name = route.role if route.role not in found else f"{route.role} {route.target}"
+            name = route.role if route.role not in found else f"{route.role} {route.label}"
             found[name] = route
         return found
 
@@ -112,7 +112,12 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
         roles = [route.role for route in self.routes]
         if roles.count("champion") != 1:
             yield f"it has {roles.count('champion')} champion routes; it needs exactly one"
-        yield from unique_faults("route", [f"{route.role} {route.target}" for route in self.routes])
+        if roles.count("cached") > 1:
+            yield f"it has {roles.count('cached')} cached routes; one is enough"
+        yield from unique_faults("route", [f"{route.role} {route.label}" for route in self.routes])
+        dataset = self.model.dataset
+        for route in self.routes:
+            yield from route.unknown((*dataset.entity_dtypes, *dataset.request_fields))
         if self.stale not in {"serve", "refuse"}:
             yield f"stale={self.stale!r}; give 'serve' or 'refuse'"
         yield from self._rollout_faults()

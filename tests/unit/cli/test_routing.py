@@ -52,9 +52,16 @@ def test_routes_are_shown_set_and_reset(run: Callable[..., Said]) -> None:
 
 def test_a_fallback_is_changed_in_part(run: Callable[..., Said]) -> None:
     done = run("routes", "set", "btc", "--deadline", "40ms", "--json")
+    chain = run("routes", "set", "btc", "--to", "previous,cached", "--value", "0.5")
     back = run("routes", "set", "btc", "--fallback", "declared", "--json")
 
-    assert done.value["fallback"] == {"deadline": "40ms", "to": "previous", "value": None}
+    assert "After 40ms: previous version, last score, constant 0.5." in chain.out
+    assert done.value["fallback"] == {
+        "deadline": "40ms",
+        "to": "previous",
+        "value": None,
+        "max_age": "",
+    }
     assert back.value["fallback"]["deadline"] == "250ms"
 
 
@@ -65,7 +72,7 @@ def test_a_fallback_is_changed_in_part(run: Callable[..., Said]) -> None:
         (["--share", "challenger=much"], "write challenger=0.1"),
         (["--shadow", "candidate=maybe"], "write candidate=on"),
         (["--pin", "champion=new"], "write champion=3"),
-        (["--to", "nowhere"], "write previous or constant"),
+        (["--to", "nowhere"], "write previous, cached, constant"),
         (["--value", "0.5"], "give --deadline too"),
         (["--fallback", "none"], "'declared'"),
         ([], "Nothing is to be changed"),

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -10,15 +11,17 @@ import pytest
 
 import penstock as ps
 from penstock.errors import (
+    DeclarationError,
     InputError,
     NotReadyError,
     OverloadedError,
     StaleError,
     UnavailableError,
+    UserCodeError,
 )
 from penstock.features import ViewAge
 from penstock.records import Score
-from penstock.scoring import Ask, Counters, Endpoint, Lane
+from penstock.scoring import Ask, Counters, Endpoint, KeptScores, Lane
 from penstock.spec import Trainer
 from penstock.testing.lanes import LaneWorld, Summing
 
@@ -420,3 +423,116 @@ def test_one_batch_that_is_late_moves_a_version_to_a_thread(world: LaneWorld) ->
     assert lane.slow
     assert (first.route, second.route) == ("champion", "fallback")
     assert second.duration_us < 250_000
+
+
+class _Fickle(Summing):
+    """Fails once it is told to."""
+
+    fails = False
+
+    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.fails:
+            raise ValueError("told to")
+        return super().predict(x)
+
+
+def test_the_last_score_of_the_entity_answers_for_a_version_that_fails(world: LaneWorld) -> None:
+    engine = _Fickle()
+    fallback = ps.Fallback(deadline="100ms", to=["previous", "cached", "constant"], value=0.25)
+    endpoint = _endpoint(world, _declare(fallback=fallback), champion=world.version(2, engine))
+
+    (first,) = _score(endpoint, _ask(world, key="abc"))
+    engine.fails = True
+    again, other, elsewhen = _score(
+        endpoint,
+        _ask(world, key="abc"),
+        _ask(world, key="abcd"),
+        Ask(world.writer.clock.now_us(), key="abc", at_us=5),
+    )
+
+    assert (again.route, again.version, again.prediction) == ("cached", 2, first.prediction)
+    assert again.features == first.features
+    assert again.prediction_id != first.prediction_id
+    assert again.reason.startswith("direction@2 failed with ValueError")
+    assert f"; score {first.prediction_id} of" in again.reason
+    assert [(one.engine, one.prediction) for one in (other, elsewhen)] == [("constant", 0.25)] * 2
+    assert {one.prediction_id for one in world.logged()} >= {again.prediction_id}
+
+
+def test_a_score_that_is_too_old_falls_back_no_more(world: LaneWorld) -> None:
+    engine = _Fickle()
+    fallback = ps.Fallback(deadline="100ms", to=["cached"], max_age="20ms")
+    endpoint = _endpoint(world, _declare(fallback=fallback), champion=world.version(2, engine))
+
+    _score(endpoint, _ask(world, key="abc"))
+    engine.fails = True
+    time.sleep(0.03)
+
+    with pytest.raises(UserCodeError):
+        _score(endpoint, _ask(world, key="abc"))
+
+
+def test_a_cached_route_asks_the_version_once_for_the_same_request(world: LaneWorld) -> None:
+    engine = Summing()
+    declared = _declare(ps.cached(max_age="1m"))
+    endpoint = _endpoint(world, declared, champion=world.version(2, engine))
+    asks = [{"key": "abc"}, {"key": "abc"}, {"key": "abcd"}, {"key": "abc", "given": {"n": 1}}]
+
+    scores = [_score(endpoint, Ask(world.writer.clock.now_us(), **ask))[0] for ask in asks]  # type: ignore[arg-type]  # as listed
+    newer = _endpoint(world, declared, champion=world.version(3, engine))
+    newer.kept = endpoint.kept
+    (asked,) = _score(newer, _ask(world, key="abc"))
+
+    assert [score.route for score in scores] == ["champion", "cached", "champion", "champion"]
+    assert scores[1].reason.startswith(f"score {scores[0].prediction_id} of ")
+    assert asked.route == "champion"  # of another version
+
+
+def test_scores_are_kept_up_to_a_bound(world: LaneWorld) -> None:
+    kept = KeptScores(most=2)
+    endpoint = _endpoint(world, _declare(), champion=world.version(2))
+    asks = [_ask(world, key=key) for key in ("a", "b", "c")]
+    for ask, score in zip(asks, _score(endpoint, *asks), strict=True):
+        kept.keep(ask, score)
+
+    found = [kept.find(ask, now_us=0, max_age_us=None) is not None for ask in asks]
+
+    assert found == [False, True, True]
+
+
+def test_a_request_s_header_leads_to_its_version_and_the_score_says_so(world: LaneWorld) -> None:
+    endpoint = _endpoint(
+        world,
+        _declare(ps.by_header("x-group", "beta", version=9)),
+        champion=world.version(2),
+        header=world.version(9),
+    )
+    beta = Ask(world.writer.clock.now_us(), key="abc", headers={"x-group": "beta"})
+
+    one, other = _score(endpoint, beta, _ask(world, key="abc"))
+
+    assert (one.version, one.route, one.reason) == (9, "header", "header x-group=beta")
+    assert (other.version, other.reason) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"to": ["previous", "previous"]}, "one twice"),
+        ({"to": []}, "names nothing"),
+        ({"to": ["constant", "previous"], "value": 0.5}, "put it last"),
+        ({"to": ["cached", "constant"]}, "needs a value"),
+        ({"to": "elsewhere"}, "'elsewhere'"),
+        ({"max_age": "1m"}, "does not name"),
+        ({"to": ["cached"], "max_age": "soon"}, "max_age"),
+    ],
+)
+def test_fallbacks_that_cannot_work_are_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(DeclarationError, match=words):
+        ps.Fallback(deadline="1s", **given)
+
+
+def test_a_fallback_in_one_word_means_what_it_meant() -> None:
+    assert ps.Fallback(deadline="1s").steps == ("previous",)
+    assert ps.Fallback(deadline="1s", value=0.5).steps == ("previous", "constant")
+    assert ps.Fallback(deadline="1s", to="constant", value=0.5).steps == ("constant",)

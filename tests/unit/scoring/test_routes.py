@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -8,13 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import penstock as ps
-from penstock.scoring import RouteTable, share_of
-from penstock.spec import Trainer
+from penstock.adapters.system import SystemClock, UlidIds
+from penstock.errors import DeclarationError
+from penstock.plan import difference
+from penstock.scoring import Ask, Chosen, RouteTable, share_of
+from penstock.spec import (
+    Trainer,
+    declarations_in,
+    fingerprint,
+    from_document,
+    key_of,
+    to_document,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.spec import Deployment, Model, Route
+    from penstock.spec import Declared, Deployment, Model, Route
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +33,14 @@ def deployment() -> Callable[..., Deployment]:
         "s",
         entity=ps.Entity("k"),
         timestamp="t",
-        schema={"k": ps.String, "t": ps.Timestamp, "x": ps.Float64},
+        schema={"k": ps.String, "t": ps.Timestamp, "x": ps.Float64, "amount": ps.Float64},
     )
     view = ps.FeatureView("v", source=source, features=[ps.last("x")])
-    dataset = ps.Dataset("d", spine=source, features=[view], label=ps.Label("y", ps.col("x") > 0))
+    asked = ps.OnDemandView(
+        "o", views=[view], request={"amount": ps.Float64}, features={"half": ps.col("amount") / 2}
+    )
+    label = ps.Label("y", ps.col("x") > 0)
+    dataset = ps.Dataset("d", spine=source, features=[view, asked], label=label)
     trainer = Trainer(kind="sklearn", estimator="a:B")
     model: Model = ps.Model("m", dataset=dataset, candidates=[trainer])
 
@@ -39,13 +53,13 @@ def deployment() -> Callable[..., Deployment]:
 def test_without_challengers_the_champion_answers(deployment: Callable[..., Deployment]) -> None:
     table = RouteTable(deployment(ps.shadow("candidate")))
 
-    assert {table.role_of(str(key)) for key in range(100)} == {"champion"}
+    assert {table.by_share(str(key)).name for key in range(100)} == {"champion"}
 
 
 def test_a_challenger_gets_its_share(deployment: Callable[..., Deployment]) -> None:
     table = RouteTable(deployment(ps.challenger(share=0.2)))
 
-    roles = [table.role_of(f"entity-{key}") for key in range(20_000)]
+    roles = [table.by_share(f"entity-{key}").name for key in range(20_000)]
 
     assert roles.count("challenger") / len(roles) == pytest.approx(0.2, abs=0.01)
 
@@ -54,10 +68,10 @@ def test_a_challenger_gets_its_share(deployment: Callable[..., Deployment]) -> N
 def test_a_share_that_grows_keeps_its_entities(
     deployment: Callable[..., Deployment], key: str, small: float, more: float
 ) -> None:
-    before = RouteTable(deployment(ps.challenger(share=small))).role_of(key)
-    after = RouteTable(deployment(ps.challenger(share=small + more))).role_of(key)
+    before = RouteTable(deployment(ps.challenger(share=small))).by_share(key).name
+    after = RouteTable(deployment(ps.challenger(share=small + more))).by_share(key).name
 
-    assert before == RouteTable(deployment(ps.challenger(share=small))).role_of(key)
+    assert before == RouteTable(deployment(ps.challenger(share=small))).by_share(key).name
     assert before == "champion" or after == "challenger"
 
 
@@ -82,8 +96,8 @@ def test_a_share_that_grows_costs_others_only_what_goes_over_to_it(
     names = ["challenger", "challenger candidate", "challenger @7"]
     larger = [share + more * (place == grown) for place, share in enumerate(shares)]
 
-    before = _table(deployment, shares).role_of(key)
-    after = _table(deployment, larger).role_of(key)
+    before = _table(deployment, shares).by_share(key).name
+    after = _table(deployment, larger).by_share(key).name
 
     assert before != names[grown] or after == before
     if before in names:
@@ -93,7 +107,7 @@ def test_a_share_that_grows_costs_others_only_what_goes_over_to_it(
 def test_several_challengers_get_their_shares(deployment: Callable[..., Deployment]) -> None:
     table = _table(deployment, [0.1, 0.25, 0.3])
 
-    roles = [table.role_of(f"entity-{key}") for key in range(40_000)]
+    roles = [table.by_share(f"entity-{key}").name for key in range(40_000)]
 
     shares = {role: roles.count(role) / len(roles) for role in sorted(set(roles))}
     assert shares == pytest.approx(
@@ -111,3 +125,105 @@ def test_deployments_order_entities_differently_and_evenly() -> None:
     assert counts.min() > 400
     assert one.min() >= 0
     assert one.max() < 1
+
+
+def _chosen(table: RouteTable, ids: UlidIds, **given: Any) -> Chosen:  # noqa: ANN401 - of an Ask
+    return table.choose(Ask(0, **given), ids)
+
+
+@given(
+    key=st.sampled_from(["a", "b", "c", "d"]) | st.text(),
+    amount=st.none() | st.floats(0, 200),
+    group=st.sampled_from(["", "beta", "alpha"]),
+    share=st.floats(0.01, 0.9),
+)
+def test_a_header_comes_before_a_rule_and_a_rule_before_a_share(
+    deployment: Callable[..., Deployment],
+    key: str,
+    amount: float | None,
+    group: str,
+    share: float,
+) -> None:
+    table = RouteTable(
+        deployment(
+            ps.challenger(share=share),
+            ps.by_rule((ps.col("amount") > 100) | ps.col("k").eq("a"), version=3),
+            ps.by_rule(ps.col("amount") > 50, version=4),
+            ps.by_header("X-Group", "beta", version=5),
+        )
+    )
+    ids = UlidIds(SystemClock())
+    headers = {"x-group": group}
+
+    got = _chosen(table, ids, key=key, given={"amount": amount}, headers=headers)
+
+    expected = "challenger" if share_of("btc", key) < share else "champion"
+    if amount is not None and amount > 50:
+        expected = "rule (amount > 50)"
+    if (amount is not None and amount > 100) or key == "a":
+        expected = "rule"
+    if group == "beta":
+        expected = "header"
+    assert got.name == expected
+    assert got == _chosen(table, ids, key=key, given={"amount": amount}, headers=headers)
+
+
+def test_a_route_says_why_it_answers(deployment: Callable[..., Deployment]) -> None:
+    table = RouteTable(
+        deployment(
+            ps.challenger(share=0.999),
+            ps.by_rule(ps.col("amount") > 100, version=3),
+            ps.by_header("X-Group", "beta", version=5),
+        )
+    )
+    ids = UlidIds(SystemClock())
+
+    assert table.headers == ("x-group",)
+    assert not table.is_plain
+    assert _chosen(table, ids, headers={"x-group": "beta"}).why == "header x-group=beta"
+    assert _chosen(table, ids, given={"amount": 101.0}).why == "rule (amount > 100)"
+    assert _chosen(table, ids, key="b", given={"amount": None}).why == "share 0.999"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: ps.by_rule(ps.col("amuont") > 1), "reads 'amuont'.*Did you mean 'amount'"),
+        (lambda: ps.by_rule(ps.col("amount") + 1), "a rule is a condition"),
+        (lambda: ps.by_rule(ps.lead("amount", "1h") > 1), "a rule cannot look ahead"),
+        (lambda: ps.by_header("", "b"), "no name of a header"),
+        (lambda: ps.by_header("x group", "b"), "no name of a header"),
+        (lambda: ps.by_header("Authorization", "b"), "a meaning of its own"),
+        (lambda: ps.by_header("x-group", ""), "no value"),
+        (lambda: ps.cached(max_age="soon"), "max_age"),
+    ],
+)
+def test_routes_that_cannot_work_are_refused(
+    deployment: Callable[..., Deployment], make: Callable[[], Route], words: str
+) -> None:
+    with pytest.raises(DeclarationError, match=words):
+        deployment(make())
+
+
+def test_a_rule_of_other_types_is_refused_when_it_is_applied(
+    deployment: Callable[..., Deployment],
+) -> None:
+    declared = deployment(ps.by_rule(ps.col("k") > 5))
+
+    with pytest.raises(DeclarationError, match="deployment/btc"):
+        difference(ps.Project("p", declarations=[declared]), [])
+
+
+def test_routes_of_every_kind_survive_storage(deployment: Callable[..., Deployment]) -> None:
+    declared = deployment(
+        ps.by_rule(ps.col("amount") > 1),
+        ps.by_header("x-group", "beta", alias="candidate"),
+        ps.cached(max_age="30s"),
+        ps.challenger(share=0.1, version=3),
+    )
+    known: dict[str, Declared] = {}
+    for value in declarations_in([declared]):
+        known[key_of(value)] = from_document(type(value), to_document(value), known)
+
+    assert known["deployment/btc"] == declared
+    assert fingerprint(known["deployment/btc"]) == fingerprint(declared)

@@ -36,6 +36,7 @@ BENCHMARKS = {
     "overload": "ten times the connections: who is answered, and how late (needs wrk)",
     "vectors": "precomputed feature vectors beside the views they are made of",
     "feature_server": "features by key over HTTP at 16 connections (needs wrk)",
+    "upgrades": "requests that fail while versions change and processes are killed",
     "demo": "penstock demo psystock, from nothing to the last screen",
 }
 

@@ -35,7 +35,7 @@ contracts:
 
 # The whole test suite
 test *ARGS:
-    pytest {{ARGS}}
+    pytest -n 2 {{ARGS}}
 
 # The quick tests: no processes, no services
 quick:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
+from penstock.control import PIPELINES, shown_run
 from penstock.control import retry as retry_run
-from penstock.control import shown_run
 from penstock.errors import NotFoundError, nearest
 from penstock.ports import RunState
 from penstock.runtime import executing, open_services
@@ -27,12 +27,12 @@ __all__ = ["list_runs", "retry", "show"]
 
 RUN = typer.Argument(help="The run's id; 'penstock runs list' shows them.")
 ERROR_WIDTH = 60
-PIPELINES = ("ingest", "train", "score", "monitor")
+NAMES = tuple(pipeline().name for pipeline in PIPELINES)
 
 
 def list_runs(
     screen: Screen,
-    pipeline: str = typer.Option("", "--pipeline", help="ingest, train, score or monitor."),
+    pipeline: str = typer.Option("", "--pipeline", help=f"One of {', '.join(NAMES)}."),
     state: str = typer.Option("", "--state", help="queued, running, succeeded, failed, cancelled."),
     limit: int = typer.Option(20, "--limit", min=1, max=1000, help="At most so many."),
 ) -> None:
@@ -40,8 +40,8 @@ def list_runs(
     if state and state not in get_args(RunState):
         known = ", ".join(get_args(RunState))
         raise UsageError(f"There is no state {state!r}. Known: {known}.", state=state)
-    if pipeline and pipeline not in PIPELINES:
-        known = nearest(pipeline, PIPELINES)
+    if pipeline and pipeline not in NAMES:
+        known = nearest(pipeline, NAMES)
         raise UsageError(f"There is no pipeline {pipeline!r}. {known}", pipeline=pipeline)
     with open_services(screen.home) as services:
         wanted = cast("RunState", state) if state else None

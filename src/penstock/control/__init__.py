@@ -32,6 +32,7 @@ from .partitioning import (
     wanted_partitions,
 )
 from .pipelines import (
+    PIPELINES,
     Submission,
     check_pipeline,
     check_run,
@@ -71,6 +72,7 @@ from .vacuuming import VacuumedTable, pinned_versions, vacuum_features
 __all__ = [
     "BACK_OFF",
     "NOTIFICATIONS_TOPIC",
+    "PIPELINES",
     "AppliedVersion",
     "Cause",
     "CheckSchedule",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from penstock.records import ScoringJob
 
 __all__ = [
+    "PIPELINES",
     "Submission",
     "check_pipeline",
     "check_run",
@@ -169,6 +170,18 @@ def profile_pipeline() -> Pipeline:
 def vacuum_pipeline() -> Pipeline:
     """Old versions of stored features removed, where nothing names them."""
     return _pipeline("vacuum", "features")
+
+
+PIPELINES = (
+    ingest_pipeline,
+    train_pipeline,
+    score_pipeline,
+    monitor_pipeline,
+    check_pipeline,
+    profile_pipeline,
+    vacuum_pipeline,
+)
+"""Every pipeline there is."""
 
 
 def ingest_run(run_id: str, source: str, *, paths: Sequence[str] | None = None) -> Submission:

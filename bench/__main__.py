@@ -34,6 +34,8 @@ BENCHMARKS = {
     "predict_arrow": "rows to score as Arrow beside JSON, 1 to 1,000 a request (needs wrk)",
     "incidents": "a champion that turns slow, wrong or crashing under load, until it is replaced",
     "overload": "ten times the connections: who is answered, and how late (needs wrk)",
+    "scoring": "single predictions beside MLflow, BentoML, MLServer, FastAPI and Triton",
+    "grpc_scoring": "single predictions over gRPC beside echoes of grpcio (needs h2load)",
     "vectors": "precomputed feature vectors beside the views they are made of",
     "feature_server": "features by key over HTTP at 16 connections (needs wrk)",
     "upgrades": "requests that fail while versions change and processes are killed",

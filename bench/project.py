@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 DECLARED = """
@@ -58,8 +59,8 @@ def run(home: Path, *arguments: str) -> None:
         raise RuntimeError(f"penstock {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
 
 
-def build(home: Path) -> None:
-    """Declare, ingest, train and deploy."""
+def build(home: Path, *, more: str = "", models: Sequence[str] = ("boosted",)) -> None:
+    """Declare, ingest, train and deploy; ``more`` declares further models."""
     (home / "data").mkdir(parents=True)
     rng = np.random.default_rng(7)
     rows = DEVICES * HOURS
@@ -72,12 +73,12 @@ def build(home: Path) -> None:
     assert len(stamped) == rows
     stamped.write_parquet(home / "data" / "readings.parquet")
     run(home, "init")
-    (home / "project.py").write_text(DECLARED, encoding="utf-8")
+    (home / "project.py").write_text(DECLARED + more, encoding="utf-8")
     for arguments in (
         ("apply",),
         ("ingest", "readings"),
         ("features", "build"),
-        ("train", "boosted"),
+        *(("train", model) for model in models),
     ):
         run(home, *arguments)
 
@@ -90,12 +91,25 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(arguments: list[str], url: str, *, wait_s: float = 60.0) -> Iterator[float]:
-    """Run a server until the block ends; yields the seconds until it answered."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def process(
+    arguments: list[str], url: str, *, wait_s: float = 60.0, given: Mapping[str, str] | None = None
+) -> Iterator[float]:
+    """Run a server until the block ends; yields the seconds until it answered.
+
+    Args:
+        arguments: Its command line.
+        url: What answers when it is ready.
+        wait_s: How long it may take until then.
+        given: Variables of its environment.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | dict(given or {})
     start = time.perf_counter()
     with subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        arguments,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     ) as child:
         try:
             while not answers(url):
@@ -104,7 +118,9 @@ def process(arguments: list[str], url: str, *, wait_s: float = 60.0) -> Iterator
                 time.sleep(0.01)
             yield time.perf_counter() - start
         finally:
-            child.terminate()
+            # Some servers leave children behind that still hold the port.
+            with suppress(ProcessLookupError):  # it ended by itself
+                os.killpg(child.pid, signal.SIGTERM)
             child.wait(20)
 
 
@@ -114,6 +130,6 @@ def answers(url: str) -> bool:
         with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own loopback address
             return True
     except urllib.error.HTTPError as error:
-        return error.code < 500
+        return error.code == 405
     except OSError:
         return False

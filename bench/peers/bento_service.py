@@ -1,0 +1,23 @@
+"""BentoML's own service around a scikit-learn model, with its adaptive batching.
+
+PEER_MODEL names the model's file.
+"""
+
+import os
+
+import bentoml
+import joblib
+import numpy as np
+
+
+@bentoml.service(workers=1)
+class Model:
+    """Answers probabilities."""
+
+    def __init__(self) -> None:
+        self.model = joblib.load(os.environ["PEER_MODEL"])
+
+    @bentoml.api(batchable=True)
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        """``float64[n, features]`` to ``float64[n, classes]``."""
+        return self.model.predict_proba(rows)

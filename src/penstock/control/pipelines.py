@@ -176,6 +176,8 @@ PIPELINES = (
     ingest_pipeline,
     train_pipeline,
     score_pipeline,
+    job_pipeline,
+    deploy_pipeline,
     monitor_pipeline,
     check_pipeline,
     profile_pipeline,

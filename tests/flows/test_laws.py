@@ -346,8 +346,10 @@ def expected(method: str, path: str) -> list[tuple[str, int]]:
     refused = [("", 401), ("nobody's", 401)]
     if method == "GET":
         return refused
-    data = path.endswith(("/events", "/observations"))
-    return [*refused, ("reader", 403), *([] if data else [("writer", 403)])]
+    # Who approves a rollout is declared with it, and may be a writer.
+    for_writers = path.endswith(("/events", "/observations", "/approve", "/reject"))
+    for_writers = for_writers or "/jobs" in path
+    return [*refused, ("reader", 403), *([] if for_writers else [("writer", 403)])]
 
 
 def test_every_run_has_somebody_who_asked_for_it(services: LocalServices) -> None:

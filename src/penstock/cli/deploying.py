@@ -72,7 +72,8 @@ def deploy(  # noqa: PLR0913, PLR0917 - the options of a command
             return
         number = version_number(version, declared.model.name)
         pointers = aliases(services.metadata, declared.model.name)
-        if pointers.champion and (number or pointers.candidate) in {0, pointers.champion}:
+        wanted = (pointers.candidate or pointers.champion) if number is None else number
+        if pointers.champion and wanted == pointers.champion:
             done = deploy_version(services, deployment, version=pointers.champion)
             screen.show(done, *answer_lines(done))
             return

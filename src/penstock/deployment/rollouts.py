@@ -103,7 +103,8 @@ def begin_rollout(  # noqa: PLR0913 - what is wanted, and as which run
         return known
     refuse_pinned(services, deployment)
     before = aliases(services.metadata, model)
-    record = get_version(services.metadata, model, version or default_version(before, model))
+    number = default_version(before, model) if version is None else version
+    record = get_version(services.metadata, model, number)
     check_gates(record)
     with services.locks.hold(f"rollout/{model}"):
         live = live_rollout(services.metadata, model)

@@ -142,7 +142,8 @@ def _begin(acting: Admin, name: str, wanted: Wanted) -> Rollout | None:
     """The rollout, with its run submitted; None where the version answers already."""
     declared = Catalogue.load(acting.metadata).deployment(name)
     pointers = aliases(acting.metadata, declared.model.name)
-    if pointers.champion and (wanted.version or pointers.candidate) in {0, pointers.champion}:
+    number = wanted.version or pointers.candidate or pointers.champion
+    if pointers.champion and number == pointers.champion:
         return None
     approval = Approval() if wanted.approve else None
     canary = (declared.canary or Canary()) if wanted.canary else None

@@ -177,6 +177,6 @@ def test_the_previous_version_answers_while_the_model_hangs(world: LaneWorld, cu
     hung, after = asyncio.run(scenario())
 
     assert (hung.route, hung.version) == ("fallback", 1)
-    assert "later than 300 ms" in hung.reason
+    assert "was later than" in hung.reason
     assert turns > 10  # the event loop was never held up
     assert after.version == 2

@@ -24,6 +24,7 @@ from penstock.spec import (
     kind_of,
     to_document,
 )
+from penstock.testing.manifests import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,30 +91,13 @@ class Watched:
 
     def manifest(self, number: int) -> Manifest:
         columns = zip(NAMES, self.reference.T, strict=True)
-        return Manifest(
-            model="direction",
+        return manifest_of(
+            *NAMES,
             version=number,
             task="classification",
             candidate="linear",
             estimator="sklearn.linear_model:LogisticRegression",
             prepare="scale",
-            params={},
-            native="skops",
-            entity="symbol",
-            entity_dtype="string",
-            features=NAMES,
-            dtypes=dict.fromkeys(NAMES, "float64"),
-            views={},
-            label="up",
-            dataset_id="d",
-            tables={},
-            definitions={},
-            functions={},
-            dependencies={},
-            commit="",
-            diff="",
-            metrics={},
-            files={},
             bins={name: reference_bins(column) for name, column in columns},
             created_at=APPLIED,
         )

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from penstock.records import Manifest
+from penstock.testing.manifests import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from penstock.records import Manifest
 
 NAMES = tuple(f"momentum.f{place}" for place in range(6))
 
@@ -20,32 +21,11 @@ def manifest() -> Callable[..., Manifest]:
     def make(
         *, estimator: str, classifies: bool = True, native: Literal["skops", "ubj"] = "skops"
     ) -> Manifest:
-        return Manifest(
-            model="direction",
-            version=1,
+        return manifest_of(
+            *NAMES,
             task="classification" if classifies else "regression",
-            candidate="one",
             estimator=estimator,
-            prepare="none",
-            params={},
             native=native,
-            entity="symbol",
-            entity_dtype="string",
-            features=NAMES,
-            dtypes=dict.fromkeys(NAMES, "float64"),
-            views={},
-            label="up",
-            dataset_id="d",
-            tables={},
-            definitions={},
-            functions={},
-            dependencies={},
-            commit="",
-            diff="",
-            metrics={},
-            files={},
-            bins={},
-            created_at=datetime(2026, 1, 1, tzinfo=UTC),
         )
 
     return make

@@ -23,7 +23,8 @@ from penstock.ingest import remaining_records
 from penstock.records import Batch
 from penstock.runtime import open_services
 from penstock.testing.oracle import naive_feature, naive_remaining
-from penstock.testing.redis_server import free_port, need_redis, redis_server
+from penstock.testing.ports import free_port
+from penstock.testing.redis_server import need_redis, redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

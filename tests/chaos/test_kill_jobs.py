@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
-import time
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, cast
 
@@ -19,16 +15,17 @@ from penstock.ports import EVENTS_TOPIC
 from penstock.records import Delivery
 from penstock.runtime import open_services
 from penstock.scoring import JobRow
+from penstock.testing.working import until, working
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Iterator
 
     from penstock.records import ScoringJob
     from penstock.runtime import LocalServices
     from penstock.testing.served_project import ServedProject
 
 PATIENCE_S = 120.0
-ROWS = 120_000
+ROWS = 120_000  # scored in three parts
 
 
 class Receiver(ThreadingHTTPServer):
@@ -75,26 +72,6 @@ def services(served: ServedProject) -> Iterator[LocalServices]:
         yield opened
 
 
-@contextmanager
-def _worker(services: LocalServices) -> Generator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "penstock.cli", "worker", "--home", str(services.home)]
-    with (
-        (services.home / "worker.out").open("ab") as output,
-        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
-
-
 def _is_scoring(services: LocalServices, job: ScoringJob) -> bool:
     run = services.workflows.get(job.run_id)
     return bool(run and run.steps and run.steps[-1].name == "score")
@@ -107,20 +84,21 @@ def test_a_job_ends_once_and_its_message_arrives(
 ) -> None:
     rows = [JobRow(key=("ADA", "BTC", "ETH")[n % 3], at_us=0) for n in range(ROWS)]
     hook = f"http://127.0.0.1:{receiver.server_port}/"
-    with _worker(services) as first:
+    # What stores the scores waits for the lock: the job cannot be over before it was seen at work.
+    with services.locks.hold("jobs/btc"), working(services.home) as first:
         job = submit_job(services, "btc", 1, rows, job_id="big", webhook=hook)
-        _until(lambda: _is_scoring(services, job))
+        until(lambda: _is_scoring(services, job))
         first.kill()
     assert job_state(services, job).state == "running"
-    with _worker(services) as second:
-        _until(lambda: bool(receiver.ids))
+    with working(services.home) as second:
+        until(lambda: bool(receiver.ids))
         second.kill()  # while the receiver has not answered
     found = services.metadata.read(Delivery, f"{job.run_id}.ended")
     assert found is not None
     assert found.state == "waiting"
     receiver.gone.set()
-    with _worker(services):
-        _until(lambda: bool(services.metadata.find(Delivery, where={"state": "delivered"})))
+    with working(services.home):
+        until(lambda: bool(services.metadata.find(Delivery, where={"state": "delivered"})))
 
     state = job_state(services, job)
     assert (state.state, state.webhook, state.error) == ("succeeded", "delivered", "")

@@ -21,6 +21,7 @@ from penstock.deployment import deploy, rollback
 from penstock.records import Process, ServingStatus
 from penstock.runtime import open_services
 from penstock.scoring import drain_scores
+from penstock.testing.ports import free_port
 from penstock.testing.score_logs import declare_log
 
 if TYPE_CHECKING:
@@ -57,17 +58,11 @@ def services(served: ServedProject) -> Iterator[LocalServices]:
         yield opened
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Server:
     """A serving process of its own."""
 
     def __init__(self, project: ServedProject) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.headers = {"authorization": f"Bearer {project.token}"}
         self.predict = f"{self.url}/v1/deployments/btc/predict"

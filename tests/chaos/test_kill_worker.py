@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
-import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -24,9 +21,10 @@ from penstock.runtime import (
     local_user,
     open_services,
 )
+from penstock.testing.working import until, working
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
     from pathlib import Path
 
     from penstock.ports import RunInfo
@@ -79,26 +77,6 @@ def services(tmp_path: Path) -> Generator[LocalServices]:
         yield opened
 
 
-@contextmanager
-def worker(home: Path) -> Generator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "penstock.cli", "worker", "--home", str(home)]
-    with (
-        (home / "worker.out").open("ab") as output,
-        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
-
-
 def run_of(services: LocalServices, run_id: str) -> RunInfo:
     run = services.workflows.get(run_id)
     assert run is not None
@@ -110,17 +88,29 @@ def is_at(services: LocalServices, run_id: str, step: str) -> bool:
     return bool(steps) and (steps[-1].name, steps[-1].state) == (step, "running")
 
 
+@contextmanager
+def training_held(services: LocalServices) -> Generator[None]:
+    """Start the run ``t``, which is at its candidates while the context is open.
+
+    That step ends when MLflow's database is there, which waits for this lock: however late the
+    test looks, it finds the run there.
+    """
+    with services.locks.hold("tracking"):
+        start(services, train_run("t", "more"))
+        until(lambda: is_at(services, "t", "candidates"))
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(450)
 def test_a_training_survives_the_kill_of_its_worker(services: LocalServices) -> None:
-    with worker(services.home) as first:
+    with working(services.home) as first:
         start(services, ingest_run("i", "sales"))
         ingested = services.workflows.wait("i", timeout_s=PATIENCE_S)
-        start(services, train_run("t", "more"))
-        until(lambda: is_at(services, "t", "candidates"))
-        first.kill()
+        with training_held(services):
+            first.kill()
     killed = run_of(services, "t")
-    with worker(services.home):
+    with working(services.home):
         run = services.workflows.wait("t", timeout_s=PATIENCE_S)
 
     assert ingested.state == "succeeded"
@@ -138,16 +128,15 @@ def test_a_training_survives_the_kill_of_its_worker(services: LocalServices) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(450)
 def test_a_worker_that_stops_leaves_its_run_unfinished(services: LocalServices) -> None:
-    with worker(services.home) as process:
+    with working(services.home) as process:
         until(lambda: bool(living_processes(services, kind="worker")))
         with executing(services):
             start(services, ingest_run("i", "sales"))
             ingested = services.workflows.wait("i", timeout_s=PATIENCE_S)
         (record,) = services.metadata.find(Process)
-        start(services, train_run("t", "more"))
-        until(lambda: is_at(services, "t", "candidates"))
-        process.terminate()
-        code = process.wait(PATIENCE_S)
+        with training_held(services):
+            process.terminate()
+            code = process.wait(PATIENCE_S)
     stopped = run_of(services, "t")
     left = services.metadata.find(Process)
 

@@ -24,7 +24,8 @@ from penstock.ingest import accept_events
 from penstock.plan import apply
 from penstock.records import Batch, Lease
 from penstock.runtime import init_project, open_services
-from penstock.testing.redis_server import free_port, need_redis, redis_server
+from penstock.testing.ports import free_port
+from penstock.testing.redis_server import need_redis, redis_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

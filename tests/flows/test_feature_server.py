@@ -20,7 +20,8 @@ from penstock.features import OnlineReader, point_in_time
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
 from penstock.testing.composed import SHOPS, add_composed
-from penstock.testing.redis_server import free_port, need_redis, redis_server
+from penstock.testing.ports import free_port
+from penstock.testing.redis_server import need_redis, redis_server
 from penstock.testing.serving import serving
 
 if TYPE_CHECKING:

@@ -88,6 +88,9 @@ def test_a_written_client_asks_a_real_server(served: ServedProject, tmp_path: Pa
         again = run(*command, "--url", where, "--json", PENSTOCK_TOKEN=served.token)
         assert json.loads(again.stdout)["package"] == "btc_client"
         assert {path: path.read_bytes() for path in made} == made
+        for token, said in (("", "asks for a token"), ("nobody's", "does not know that token")):
+            stranger = run(*command, "--url", where, PENSTOCK_TOKEN=token)
+            assert (stranger.returncode, said in " ".join(stranger.stderr.split())) == (1, True)
         (out / "README.md").write_text("mine", encoding="utf-8")
         refused = run(*command)
         assert refused.returncode == 1

@@ -15,9 +15,9 @@ from penstock.ports import EVENTS_TOPIC
 from penstock.registry import aliases
 from penstock.runtime import open_services
 from penstock.testing.faulty import serving_faulty
+from penstock.testing.working import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import httpx
@@ -31,7 +31,6 @@ pytestmark = pytest.mark.slow
 PREDICT = "/v1/deployments/btc/predict"
 ENTITY = {"entity": {"symbol": "BTC"}}
 FAULTS = ("slow 0.5", "wrong", "crash", "half")
-LONGEST_S = 30.0
 
 
 class Caller(threading.Thread):
@@ -51,13 +50,6 @@ class Caller(threading.Thread):
                 self.answers.append(reply.json())
             else:
                 self.failed.append(reply.text)
-
-
-def _until(holds: Callable[[], bool], what: str) -> None:
-    end_s = time.monotonic() + LONGEST_S
-    while not holds():
-        assert time.monotonic() < end_s, what
-        time.sleep(0.02)
 
 
 def _withdrawals(services: Services) -> list[AuditEntry]:
@@ -88,8 +80,14 @@ def test_each_fault_brings_the_version_before_back_once_and_no_request_fails(
             for number, fault in enumerate(FAULTS, 1):
                 deploy(services, "btc", version=2)
                 orders.write_text(fault)
-                _until(lambda: aliases(services.metadata, "direction").champion == 1, fault)
-                _until(lambda: all(_serves(http, "direction@1") for http in https), fault)
+                until(
+                    lambda: aliases(services.metadata, "direction").champion == 1,
+                    f"No return at {fault!r}",
+                )
+                until(
+                    lambda: all(_serves(http, "direction@1") for http in https),
+                    f"Not served at {fault!r}",
+                )
                 orders.unlink()
                 assert len(_withdrawals(services)) == number, fault
         finally:
@@ -128,16 +126,16 @@ def test_a_champion_that_is_pinned_stays_and_its_fallback_answers(
         orders.write_text("crash")
 
         answers = [http.post(PREDICT, json=ENTITY).raise_for_status().json() for _ in range(20)]
-        _until(
+        until(
             lambda: "is open" in http.post(PREDICT, json=ENTITY).json()["reason"],
-            "the circuit opens",
+            "The circuit did not open",
         )
         time.sleep(0.6)  # the pause after which one is let through to try
         answers += [http.post(PREDICT, json=ENTITY).raise_for_status().json() for _ in range(20)]
         orders.unlink()
-        _until(
+        until(
             lambda: http.post(PREDICT, json=ENTITY).json()["route"] == "champion",
-            "it is asked again once it answers",
+            "It was not asked again once it answered",
         )
 
     assert {(one["route"], one["version"]) for one in answers} == {("fallback", 1)}

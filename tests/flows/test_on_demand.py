@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
-from penstock.testing.redis_server import free_port
+from penstock.testing.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,9 +74,19 @@ def write_data(folder: Path, seed: int, start: datetime) -> None:
             all_sales.writerow([where, ts, amount])
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first test that trains leaves its project for the others."""
+    return tmp_path_factory.mktemp("trained") / "shop"
+
+
 @pytest.fixture
-def home(tmp_path: Path, call: Callable[..., Said]) -> Path:
+def home(tmp_path: Path, template: Path, call: Callable[..., Said]) -> Path:
+    """A project of one's own whose model is trained; that is done once."""
     folder = tmp_path / "shop"
+    if template.exists():
+        shutil.copytree(template, folder)
+        return folder
     assert call("init", "--home", folder).code == 0
     (folder / "project.py").write_text(PROJECT)
     write_data(folder, 1, datetime(2026, 1, 1, tzinfo=UTC))
@@ -85,6 +96,7 @@ def home(tmp_path: Path, call: Callable[..., Said]) -> Path:
     assert call("features", "build", "--home", folder).code == 0
     trained = call("train", "fraud", "--home", folder, "--json")
     assert trained.code == 0, trained
+    shutil.copytree(folder, template)
     return folder
 
 

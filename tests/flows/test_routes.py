@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from penstock.deployment import RouteEdit, change_routes, deploy, reset_routes
 from penstock.runtime import open_services
+from penstock.testing.caller import Caller
 from penstock.testing.serving import serving
 
 if TYPE_CHECKING:
@@ -23,22 +23,8 @@ PREDICT = "/v1/deployments/btc/predict"
 ENTITY = {"entity": {"symbol": "BTC"}}
 
 
-class Caller(threading.Thread):
-    """Asks one process without a pause until told to stop."""
-
-    def __init__(self, http: httpx.Client) -> None:
-        super().__init__()
-        self.http = http
-        self.done = threading.Event()
-        self.failed: list[str] = []
-        self.answers = 0
-
-    def run(self) -> None:
-        while not self.done.is_set():
-            reply = self.http.post(PREDICT, json=ENTITY)
-            self.answers += 1
-            if reply.status_code != 200:
-                self.failed.append(reply.text)
+def _ask(http: httpx.Client) -> None:
+    http.post(PREDICT, json=ENTITY).raise_for_status()
 
 
 def _answers(http: httpx.Client, keys: int = 40) -> list[dict[str, Any]]:
@@ -58,10 +44,9 @@ def test_every_process_routes_anew_when_the_change_returns_and_no_request_fails(
         services = stack.enter_context(open_services(served.home, actor="tester"))
         deploy(services, "btc", version=1)
         https = [stack.enter_context(serving(served)) for _ in range(2)]
-        callers = [Caller(http) for http in https]
-        for one in callers:
-            one.start()
-        try:
+        with ExitStack() as asking:
+            urls = [str(http.base_url) for http in https]
+            callers = [asking.enter_context(Caller(url, served.token, _ask)) for url in urls]
             edit = RouteEdit(shares={"@2": 0.5})
             assert change_routes(services, "btc", edit).processes == 2
             first = [_answers(http) for http in https]
@@ -73,13 +58,9 @@ def test_every_process_routes_anew_when_the_change_returns_and_no_request_fails(
             pinned = [_answers(http) for http in https]
             assert reset_routes(services, "btc").processes == 2
             last = [_answers(http) for http in https]
-        finally:
-            for one in callers:
-                one.done.set()
-                one.join()
 
-    assert [one.failed for one in callers] == [[], []]
-    assert all(one.answers > 10 for one in callers)
+    assert [one.faults for one in callers] == [[], []]
+    assert all(one.asked > 10 for one in callers)
     routes = [[(one["route"], one["version"]) for one in answers] for answers in first]
     assert routes[0] == routes[1]  # the same entity meets the same route, in each process
     assert set(routes[0]) == {("champion", 1), ("challenger", 2)}

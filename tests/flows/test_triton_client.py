@@ -18,7 +18,7 @@ from penstock.deployment import deploy
 from penstock.http.grpc_messages import SERVICE, message
 from penstock.plan import Catalogue, apply
 from penstock.runtime import open_services
-from penstock.testing.redis_server import free_port
+from penstock.testing.ports import free_port
 from penstock.testing.serving import serving
 
 if TYPE_CHECKING:

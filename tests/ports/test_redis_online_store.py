@@ -14,7 +14,8 @@ redis = pytest.importorskip("redis", reason="the extra 'redis' is not installed"
 from penstock.adapters.redis import RedisOnlineStore  # noqa: E402
 from penstock.errors import InputError, StateError, UnavailableError  # noqa: E402
 from penstock.testing.online_store_suite import OnlineStoreSuite  # noqa: E402
-from penstock.testing.redis_server import free_port, need_redis, redis_server  # noqa: E402
+from penstock.testing.ports import free_port  # noqa: E402
+from penstock.testing.redis_server import need_redis, redis_server  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

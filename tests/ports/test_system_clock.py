@@ -5,6 +5,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from penstock.adapters.system import SystemClock, UlidIds
 from penstock.testing.fakes import FakeClock
 
@@ -64,3 +66,20 @@ def test_random_part_does_not_overflow() -> None:
     ids = Full()  # one short of the greatest that is counted up to
     made = [ids.new() for _ in range(3)]
     assert made == sorted(set(made))
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 5, 100])
+def test_several_are_as_if_made_one_by_one(left: int) -> None:
+    class Nearly(UlidIds):
+        """So many are left until the random part runs over."""
+
+        def __init__(self) -> None:
+            super().__init__(FakeClock())
+            self.new()
+            self._tail = (1 << 20) - 1 - left
+
+    ids = Nearly()
+    made = [ids.new(), *ids.several(3), *ids.several(0), ids.new(), *ids.several(40), ids.new()]
+    assert len(made) == 46
+    assert made == sorted(set(made))
+    assert all(re.fullmatch(r"[0-9A-HJKMNP-TV-Z]{26}", one) for one in made)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .denials import denials_of, tell_denial
 from .identities import identify, require_role, system_identity, token_hash
-from .users import ADMIN, PROCESS_NAMES, add_user, remove_user, renew_token, users
+from .users import ADMIN, PROCESS_NAMES, add_user, remove_user, renew_token, user_of, users
 
 if TYPE_CHECKING:
     from .grants import Granted, grant, grants_of, revoke
@@ -37,6 +37,7 @@ __all__ = [
     "system_identity",
     "tell_denial",
     "token_hash",
+    "user_of",
     "users",
 ]
 

@@ -8,20 +8,25 @@
 - ``tombstones``: which records a deletion takes away.
 - ``spread``: how the values of a column lie, day by day.
 - ``drift``: how far a feature has moved from the rows a model learned from.
-- ``metrics``: how far predictions agree with what came true.
+- ``metrics``: how far predictions agree with what came true; ``losses``, score by score.
+- ``sequential``: whether two arms differ, looked at as often as one likes.
+- ``arms``: which of several arms is the best, and what each would have brought.
 """
 
 from __future__ import annotations
 
+from .arms import Weighed, chances_best, floored, weighed
 from .arrays import BoolArray, FloatArray, IntArray
 from .drift import PSI_FLOOR, count_bins, psi, reference_bins
 from .expressions import tidy, to_polars
 from .extract import Events, event_times, extract
 from .fold import fold
 from .functions import load_function
+from .graphs import GraphProgram, GraphRun, Predictor, check_graph
 from .kernel import Each, compute_points, in_turn
 from .known import compute_points_as_known
 from .layout import newest_one
+from .losses import score_values
 from .metrics import compute_metric, compute_metrics
 from .newest import NewestValues, asks_newest
 from .on_demand import OnDemandProgram, compile_on_demand
@@ -31,6 +36,7 @@ from .read import ValueReader, as_of
 from .registers import hashes_of
 from .rows import RowFunction, Scalar, compile_row
 from .rules import check_rules, compile_rule
+from .sequential import ArmMean, Compared, arm_mean, compare, half_width, ratio_evidence
 from .spans import ALWAYS, Span, span_of
 from .spread import (
     SPREAD_QUANTILES,
@@ -42,6 +48,7 @@ from .spread import (
     spreads_of,
 )
 from .tombstones import FOR_EVER, Tombstones
+from .vectors import compile_vector
 from .windows import first_tile, tile_of, window_start
 
 __all__ = [
@@ -49,13 +56,18 @@ __all__ = [
     "FOR_EVER",
     "PSI_FLOOR",
     "SPREAD_QUANTILES",
+    "ArmMean",
     "BoolArray",
+    "Compared",
     "Each",
     "Events",
     "FloatArray",
+    "GraphProgram",
+    "GraphRun",
     "IntArray",
     "NewestValues",
     "OnDemandProgram",
+    "Predictor",
     "Program",
     "RowFunction",
     "Scalar",
@@ -63,12 +75,18 @@ __all__ = [
     "Spread",
     "Tombstones",
     "ValueReader",
+    "Weighed",
+    "arm_mean",
     "as_of",
     "asks_newest",
+    "chances_best",
+    "check_graph",
     "check_rules",
+    "compare",
     "compile_on_demand",
     "compile_row",
     "compile_rule",
+    "compile_vector",
     "compile_view",
     "compute_metric",
     "compute_metrics",
@@ -80,7 +98,9 @@ __all__ = [
     "event_times",
     "extract",
     "first_tile",
+    "floored",
     "fold",
+    "half_width",
     "hashes_of",
     "in_turn",
     "inner_span",
@@ -88,12 +108,15 @@ __all__ = [
     "merge_spreads",
     "newest_one",
     "psi",
+    "ratio_evidence",
     "reference_bins",
+    "score_values",
     "shift",
     "span_of",
     "spreads_of",
     "tidy",
     "tile_of",
     "to_polars",
+    "weighed",
     "window_start",
 ]

@@ -21,7 +21,6 @@ FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 
 DIGIT_BITS = 16
-DIGIT_MASK = 2**DIGIT_BITS - 1
 
 Words: TypeAlias = tuple[FloatArray, ...]
 """States of one kind, one array per word of the state; all of one length."""
@@ -54,7 +53,8 @@ def order_of(codes: IntArray, times: IntArray) -> IntArray:
     order = None if sorted_already else np.argsort(times, kind="stable")
     places = codes + 1
     for shift in range(0, int(places.max(initial=0)).bit_length(), DIGIT_BITS):
-        digit = (places >> shift & DIGIT_MASK).astype(np.uint16)
+        # What does not fit into the digit is cut off.
+        digit = (places >> shift if shift else places).astype(np.uint16)
         if order is None:
             order = np.argsort(digit, kind="stable")
         else:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-import polars.selectors as cs
 
 from penstock.errors import DeclarationError
 from penstock.spec import Call, Column, Constant, Expression, Function, Lead, columns_of, leads_of
@@ -66,8 +65,10 @@ def finite(values: pl.Expr) -> pl.Expr:
 
 def tidy(frame: pl.DataFrame) -> pl.DataFrame:
     """Replace NaN and infinity in the float columns of a frame by null."""
-    floats = frame.select(cs.float())
-    return frame.with_columns(_finite(column.cast(pl.Float64)) for column in floats)
+    columns = frame.get_columns()
+    return pl.DataFrame(
+        [_finite(one.cast(pl.Float64)) if one.dtype.is_float() else one for one in columns]
+    )
 
 
 def _finite(values: pl.Series) -> pl.Series:
@@ -123,18 +124,18 @@ class _Translator:
         if op in ARITHMETIC:
             return self._arithmetic(op, args)
         if op in COMPARISONS:
-            return _COMPARISONS[op](*self._alike(args))
+            return _method(op)(*self._alike(args))
         if op == "coalesce":
             return pl.coalesce(*self._alike(args))
         if op == "is_null":
             return self.translate(args[0]).is_null()
-        return _LOGIC[op](*(self.translate(arg).cast(pl.Boolean) for arg in args))
+        return _method(op)(*(self.translate(arg).cast(pl.Boolean) for arg in args))
 
     def _arithmetic(self, op: str, args: Sequence[Expression]) -> pl.Expr:
         numbers = [self._number(arg) for arg in args]
         if op == "div":
             return pl.map_batches(numbers, _divide, pl.Float64)
-        result = _ARITHMETIC[op](*numbers)
+        result = _method(op)(*numbers)
         return result if op in TOTAL else finite(result)
 
     def _alike(self, args: Sequence[Expression]) -> list[pl.Expr]:
@@ -153,26 +154,28 @@ class _Translator:
         return pl.map_batches(numbers, apply, return_dtype=pl.Float64)
 
 
-_ARITHMETIC: dict[str, Callable[..., pl.Expr]] = {
-    "add": pl.Expr.__add__,
-    "sub": pl.Expr.__sub__,
-    "mul": pl.Expr.__mul__,
-    "neg": pl.Expr.neg,
-    "abs": pl.Expr.abs,
-    "log": pl.Expr.log,
-    "exp": pl.Expr.exp,
-    "sqrt": pl.Expr.sqrt,
+_METHODS = {
+    "add": "__add__",
+    "sub": "__sub__",
+    "mul": "__mul__",
+    "neg": "neg",
+    "abs": "abs",
+    "log": "log",
+    "exp": "exp",
+    "sqrt": "sqrt",
+    "gt": "gt",
+    "ge": "ge",
+    "lt": "lt",
+    "le": "le",
+    "eq": "eq",
+    "ne": "ne",
+    "and": "and_",
+    "or": "or_",
+    "not": "not_",
 }
-_COMPARISONS: dict[str, Callable[..., pl.Expr]] = {
-    "gt": pl.Expr.gt,
-    "ge": pl.Expr.ge,
-    "lt": pl.Expr.lt,
-    "le": pl.Expr.le,
-    "eq": pl.Expr.eq,
-    "ne": pl.Expr.ne,
-}
-_LOGIC: dict[str, Callable[..., pl.Expr]] = {
-    "and": pl.Expr.and_,
-    "or": pl.Expr.or_,
-    "not": pl.Expr.not_,
-}
+"""By names: whoever only computes rows one by one makes no use of Polars."""
+
+
+def _method(op: str) -> Callable[..., pl.Expr]:
+    found: Callable[..., pl.Expr] = getattr(pl.Expr, _METHODS[op])
+    return found

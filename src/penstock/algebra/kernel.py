@@ -228,6 +228,10 @@ def search_in(events: Ordered, codes: IntArray) -> Callable[[IntArray, IntArray]
     most = int(max(codes.max(initial=0), events.codes.max()))
     if span * (most + 2) < KEY_LIMIT:
         before = oldest - 1
+        # In place, as every array of all events takes memory and the time to fill it.
+        keys = events.codes * span
+        keys += times
+        keys -= before
 
         def rank(at_us: IntArray) -> IntArray:
             return np.clip(at_us, before, newest) - before
@@ -239,5 +243,5 @@ def search_in(events: Ordered, codes: IntArray) -> Callable[[IntArray, IntArray]
         def rank(at_us: IntArray) -> IntArray:
             return np.searchsorted(known, at_us, side="right")
 
-    keys = events.codes * span + rank(times)
+        keys = events.codes * span + rank(times)
     return lambda codes, at_us: np.searchsorted(keys, codes * span + rank(at_us), side="right")

@@ -29,11 +29,13 @@ class OnDemandProgram:
         view: The view.
         needs: What its expressions read, and the types: features by full name, request fields.
         steps: Each feature's own name with the function of one row that gives it.
+        expressions: Each feature's own name with the expression of a frame that gives it.
     """
 
     view: OnDemandView
     needs: Mapping[str, DType]
     steps: Sequence[tuple[str, RowFunction]]
+    expressions: Sequence[tuple[str, pl.Expr]]
 
     def frame(self, frame: pl.DataFrame) -> list[pl.Series]:
         """Compute the features of every row of a frame.
@@ -47,9 +49,9 @@ class OnDemandProgram:
         Raises:
             UserCodeError: A function of the user failed.
         """
-        rows = tidy(frame.select(list(self.needs)))
-        for name, expression in self.view.features.items():
-            rows = rows.with_columns(to_polars(expression).alias(name))
+        rows = tidy(pl.DataFrame([frame[name] for name in self.needs]))
+        for name, expression in self.expressions:
+            rows = rows.with_columns(expression.alias(name))
         return [
             rows[name].cast(pl.Float64).alias(full)
             for name, full in zip(self.view.features, self.view.names, strict=True)
@@ -100,4 +102,5 @@ def compile_on_demand(view: OnDemandView) -> OnDemandProgram:
         view=view,
         needs={name: dtype for name, dtype in view.schema.items() if name in read},
         steps=tuple((name, compile_row(each)) for name, each in view.features.items()),
+        expressions=tuple((name, to_polars(each)) for name, each in view.features.items()),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .arrays import FloatArray, IntArray, Words
     from .layout import Tiles
     from .program import Group, Program, Window
+    from .state import State
 
 __all__ = ["FEW", "ValueReader", "as_of"]
 
@@ -25,6 +26,32 @@ FEW = 16
 
 MANY = 50_000
 """So many values are read at once at the most, which bounds the memory that takes."""
+
+STACKED_WORDS = 1 << 16
+"""Up to this many words of states of one kind are reduced as one; more would only take memory."""
+
+
+class _Alike(NamedTuple):
+    """Slots of one kind that the same windows need: numpy's cost is by the call.
+
+    Attributes:
+        state: How they work.
+        windows: Numbers of the windows.
+        slots: Their numbers.
+        rows: The words of each.
+    """
+
+    state: State
+    windows: frozenset[int]
+    slots: tuple[int, ...]
+    rows: tuple[slice, ...]
+
+
+class _Grouped(NamedTuple):
+    """A group, and its slots by what can be reduced as one."""
+
+    group: Group
+    alike: tuple[_Alike, ...]
 
 
 def as_of(values: Sequence[bytes | None], at_us: IntArray) -> IntArray:
@@ -60,6 +87,7 @@ class ValueReader:
         self._program = program
         self._header = header_of(program)
         self._plans = [Plan(group) for group in program.groups]
+        self._groups = [_Grouped(group, _alike(group)) for group in program.groups]
         self._ttl_us = program.view.ttl_us
         self._empty = [
             0.0 if feature.is_from_zero else NULL
@@ -105,8 +133,8 @@ class ValueReader:
         result[:] = self._empty
         stored = unpack(self._program, values)
         with np.errstate(all="ignore"):
-            for group, tiles in zip(self._program.groups, stored.groups, strict=True):
-                _read_group(group, tiles, as_of_us, result)
+            for grouped, tiles in zip(self._groups, stored.groups, strict=True):
+                _read_group(grouped, tiles, as_of_us, result)
         if self._ttl_us:
             result[is_expired(stored.newest_us, as_of_us, self._ttl_us)] = NULL
         return null_where_not_finite(result)
@@ -140,29 +168,64 @@ class ValueReader:
         return result
 
 
-def _read_group(group: Group, tiles: Tiles, as_of_us: IntArray, result: FloatArray) -> None:
+def _alike(group: Group) -> tuple[_Alike, ...]:
+    """The slots of a group, those together that are reduced as one."""
+    together: dict[tuple[object, ...], list[int]] = {}
+    needs = [
+        frozenset(n for n, window in enumerate(group.windows) if slot in window.slots)
+        for slot in range(len(group.slots))
+    ]
+    for number, slot in enumerate(group.slots):
+        alone = None if slot.state.stacks else number
+        together.setdefault((slot.key, needs[number], alone), []).append(number)
+    found: list[_Alike] = []
+    for slots in together.values():
+        first = group.slots[slots[0]]
+        starts = [group.slots[number].row for number in slots]
+        rows = tuple(slice(start, start + first.state.width) for start in starts)
+        found.append(_Alike(first.state, needs[slots[0]], tuple(slots), rows))
+    return tuple(found)
+
+
+def _read_group(grouped: _Grouped, tiles: Tiles, as_of_us: IntArray, result: FloatArray) -> None:
     """Read a group's features of many entities."""
-    rows = [slice(slot.row, slot.row + slot.state.width) for slot in group.slots]
+    group, alike = grouped
     if not group.hop_us:
         # The whole past is one tile: its states are merged.
-        whole = [tiles.words[row] for row in rows]
+        whole = {
+            slot: tiles.words[row] for one in alike for slot, row in zip(*one[2:], strict=True)
+        }
         for window in group.windows:
             _finish_many(window, whole, result)
         return
-    reducers = [
-        slot.state.reducer(tiles.words[row]) for slot, row in zip(group.slots, rows, strict=True)
-    ]
+    reducers = [(one.windows, _reducer(one, tiles)) for one in alike]
     past = np.cumsum(np.bincount(tiles.codes, minlength=len(result)))
     search = _search(tiles, past)
-    for window in group.windows:
+    for number, window in enumerate(group.windows):
         low = search(first_tile(as_of_us, window.over_us, group.hop_us))
-        merged = {index: reducers[index](low, past) for index in window.slots}
+        merged: dict[int, Words] = {}
+        for windows, reduce in reducers:
+            if number in windows:
+                merged.update(reduce(low, past))
         _finish_many(window, merged, result)
+
+
+def _reducer(alike: _Alike, tiles: Tiles) -> Callable[[IntArray, IntArray], dict[int, Words]]:
+    """What merges runs of tiles into states by slot."""
+    state, _, slots, rows = alike
+    words = [tiles.words[row] for row in rows]
+    if len(slots) == 1 or len(slots) * len(tiles.index) > STACKED_WORDS:
+        reducers = [state.reducer(own) for own in words]
+        return lambda low, past: {
+            slot: reduce(low, past) for slot, reduce in zip(slots, reducers, strict=True)
+        }
+    stacked = state.reducer(tuple(map(_stacked, zip(*words, strict=True))))
+    return lambda low, past: dict(zip(slots, zip(*stacked(low, past), strict=True), strict=True))
 
 
 def _finish_many(
     window: Window,
-    merged: Mapping[int, Words] | Sequence[Words],
+    merged: Mapping[int, Words],
     result: FloatArray,
 ) -> None:
     for readings in window.alike:

@@ -42,20 +42,26 @@ def reduce_runs(
 
     Args:
         ufunc: The reduction, such as ``np.add``.
-        padded: The values, and one more that no run includes.
+        padded: The values, and one more that no run includes; of two dimensions each row by itself.
         low: Start of each run; at least one.
         high: End of each run, not in it itself; not below its start.
         zero: The result for an empty run.
     """
     bounds = np.empty(2 * len(low), dtype=np.int64)
     bounds[0::2], bounds[1::2] = low, high
-    result = ufunc.reduceat(padded[: int(high.max()) + 1], bounds)[0::2]
+    result = ufunc.reduceat(padded[..., : int(high.max()) + 1], bounds, axis=-1)[..., 0::2]
     return np.where(high > low, result, zero)
 
 
 def padded(words: Words) -> Words:
     """States with one more at the end that no run includes."""
-    return tuple(np.append(word, 0.0) for word in words)
+    return tuple(_padded(word) for word in words)
+
+
+def _padded(word: FloatArray) -> FloatArray:
+    longer = np.zeros((*word.shape[:-1], word.shape[-1] + 1))
+    longer[..., :-1] = word
+    return longer
 
 
 def gathered(low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
@@ -103,7 +109,7 @@ class Pyramid:
 
     def _blocks(self) -> Pyramid:
         if self._upper is None:
-            size = len(self._words[0]) - 1
+            size = self._words[0].shape[-1] - 1
             low = np.arange(0, size, BLOCK, dtype=np.int64)
             merged = self._merge.runs(self._words, low, np.minimum(low + BLOCK, size))
             self._upper = Pyramid(self._merge, padded(merged))

@@ -24,9 +24,12 @@ class State(ABC):
 
     Attributes:
         zero: The words of the state that has seen no value.
+        stacks: Whether ``reducer`` also takes words of two dimensions, a row for each of several
+            states of this kind, and reduces each row as it would by itself.
     """
 
     zero: tuple[float, ...]
+    stacks = False
 
     @property
     def width(self) -> int:

@@ -49,6 +49,7 @@ class Count(Lifted):
     """How many values there were; a whole number kept as float64, exact below 2**53."""
 
     zero = (0.0,)
+    stacks = True
 
     def lift(self, values: FloatArray, times: IntArray) -> Words:
         del times
@@ -56,8 +57,10 @@ class Count(Lifted):
 
     def reducer(self, words: Words) -> Reducer:
         # Whole numbers lose nothing in a running sum, so this one is allowed.
-        running = np.concatenate([[0.0], np.cumsum(words[0])])
-        return lambda low, high: (running[high] - running[low],)
+        (counts,) = words
+        running = np.zeros((*counts.shape[:-1], counts.shape[-1] + 1))
+        np.cumsum(counts, axis=-1, out=running[..., 1:])
+        return lambda low, high: (running[..., high] - running[..., low],)
 
     def pairs(self, earlier: Words, later: Words) -> Words:
         return (earlier[0] + later[0],)
@@ -70,6 +73,8 @@ class Folded(Lifted):
         ufunc: What folds two words into one.
         zero: The word that changes no other.
     """
+
+    stacks = True
 
     def __init__(self, ufunc: np.ufunc, zero: float) -> None:
         self._ufunc = ufunc

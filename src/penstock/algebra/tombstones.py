@@ -109,11 +109,12 @@ class Tombstones:
     def _pairs(self, placed: pl.LazyFrame) -> pl.LazyFrame:
         """Each record beside each tombstone that takes it away: ``_ends``, and its arrival."""
         whole, single = self._parted()
+        numbered = (pl.col(BATCH).alias(ENDS), pl.col(ARRIVED).alias(NAMED_AT))
         both = [
             placed.join(tombs.lazy(), on=on, how="inner")
             for tombs, on in (
-                (whole.select(self.key, *_NUMBERED), [self.key]),
-                (single.select(self.key, self.timestamp, *_NUMBERED), [self.key, self.timestamp]),
+                (whole.select(self.key, *numbered), [self.key]),
+                (single.select(self.key, self.timestamp, *numbered), [self.key, self.timestamp]),
             )
         ]
         columns = [*placed.collect_schema().names(), ENDS, NAMED_AT]
@@ -124,6 +125,3 @@ class Tombstones:
         """Those of whole entities, and those of single times."""
         is_whole = pl.col(self.timestamp).is_null()
         return self.frame.filter(is_whole), self.frame.filter(~is_whole)
-
-
-_NUMBERED = (pl.col(BATCH).alias(ENDS), pl.col(ARRIVED).alias(NAMED_AT))

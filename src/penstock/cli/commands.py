@@ -73,21 +73,21 @@ COMMANDS: Mapping[str, Command | Group] = {
         },
     ),
     "features": Group(
-        "The feature catalogue, and features themselves: built, looked up, checked.",
+        "Features: their catalogue, built, looked up, checked.",
         {
             "list": Command(
                 "catalogue:features_list",
-                "List every feature and feature service: type, unit, owner, tags, users.",
+                "List every feature and feature service. Type, unit, owner, tags, users.",
                 "penstock features list --tag market --unused",
             ),
             "search": Command(
                 "catalogue:features_search",
-                "Find features by words of all that is said of them, the best first.",
+                "Find features by words. Of all that is said of them, the best first.",
                 "penstock features search volatility of returns",
             ),
             "show": Command(
                 "overviews:features_show",
-                "Show what is known of a view or feature: meaning, profile, users, origins.",
+                "Show what is known of a view or feature. Meaning, profile, users, origins.",
                 "penstock features show momentum.last_close",
             ),
             "build": Command(
@@ -97,33 +97,33 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
             "get": Command(
                 "looking:features_get",
-                "Show features by key, of a view or a service: online, or as they were at a time.",
+                "Show features by key. Of a view or a service: online, or as they were at a time.",
                 "penstock features get momentum --keys BTCUSDT --at 2024-03-01T12:00:00Z",
             ),
             "check": Command(
                 "consistency:features_check",
-                "Compute a sample of features again, online ones or those that scores saw; exit 1 "
+                "Compute a sample of features again. Online ones, or those that scores saw; exit 1 "
                 "where they differ.",
                 "penstock features check btc --served --over 7d",
             ),
             "backfill": Command(
                 "storing:features_backfill",
-                "Store a view's features as of many times, and again only what new records change.",
+                "Store a view's features as of many times. Again only what new records change.",
                 "penstock features backfill momentum --from 2024-01-01 --every 1h",
             ),
             "profile": Command(
                 "profiles:features_profile",
-                "Show how a view's features lie, day by day: nulls, mean, quantiles, shifts.",
+                "Show how a view's features lie, day by day. Nulls, mean, quantiles, shifts.",
                 "penstock features profile momentum --days 30",
             ),
             "vacuum": Command(
                 "vacuuming:features_vacuum",
-                "Remove old versions of stored features that no dataset and no model names.",
+                "Remove old versions of stored features. Those that no dataset and no model names.",
                 "penstock features vacuum --older-than 7d --dry-run",
             ),
             "diff": Command(
                 "differing:features_diff",
-                "Show how two versions of a view differ, with who applied them and when.",
+                "Show how two versions of a view differ. With who applied them, and when.",
                 "penstock features diff momentum --from 1",
             ),
             "select": Command(
@@ -156,6 +156,19 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
         },
     ),
+    "graphs": Group(
+        "Graphs of models: their steps, and what these are pinned to.",
+        {
+            "list": Command(
+                "graphs:graphs_list", "List graphs and their versions.", "penstock graphs list"
+            ),
+            "show": Command(
+                "graphs:graphs_show",
+                "Show the steps of a graph as a tree. With the versions that they are pinned to.",
+                "penstock graphs show blend@3",
+            ),
+        },
+    ),
     "deploy": Command(
         "deploying:deploy",
         "Check a model version and put it behind a deployment. No request fails meanwhile.",
@@ -163,7 +176,7 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "approve": Command(
         "deploying:approve",
-        "Approve, or reject, the version that waits for it on a deployment.",
+        "Approve or reject a version. The one that waits for it on a deployment.",
         "penstock approve btc --reason 'differences are as expected'",
     ),
     "deployments": Group(
@@ -171,27 +184,27 @@ COMMANDS: Mapping[str, Command | Group] = {
         {
             "export": Command(
                 "deployments:deployments_export",
-                "Write versions, package hashes and routes of every deployment, in a stable order.",
+                "Write what is deployed. Versions, package hashes and routes, in a stable order.",
                 "penstock deployments export deployed.json",
             ),
             "apply": Command(
                 "deployments:deployments_apply",
-                "Bring versions and routes to what a file says, through the same checks.",
+                "Bring versions and routes to what a file says. Through the same checks.",
                 "penstock deployments apply deployed.json --dry-run",
             ),
         },
     ),
     "rollback": Command(
         "serving:rollback",
-        "Bring a deployment's previous version back, or the one named by --to.",
+        "Bring a deployment's previous version back. Or the one named by --to.",
         "penstock rollback btc --to 2",
     ),
     "routes": Group(
-        "Who answers which requests of a deployment, changed while it runs.",
+        "Who answers which requests, changed while it runs.",
         {
             "show": Command(
                 "routing:routes_show",
-                "Show the routes as they are now: shares, versions, fallback, what was changed.",
+                "Show the routes as they are now. Shares, versions, fallback, what was changed.",
                 "penstock routes show btc",
             ),
             "set": Command(
@@ -204,6 +217,39 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "routing:routes_reset",
                 "Take every change at run time back: the routes are as declared.",
                 "penstock routes reset btc",
+            ),
+        },
+    ),
+    "experiments": Group(
+        "A/B experiments: two versions on two parts of the traffic.",
+        {
+            "list": Command(
+                "experimenting:experiments_list",
+                "List experiments, and what those that are declared wait for.",
+                "penstock experiments list",
+            ),
+            "show": Command(
+                "experimenting:experiments_show",
+                "Show an experiment: its arms, how they differ, the verdict.",
+                "penstock experiments show new-features --report experiment.html",
+            ),
+            "stop": Command(
+                "experimenting:experiments_stop",
+                "End an experiment. Promote the tried version, or give all traffic back.",
+                "penstock experiments stop new-features --no-winner --reason 'too slow'",
+            ),
+        },
+    ),
+    "bandits": Group(
+        "Bandits: versions whose shares follow what they bring.",
+        {
+            "list": Command(
+                "bandits:bandits_list", "List bandits and their shares.", "penstock bandits list"
+            ),
+            "show": Command(
+                "bandits:bandits_show",
+                "Show a bandit and its arms. Shares, chances to be the best, rewards.",
+                "penstock bandits show promo",
             ),
         },
     ),
@@ -248,6 +294,16 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
         },
     ),
+    "scores": Group(
+        "Scores that were given.",
+        {
+            "prune": Command(
+                "pruning:scores_prune",
+                "Remove scores that have been kept long enough. Their ids stay.",
+                "penstock scores prune direction --dry-run",
+            ),
+        },
+    ),
     "lineage": Command(
         "origins:lineage",
         "Show where something comes from. A prediction, model@version, dataset, batch or file.",
@@ -255,7 +311,7 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "explain": Command(
         "explaining:explain",
-        "Show what each feature added to a prediction, beside test rows of the model's version.",
+        "Show what each feature added to a prediction. Beside test rows of the model's version.",
         "penstock explain 01JD3Z...",
     ),
     "replay": Command(
@@ -311,7 +367,7 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "top": Command(
         "top:top",
-        "Watch what serves, live: answers, latency, batches, errors, fallbacks, processes.",
+        "Watch what serves, live. Answers, latency, batches, errors, fallbacks, processes.",
         "penstock top --once",
     ),
     "doctor": Command(

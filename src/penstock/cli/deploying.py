@@ -137,10 +137,7 @@ def _show(
     if rollout.state == "done" and pointers.champion == rollout.version and pointers.previous:
         shown.append(f"  Version {pointers.previous} is previous.")
     if rollout.state == "waiting":
-        shown.append(
-            f"  Approve it with 'penstock approve {rollout.deployment} --reason TEXT', or reject "
-            "it with --reject."
-        )
+        shown.append(f"  {escape(_awaited(rollout))}")
     if not ended:
         shown.append(
             f"[dim]Asked for by {escape(rollout.asked_by)} "
@@ -167,10 +164,23 @@ def _standing(rollout: Rollout) -> str:
         "promoting": f"{what} is taking all traffic.",
         "done": f"{rollout.label} answers on {rollout.deployment}.",
     }.get(rollout.state, f"{what} is {rollout.state}.")
+    if rollout.reason.startswith(f"{rollout.state} "):
+        return f"{what} is {rollout.reason}"
     approver = rollout.approver
     if approver is not None and approver.approved:
         said += f" {approver.name} approved it{f': {approver.reason}' if approver.reason else ''}."
     return f"{said} {rollout.reason}".rstrip()
+
+
+def _awaited(rollout: Rollout) -> str:
+    """Who may decide, and how."""
+    needed = msgspec.convert(rollout.approval, Approval)
+    role = f"{'an' if needed.role == 'admin' else 'a'} {needed.role}"
+    who = f"{role} other than {rollout.asked_by}, who asked" if needed.four_eyes else role
+    return (
+        f"It takes {who}: 'penstock approve {rollout.deployment} --reason TEXT', or the same "
+        "with --reject."
+    )
 
 
 def _canary_words(rollout: Rollout) -> str:
@@ -195,7 +205,9 @@ def _steps(rollout: Rollout) -> object:
         )
         for one in rollout.steps
     ]
-    return table(["", "share", "answers", "compared"], rows, title="Canary", right=["share"])
+    return table(
+        ["", "share", "answers", "compared"], rows, title="Canary", right=["share", "answers"]
+    )
 
 
 def _checks(found: tuple[DeployCheck, ...]) -> object:

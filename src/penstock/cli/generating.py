@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import typer
+from rich.markup import escape
 
 from penstock.client.generated import client_files, package_of
 from penstock.errors import AccessError, ConflictError, NotReadyError, UnavailableError
 from penstock.runtime import living_processes, open_services
 
-from .humanise import pairs, plural
+from .failures import UsageError
+from .humanise import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,15 +42,18 @@ def client(
 ) -> None:
     """Write a typed Python client of a deployment."""
     if url:
-        where, token = url.rstrip("/"), os.environ.get("PENSTOCK_TOKEN", "")
+        address, token = url.rstrip("/"), os.environ.get("PENSTOCK_TOKEN", "")
     else:
-        where, token = _own(screen)
-    found = client_files(_document(where, token, verify=bool(url)), deployment)
+        address, token = _own(screen)
+    found = client_files(_document(address, token, verify=bool(url)), deployment)
     _write(out, found)
     told = {"package": package_of(deployment), "folder": str(out), "files": sorted(found)}
-    shown = {"package": package_of(deployment), "folder": str(out)}
-    next_step = f"pip install {out}"
-    screen.show(told, pairs({**shown, "install": next_step}), plural(len(found), "file"))
+    where = escape(str(out))
+    screen.show(
+        told,
+        f"[green]✓[/] {told['package']} is in {where}, {plural(len(found), 'file')}.",
+        f"  Next: pip install {where}",
+    )
 
 
 def _own(screen: Screen) -> tuple[str, str]:
@@ -64,18 +69,23 @@ def _own(screen: Screen) -> tuple[str, str]:
 
 
 def _document(where: str, token: str, *, verify: bool) -> Mapping[str, Any]:
-    headers = {"authorization": f"Bearer {token}"}
+    headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
         # The project's own process has a certificate of this machine.
         told = httpx.get(f"{where}/openapi.json", headers=headers, timeout=TIMEOUT_S, verify=verify)
         document: dict[str, Any] = told.json() if told.is_success else {}
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise UsageError(
+            f"--url {where!r} is no address: {error} Write it like http://localhost:8001."
+        ) from error
     except (httpx.HTTPError, ValueError) as error:
         raise UnavailableError(
             f"{where} does not describe itself: {error}. Give the address of 'penstock serve'.",
             address=where,
         ) from error
     if told.status_code == UNAUTHENTICATED:
-        raise AccessError(f"{where} asks for a token. Put yours in PENSTOCK_TOKEN.")
+        why = "does not know that token" if token else "asks for a token"
+        raise AccessError(f"{where} {why}. Put yours in PENSTOCK_TOKEN.")
     if "paths" not in document or "components" not in document:
         raise UnavailableError(
             f"{where} answered {told.status_code} and no description. Give the address of "

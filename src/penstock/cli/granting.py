@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from penstock.access import Permissions, denials_of, grants_of
+from penstock.access import Permissions, denials_of, grants_of, user_of
 from penstock.access import grant as grant_access
 from penstock.access import revoke as revoke_access
 from penstock.runtime import open_services
@@ -56,6 +56,8 @@ def list_access(
         permissions = Permissions.load(services.metadata)
         grants, denials = grants_of(services, user), denials_of(services, user)
         now, caller = services.clock.now(), services.caller
+        if user and not grants and not denials:
+            user_of(services.metadata, user)
     protected = permissions.behind()
     names = ["protected by", "features"]
     rows = [(lock, ", ".join(features)) for lock, features in protected.items()]

@@ -11,11 +11,10 @@ import typer
 from penstock.access import require_features
 from penstock.errors import NotFoundError
 from penstock.features import (
-    REQUEST_DTYPES,
-    OnlineReader,
     ServiceReader,
     UnknownEntities,
     point_in_time,
+    request_dtype,
     view_ages,
 )
 from penstock.plan import Catalogue
@@ -26,6 +25,7 @@ from .failures import UsageError
 from .given import given_values, value_of
 from .humanise import moment, number
 from .screen import Screen, table
+from .unknown import unknown_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ class _Asked(NamedTuple):
             [
                 *(pl.Series(name, values) for name, values in self.keys.items()),
                 *(
-                    pl.Series(name, [value] * self.rows, dtype=REQUEST_DTYPES[fields[name]])
+                    pl.Series(name, [value] * self.rows, dtype=request_dtype(fields[name]))
                     for name, value in self.request.items()
                 ),
             ]
@@ -182,18 +182,10 @@ def _notes(services: Services, asked: _Asked) -> Iterator[str]:
     """What the online store does not know, and what of it is old."""
     now_us = services.clock.now_us()
     for view in base_views(asked.service.views):
-        entity = view.source.entity.name
         for age in view_ages(services.metadata, services.online, [view]):
             if age.is_stale(now_us):
                 yield age.error(now_us).message
-        keys = asked.keys[entity]
-        known = OnlineReader(services.online, [view]).knows(keys)
-        unknown = [key for key, there in zip(keys, known, strict=True) if not there]
-        if unknown:
-            yield (
-                f"No record of {', '.join(map(repr, unknown))} has come to {view.name!r} yet: "
-                f"these are the features of an unknown {entity}."
-            )
+        yield from unknown_notes(services.online, [view], asked.keys, what="these are the features")
 
 
 def _as_of(services: Services, asked: _Asked, at: datetime) -> tuple[pl.DataFrame, list[str]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from penstock.deployment import deploy
+from penstock.deployment import deploy, refuse_going_around
 from penstock.errors import NotFoundError, PenstockError
 from penstock.plan import Catalogue
 from penstock.records import ALIASES, DatasetSnapshot
@@ -85,6 +85,8 @@ def promote(screen: Screen, version: str = VERSION) -> None:
     """Make a version the champion."""
     with open_services(screen.home) as services:
         found = find_version(services.metadata, version)
+        if aliases(services.metadata, found.model).champion != found.version:
+            refuse_going_around(services, found.model)
         for deployment in Catalogue.load(services.metadata).all(Deployment):
             if deployment.model.name == found.model:
                 # What answers requests is packaged and checked first, whoever asks for it.

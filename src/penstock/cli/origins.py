@@ -57,6 +57,7 @@ def replay(
         ("from the logged features", number(found.from_stored, DIGITS)),
         ("from raw data", number(found.from_raw, DIGITS)),
     ]
+    rows += [(f"  {part.name}", number(part.again, DIGITS)) for part in found.parts]
     title = f"{found.prediction_id}  {found.version or 'a constant'}"
     screen.show(found, table(["", "prediction"], rows, title=title, right=["prediction"]))
     screen.hint(*_verdict(found), *_withheld(found), *_hidden(found))

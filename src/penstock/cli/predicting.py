@@ -19,19 +19,23 @@ from penstock.errors import (
     NotFoundError,
     NotReadyError,
     PenstockError,
+    RetryableError,
     StateError,
     UnavailableError,
     nearest,
 )
 from penstock.plan import Catalogue
 from penstock.records import Given
+from penstock.registry import get_version, read_manifest, views_of
 from penstock.runtime import living_processes, open_services
 from penstock.scoring import Ask, Fleet, build_fleet, read_target
+from penstock.spec import base_views
 
 from .failures import UsageError
 from .given import given_values
 from .humanise import moment, number
 from .screen import Screen, table
+from .unknown import unknown_notes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +96,25 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of the command
             found = _over_http(services, address, deployment, wanted)
         else:
             found = _in_process(services, deployment, wanted)
+        notes = [] if screen.as_json else _notes(services, found, wanted)
+    for note in notes:
+        screen.say(note)
     rows = [(name, _cell(name, value)) for name, value in found.items() if value not in (None, "")]
     screen.show(found, table(["", ""], rows))
+
+
+def _notes(services: LocalServices, found: Mapping[str, object], wanted: _Wanted) -> Sequence[str]:
+    """Which of the entities the version that answered knew nothing of."""
+    model, number = str(found["model"]), found["version"]
+    if not wanted.keys or not isinstance(number, int) or not number:
+        return []
+    version = get_version(services.metadata, model, number)
+    views = views_of(read_manifest(services.artifacts.path(version.package)))
+    keys = {name: [cast("str | int", key)] for name, key in wanted.keys.items()}
+    try:
+        return [*unknown_notes(services.online, base_views(views), keys, what="this is the score")]
+    except (NotReadyError, RetryableError):  # what answered has not needed them either
+        return []
 
 
 def _wanted(
@@ -176,8 +197,8 @@ def _in_process(services: LocalServices, deployment: str, wanted: _Wanted) -> di
     try:
         endpoint = fleet.endpoints[deployment]
         values, key = None, None
-        if not wanted.keys and endpoint.champion is not None:
-            values = _ordered(endpoint.champion.features, wanted.features)
+        if not wanted.keys and endpoint.reads is not None:
+            values = _ordered(endpoint.reads.features, wanted.features)
         given = {**wanted.keys, **wanted.request}
         if wanted.keys:
             key = cast("str | int", given.pop(next(iter(wanted.keys))))

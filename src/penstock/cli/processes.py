@@ -21,6 +21,13 @@ __all__ = ["Board", "api", "serve", "stream", "up", "worker"]
 
 HOST = typer.Option("", "--host", help="Address to bind to; loopback unless the settings say so.")
 PORT = typer.Option(0, "--port", help="Port; the settings' when left out.", min=0, max=65535)
+WORKERS = typer.Option(
+    0,
+    "--workers",
+    help="Processes that share the port; the settings' when left out.",
+    min=0,
+    max=64,
+)
 DOORS = "penstock.http"  # one door does not import another: it starts it by name, as `up` does
 
 
@@ -29,9 +36,11 @@ def api(screen: Screen, host: str = HOST, port: int = PORT) -> None:
     import_module(DOORS).api(screen.home, host=host or None, port=port or None)
 
 
-def serve(screen: Screen, host: str = HOST, port: int = PORT) -> None:
+def serve(screen: Screen, host: str = HOST, port: int = PORT, workers: int = WORKERS) -> None:
     """Run online scoring."""
-    import_module(DOORS).serve(screen.home, host=host or None, port=port or None)
+    import_module(DOORS).serve(
+        screen.home, host=host or None, port=port or None, workers=workers or None
+    )
 
 
 def worker(screen: Screen) -> None:

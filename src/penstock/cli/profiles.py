@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from penstock.features import ProfileResult
 
-__all__ = ["by_column", "days_table", "features_profile", "newest_table"]
+__all__ = ["by_column", "days_table", "features_profile", "newest_table", "written"]
 
 BARS = "▁▂▃▄▅▆▇█"
 MEDIAN = 3  # of SPREAD_QUANTILES
@@ -67,10 +67,15 @@ def features_profile(
     screen.show(to_plain(value), *([newest_table(profiles)] if whole else shown))
     screen.hint(_did(result, profiles))
     if report:
-        screen.hint(f"Report: {_written(report, profile_page(found, profiles))}")
+        screen.hint(f"Report: {written(report, profile_page(found, profiles))}")
 
 
-def _written(report: str, page: str) -> Path:
+def written(report: str, page: str) -> Path:
+    """Write a page into the file that ``--report`` names; returns where that is.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
     path = Path(report).expanduser().absolute()
     try:
         path.write_text(page, encoding="utf-8")

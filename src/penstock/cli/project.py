@@ -37,7 +37,8 @@ def init(screen: Screen) -> None:
         made,
         f"[green]✓[/] {screen.home} is a project folder.",
         f"  The local administrator's token is in {token}; the commands use it by themselves.",
-        "  Next: write project.py, then 'penstock plan' and 'penstock apply'.",
+        "  Next: declare what it is made of in its project.py, then 'penstock plan' and "
+        "'penstock apply'.",
     )
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import typer
 
 from penstock.control import score_run
 from penstock.deployment import rollback as roll_back
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
+from penstock.scoring import BatchScored
 
 from .failures import UsageError
 from .follow import follow, output_of
-from .humanise import pairs, plural
+from .humanise import plural
 
 if TYPE_CHECKING:
     from penstock.deployment import Deployed
@@ -54,7 +56,21 @@ def score(screen: Screen, deployment: str = DEPLOYMENT) -> None:
         run_id = f"score-{services.ids.new()}"
         run = follow(screen, services, score_run(run_id, deployment))
     done = output_of(run, "score")
-    screen.show({"run_id": run_id, **done}, f"[green]✓[/] scored {deployment}: {pairs(done)}")
+    screen.show(
+        {"run_id": run_id, **done}, f"[green]✓[/] {_scored(msgspec.convert(done, BatchScored))}"
+    )
+
+
+def _scored(done: BatchScored) -> str:
+    """What a batch run has scored, in a sentence."""
+    said = f"Nothing new to score on {done.deployment}"
+    if done.version:
+        said = f"{done.version} scored {plural(done.rows, 'row')} on {done.deployment}"
+    if done.ready:
+        said += f"; {plural(done.ready, 'score')} put where they are answered from"
+    for view, rows in done.unknown.items():
+        said += f"; {plural(rows, 'row')} of entities unknown to {view}"
+    return f"{said}."
 
 
 def version_number(text: str, model: str, *, option: str = "--version") -> int | None:
@@ -92,5 +108,5 @@ def answer_lines(done: Deployed) -> list[str]:
     previous = f"; version {done.previous} is previous" if done.previous else ""
     return [
         f"[green]✓[/] {done.model}@{done.version} {what} on {done.deployment}{previous}{where}.",
-        f"  Engine: {done.engine}. {done.engine_reason}",
+        f"  Engine: {done.engine}; {done.engine_reason}.",
     ]

@@ -15,7 +15,7 @@ from penstock.plan import Catalogue
 from penstock.records import ModelVersion
 from penstock.registry import aliases
 from penstock.runtime import open_services
-from penstock.spec import key_of
+from penstock.spec import Deployment, key_of
 
 from .follow import follow, output_of
 from .humanise import number
@@ -40,7 +40,8 @@ def train(
 ) -> None:
     """Train, evaluate, and let the gates decide."""
     with open_services(screen.home) as services:
-        declared = Catalogue.load(services.metadata).model(model)
+        catalogue = Catalogue.load(services.metadata)
+        declared = catalogue.model(model)
         names = selected_names(services.metadata, declared.dataset)
         require_features(services, names, subject=key_of(declared))
         run_id = f"train-{services.ids.new()}"
@@ -56,14 +57,20 @@ def train(
         screen.show(value, *shown)
         raise _refused(found, run_id)
     role = "champion" if pointers.champion == ready.version else "candidate"
-    hint = "" if role == "champion" else f" {_why_not(run)} Deploy it with 'penstock deploy'."
-    screen.show(value, *shown, f"[green]✓[/] {ready.label} passed its gates and is {role}.{hint}")
+    on = [one.name for one in catalogue.all(Deployment) if one.model.name == model]
+    way = f"Deploy it with 'penstock deploy {on[0]}'" if on else (
+        f"Make it champion with 'penstock models promote {ready.label}'"
+    )  # fmt: skip
+    why = f"{_why_not(run)}. {way}."
+    if role == "champion":
+        why = "." if output_of(run, "deploy").get("deployments") else f"{_why_not(run)}."
+    screen.show(value, *shown, f"[green]✓[/] {ready.label} passed its gates and is {role}{why}")
 
 
 def _why_not(run: RunInfo) -> str:
     """Why the version does not answer."""
     reason = str(output_of(run, "deploy").get("reason") or "")
-    return escape(f"{reason[:1].upper()}{reason[1:].rstrip('.')}.") if reason else ""
+    return escape(f": {reason.rstrip('.')}") if reason else ""
 
 
 def _warnings(run: RunInfo) -> list[str]:
@@ -82,7 +89,7 @@ def _candidates(found: list[ModelVersion], metric: str) -> Table:
         (name.replace(".", " "), *(number(version.metrics.get(name)) for version in found))
         for name in names
     ]
-    title = "Candidates (* chosen on validation)"
+    title = "Candidates (* chosen)"
     return table(["", *columns], rows, title=title, right=columns)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,22 +40,27 @@ class Outcome(msgspec.Struct, frozen=True):
     prediction_id: str
     value: float
     observed_at_us: int | None = None
+    measures: Mapping[str, float] = {}
 
 
-def observe(
+def observe(  # noqa: PLR0913, PLR0917 - one parameter for each option
     screen: Screen,
     deployment: str = typer.Argument(help="The deployment that made the predictions."),
     prediction: str = typer.Option("", "--id", help="Id of the prediction."),
     value: float | None = typer.Option(
         None, "--value", help="What came true: 0 or 1, or the number."
     ),
+    measure: list[str] = typer.Option(
+        [], "--measure", help="What else came of it: NAME=NUMBER, such as revenue=12.5."
+    ),
     file: str = typer.Option(
         "", "--file", help='JSON lines such as {"prediction_id": "01J...", "value": 1}.'
     ),
 ) -> None:
     """Report true outcomes."""
-    alone = [] if value is None or not prediction else [Outcome(prediction, value)]
-    if bool(file) == bool(alone) or (file and prediction):
+    measures = dict(_measure(word) for word in measure)
+    alone = [] if value is None or not prediction else [Outcome(prediction, value, None, measures)]
+    if bool(file) == bool(alone) or (file and (prediction or measures)):
         raise UsageError("Give either --id and --value, or --file.")
     with open_services(screen.home) as services:
         Catalogue.load(services.metadata).deployment(deployment)
@@ -65,6 +71,7 @@ def observe(
                 prediction_id=one.prediction_id,
                 value=one.value,
                 observed_at_us=one.observed_at_us or now_us,
+                measures=one.measures,
             )
             for one in outcomes
         ]
@@ -76,6 +83,14 @@ def observe(
             )
     said = f"[green]✓[/] {plural(taken, 'observation')} of {deployment} taken in."
     screen.show({"deployment": deployment, "count": taken}, said)
+
+
+def _measure(word: str) -> tuple[str, float]:
+    name, _, text = word.partition("=")
+    try:
+        return name, float(text)
+    except ValueError:
+        raise UsageError(f"--measure {word!r} is no measure; write revenue=12.5.") from None
 
 
 def monitor(

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from .actions import NOTIFICATIONS_TOPIC, Notification, react
+from .bandits import advance_bandit, bandits, find_bandit
 from .canary import advance_canaries
 from .causes import Cause
 from .checking import check_features, check_scores, check_view, report_inconsistent
 from .deploying import carry_out
+from .experiment_looks import RATIO_LEVEL
+from .experiment_page import experiment_page, rail_word, sentence
+from .experiments import (
+    advance_experiment,
+    experiments,
+    find_experiment,
+    live_experiment,
+    stop_experiment,
+    waiting_for,
+)
 from .explaining import ScoreExplanation, explain
+from .graphs import GraphState, GraphStepState, graph_names, graph_state
 from .hiding import shown_run
 from .jobs import (
     BACK_OFF,
@@ -34,16 +46,22 @@ from .partitioning import (
 from .pipelines import (
     PIPELINES,
     Submission,
+    bandit_pipeline,
+    bandit_run,
     check_pipeline,
     check_run,
     deploy_pipeline,
     deploy_run,
+    experiment_pipeline,
+    experiment_run,
     ingest_pipeline,
     ingest_run,
     monitor_pipeline,
     monitor_run,
     profile_pipeline,
     profile_run,
+    prune_pipeline,
+    prune_run,
     release_run,
     retry,
     score_pipeline,
@@ -55,6 +73,7 @@ from .pipelines import (
     vacuum_run,
 )
 from .profiling import profile_views
+from .pruning import PrunedScores, prune_scores
 from .refreshing import (
     drop_ready_vectors,
     drop_unread_spaces,
@@ -65,7 +84,8 @@ from .replay import FeatureReplay, Replay, replay
 from .scores import shown_score
 from .served import check_served
 from .steps import step_functions
-from .triggers import CheckSchedule, ProfileSchedule, VacuumSchedule, due
+from .triggers import due
+from .upkeep import CheckSchedule, ProfileSchedule, PruneSchedule, VacuumSchedule
 from .usage import Usage
 from .vacuuming import VacuumedTable, pinned_versions, vacuum_features
 
@@ -73,11 +93,14 @@ __all__ = [
     "BACK_OFF",
     "NOTIFICATIONS_TOPIC",
     "PIPELINES",
+    "RATIO_LEVEL",
     "AppliedVersion",
     "Cause",
     "CheckSchedule",
     "FeatureReplay",
     "Freshness",
+    "GraphState",
+    "GraphStepState",
     "JobState",
     "Lineage",
     "Link",
@@ -87,6 +110,8 @@ __all__ = [
     "OverviewKind",
     "PartitionState",
     "ProfileSchedule",
+    "PruneSchedule",
+    "PrunedScores",
     "Replay",
     "ScoreExplanation",
     "Submission",
@@ -94,7 +119,12 @@ __all__ = [
     "VacuumSchedule",
     "VacuumedTable",
     "ViewState",
+    "advance_bandit",
     "advance_canaries",
+    "advance_experiment",
+    "bandit_pipeline",
+    "bandit_run",
+    "bandits",
     "cancel_job",
     "carry_out",
     "champion_of",
@@ -109,8 +139,16 @@ __all__ = [
     "drop_ready_vectors",
     "drop_unread_spaces",
     "due",
+    "experiment_page",
+    "experiment_pipeline",
+    "experiment_run",
+    "experiments",
     "explain",
+    "find_bandit",
+    "find_experiment",
     "find_job",
+    "graph_names",
+    "graph_state",
     "ingest_pipeline",
     "ingest_run",
     "job_page",
@@ -118,6 +156,7 @@ __all__ = [
     "jobs_of",
     "lineage",
     "list_features",
+    "live_experiment",
     "monitor_pipeline",
     "monitor_run",
     "overview",
@@ -127,6 +166,10 @@ __all__ = [
     "profile_run",
     "profile_views",
     "profiled_columns",
+    "prune_pipeline",
+    "prune_run",
+    "prune_scores",
+    "rail_word",
     "react",
     "refresh_features",
     "refresh_ready_vectors",
@@ -136,11 +179,13 @@ __all__ = [
     "retry",
     "score_pipeline",
     "score_run",
+    "sentence",
     "settle_jobs",
     "shown_run",
     "shown_score",
     "start",
     "step_functions",
+    "stop_experiment",
     "submit_job",
     "train_pipeline",
     "train_run",
@@ -148,6 +193,7 @@ __all__ = [
     "vacuum_pipeline",
     "vacuum_run",
     "view_states",
+    "waiting_for",
     "want_partitions",
     "wanted_partitions",
 ]

@@ -18,9 +18,10 @@ from penstock.deployment import (
     compare_metric,
     has_share,
     move_rollout,
+    share_back,
     share_put,
 )
-from penstock.errors import ConflictError, UnavailableError
+from penstock.errors import ConflictError, PenstockError, RetryableError
 from penstock.monitoring import drain_observations, measure_version
 from penstock.ports import Put, announce
 from penstock.records import CanaryCounts, CanaryStep, Event, Rollout
@@ -55,7 +56,7 @@ def advance_canaries(services: Services, counted: Sequence[ProcessCounts]) -> li
             try:
                 with services.locks.hold(f"canary/{rollout.model}", wait_s=0):
                     after = _look(services, rollout, counted)
-            except (ConflictError, UnavailableError):
+            except (ConflictError, RetryableError):
                 continue  # somebody else looks, or has just moved it; the next look sees
             if after is not None:
                 moved.append(after)
@@ -90,12 +91,25 @@ def begin_step(services: Services, rollout: Rollout, step: int, *done: CanarySte
 
 
 def _look(services: Services, rollout: Rollout, counted: Sequence[ProcessCounts]) -> Rollout | None:
+    """Look at one; where it cannot go on, it gives its share back and is in nobody's way."""
     if rollout.state == "returning":
         return _returned(services, rollout)
+    try:
+        return _compared(services, rollout, counted)
+    except (ConflictError, RetryableError):
+        raise
+    except PenstockError as error:
+        return _return(services, rollout, why=error.message)
+
+
+def _compared(
+    services: Services, rollout: Rollout, counted: Sequence[ProcessCounts]
+) -> Rollout | None:
+    """Compare both versions, and move the rollout where its time or a bound has come."""
     plan = _plan(rollout)
     gone = _disturbed(services, rollout, plan.steps[rollout.step])
     if gone:
-        return _return(services, rollout, (), gone)
+        return _return(services, rollout, why=gone)
     counts = _counts(services, rollout, counted)
     new = counts.of(rollout.version)
     checks = compare_counts(plan, new, counts.of(rollout.champion))
@@ -105,12 +119,12 @@ def _look(services: Services, rollout: Rollout, counted: Sequence[ProcessCounts]
     if is_over and plan.metric and _hold(checks):
         checks = (*checks, _metric(services, rollout, plan))
     if not _hold(checks):
-        return _return(services, rollout, checks)
+        return _return(services, rollout, checks, answers=new.answers)
     if is_over:
         return _stepped(services, rollout, plan, new.answers, checks)
     if plan.most_us and took_us > plan.most_us:
         why = f"{new.answers} answers within {plan.most}, {plan.min_scores} needed"
-        return _return(services, rollout, checks, why)
+        return _return(services, rollout, checks, answers=new.answers, why=why)
     return None
 
 
@@ -179,7 +193,12 @@ def _metric(services: Services, rollout: Rollout, plan: Canary) -> DeployCheck:
 
 
 def _return(
-    services: Services, rollout: Rollout, checks: Sequence[DeployCheck], why: str = ""
+    services: Services,
+    rollout: Rollout,
+    checks: Sequence[DeployCheck] = (),
+    *,
+    answers: int = 0,
+    why: str = "",
 ) -> Rollout:
     """Bring all traffic back, in one transaction; then tell it."""
     broken = [f"{check.name}: {check.reason}" for check in checks if not check.passed]
@@ -189,13 +208,13 @@ def _return(
         share=share,
         began_at=rollout.step_at or now,
         ended_at=now,
-        answers=0,
+        answers=answers,
         checks=tuple(checks),
     )
     back = move_rollout(
         services,
         rollout,
-        share_put(services, rollout, 0.0),
+        *share_back(services, rollout),
         action="return canary",
         difference={"share": [share, 0.0]},
         state="returning",

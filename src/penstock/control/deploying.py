@@ -22,7 +22,7 @@ from penstock.deployment import (
     package,
     regression_checks,
     rollout_page,
-    share_put,
+    share_back,
     verify,
 )
 from penstock.errors import ConflictError, PenstockError, RetryableError, UnavailableError
@@ -120,7 +120,7 @@ def _release(services: Services, rollout: Rollout) -> Rollout:
 
 def _done(services: Services, rollout: Rollout, reason: str = "") -> Rollout:
     """End it well; what a canary had as its share is part of the champion's now."""
-    back = [share_put(services, rollout, 0.0)] if rollout.steps else []
+    back = share_back(services, rollout) if rollout.steps else ()
     return move_rollout(services, rollout, *back, state="done", reason=reason)
 
 

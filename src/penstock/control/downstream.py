@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 SCORES = "scores/"
+GRAPH = "graph"  # the only candidate of a graph, whose parameters are the versions it is pinned to
 
 
 def batch_products(services: Services, batch: Batch) -> tuple[Link, ...]:
@@ -88,7 +89,7 @@ def version_link(services: Services, version: ModelVersion) -> Link:
 
 
 def version_products(services: Services, version: ModelVersion) -> tuple[Link, ...]:
-    """The roles a version has, and the scores it made per deployment."""
+    """The roles a version has, the graphs it is in, and the scores it made per deployment."""
     aliases = services.metadata.read(Aliases, version.model)
     roles = [
         Link(kind="role", id=alias)
@@ -96,7 +97,12 @@ def version_products(services: Services, version: ModelVersion) -> tuple[Link, .
         if aliases is not None and getattr(aliases, alias) == version.version
     ]
     wanted = (pl.col("model") == version.model) & (pl.col("version") == version.version)
-    return (*roles, *_scores(services, wanted))
+    graphs = [
+        version_link(services, one)
+        for one in services.metadata.find(ModelVersion)
+        if one.candidate == GRAPH and version.label in one.params.values()
+    ]
+    return (*roles, *graphs, *_scores(services, wanted))
 
 
 def _feature_links(services: Services, batch: Batch) -> Iterator[Link]:

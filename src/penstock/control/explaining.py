@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock.access import require_features
-from penstock.errors import NotFoundError, NotSupportedError
+from penstock.errors import NotSupportedError
 from penstock.registry import get_version, read_manifest, views_of
 from penstock.scoring import Explanation, explain_in_worker, explain_rows, find_score
+
+from .pruning import missing_score
 
 if TYPE_CHECKING:
     from penstock.ports import Services
@@ -55,10 +57,7 @@ def explain(services: Services, prediction_id: str, *, in_worker: bool = False) 
     """
     score = find_score(services, prediction_id)
     if score is None:
-        raise NotFoundError(
-            f"There is no prediction {prediction_id!r}. Its id is in the answer to the request.",
-            name=prediction_id,
-        )
+        raise missing_score(services.tables, prediction_id)
     if not score.version:
         raise NotSupportedError(
             f"{prediction_id} was answered by the constant that {score.deployment!r} falls back "

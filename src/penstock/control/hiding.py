@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from penstock.ports import RunInfo, Services
     from penstock.records import Manifest, Score
 
-__all__ = ["PROTECTED", "hidden_of", "hides_words", "shown_run", "shown_values"]
+__all__ = ["PROTECTED", "hidden_of", "hides_words", "shown_parts", "shown_run", "shown_values"]
 
 PROTECTED = "protected"
 """What stands in the place of a value that the caller may not read."""
@@ -56,6 +56,24 @@ def shown_values(services: Services, manifest: Manifest | None, score: Score) ->
         PROTECTED if name in hidden else value
         for name, value in zip(manifest.features, score.features, strict=True)
     ]
+
+
+def shown_parts(
+    services: Services, manifest: Manifest | None, score: Score
+) -> dict[str, float | str | None]:
+    """What the steps of a graph gave for a score, or ``PROTECTED`` for each.
+
+    A step may give what a feature says, so whoever may not read every feature sees none.
+
+    Args:
+        services: The ports.
+        manifest: Of the version that answered; none where it cannot be read.
+        score: The score.
+    """
+    if not score.parts:
+        return {}
+    hidden = hidden_features(services, [""]) if manifest is None else hidden_of(services, manifest)
+    return {name: PROTECTED if hidden else value for name, value in score.parts.items()}
 
 
 def hides_words(services: Services) -> bool:

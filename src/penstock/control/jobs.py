@@ -158,7 +158,8 @@ def find_job(services: Services, deployment: str, job_id: str) -> ScoringJob:
     job = services.metadata.read(ScoringJob, f"{deployment}/{job_id}")
     if job is None:
         known = [one.job_id for one in jobs_of(services, deployment, limit=50)]
-        raise NotFoundError.of(f"job of {deployment!r}", job_id, known)
+        hint = f"It was asked for among those of the deployment {deployment!r}."
+        raise NotFoundError.of("job", job_id, known, hint=hint)
     return job
 
 

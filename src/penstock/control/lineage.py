@@ -21,8 +21,9 @@ from .downstream import (
     version_link,
     version_products,
 )
-from .hiding import shown_values
+from .hiding import shown_parts, shown_values
 from .links import Lineage, Link
+from .pruning import find_removed
 from .upstream import (
     batch_detail,
     batch_origins,
@@ -60,7 +61,7 @@ def lineage(services: Services, identifier: str) -> Lineage:
     version = VERSION.fullmatch(identifier)
     if version is not None:
         return _of_version(services, version[1], int(version[2]))
-    for look in (_of_batch, _of_dataset, _of_run, _of_view, _of_score, _of_file):
+    for look in (_of_batch, _of_dataset, _of_run, _of_view, _of_score, _of_file, _of_removed):
         found = look(services, identifier)
         if found is not None:
             return found
@@ -152,12 +153,23 @@ def _of_score(services: Services, identifier: str) -> Lineage | None:
     )
 
 
+def _of_removed(services: Services, identifier: str) -> Lineage | None:
+    """A score of which its id alone is left."""
+    removed = find_removed(services.tables, identifier)
+    if removed is None:
+        return None
+    detail = {"deployment": removed.deployment, "removed": removed.text}
+    return Lineage(kind="score", id=identifier, detail=detail)
+
+
 def _score_detail(services: Services, score: Score) -> dict[str, object]:
     manifest = None
     if score.version:
         manifest = manifest_of(services, get_version(services.metadata, score.model, score.version))
     fields = msgspec.to_builtins(score) | {"features": shown_values(services, manifest, score)}
-    return {name: value for name, value in fields.items() if name != "prediction_id"}
+    fields["parts"] = shown_parts(services, manifest, score)
+    unsaid = {"prediction_id"} if fields["parts"] else {"prediction_id", "parts"}
+    return {name: value for name, value in fields.items() if name not in unsaid}
 
 
 def _of_file(services: Services, identifier: str) -> Lineage | None:

@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 __all__ = [
     "PIPELINES",
     "Submission",
+    "bandit_pipeline",
+    "bandit_run",
     "check_pipeline",
     "check_run",
     "deploy_pipeline",
     "deploy_run",
+    "experiment_pipeline",
+    "experiment_run",
     "ingest_pipeline",
     "ingest_run",
     "job_pipeline",
@@ -35,6 +39,8 @@ __all__ = [
     "monitor_run",
     "profile_pipeline",
     "profile_run",
+    "prune_pipeline",
+    "prune_run",
     "release_run",
     "retry",
     "score_pipeline",
@@ -157,6 +163,16 @@ def monitor_pipeline() -> Pipeline:
     return _pipeline("monitor", "drain", "look", "react")
 
 
+def experiment_pipeline() -> Pipeline:
+    """What has arrived into its tables, and a look at an experiment with what follows from it."""
+    return _pipeline("experiment", "drain", "look")
+
+
+def bandit_pipeline() -> Pipeline:
+    """What has arrived into its tables, and the shares of a bandit's arms from that."""
+    return _pipeline("bandit", "drain", "share")
+
+
 def check_pipeline() -> Pipeline:
     """What was scored into its tables, features compared with the raw tables, and who is told."""
     return _pipeline("check", "drain", "compare", "tell")
@@ -172,6 +188,11 @@ def vacuum_pipeline() -> Pipeline:
     return _pipeline("vacuum", "features")
 
 
+def prune_pipeline() -> Pipeline:
+    """Scores removed that have been kept as long as their deployments want."""
+    return _pipeline("prune", "scores")
+
+
 PIPELINES = (
     ingest_pipeline,
     train_pipeline,
@@ -179,9 +200,12 @@ PIPELINES = (
     job_pipeline,
     deploy_pipeline,
     monitor_pipeline,
+    experiment_pipeline,
+    bandit_pipeline,
     check_pipeline,
     profile_pipeline,
     vacuum_pipeline,
+    prune_pipeline,
 )
 """Every pipeline there is."""
 
@@ -197,9 +221,7 @@ def ingest_run(run_id: str, source: str, *, paths: Sequence[str] | None = None) 
     parameters: dict[str, object] = {"source": source}
     if paths is not None:
         parameters["paths"] = list(paths)
-    return Submission(
-        pipeline=ingest_pipeline(), parameters=parameters, run_id=run_id, subject=source
-    )
+    return _submission(ingest_pipeline(), run_id, source, parameters)
 
 
 def train_run(run_id: str, model: str, *, promote: bool | None = None) -> Submission:
@@ -214,9 +236,7 @@ def train_run(run_id: str, model: str, *, promote: bool | None = None) -> Submis
     parameters: dict[str, object] = {"model": model, "run_id": run_id}
     if promote is not None:
         parameters["promote"] = promote
-    return Submission(
-        pipeline=train_pipeline(), parameters=parameters, run_id=run_id, subject=model
-    )
+    return _submission(train_pipeline(), run_id, model, parameters)
 
 
 def deploy_run(rollout_id: str, deployment: str) -> Submission:
@@ -226,12 +246,7 @@ def deploy_run(rollout_id: str, deployment: str) -> Submission:
         rollout_id: The rollout; also the run's id.
         deployment: Name of its deployment.
     """
-    return Submission(
-        pipeline=deploy_pipeline(),
-        parameters={"rollout_id": rollout_id},
-        run_id=rollout_id,
-        subject=deployment,
-    )
+    return _submission(deploy_pipeline(), rollout_id, deployment, {"rollout_id": rollout_id})
 
 
 def release_run(
@@ -244,11 +259,11 @@ def release_run(
         deployment: Name of its deployment.
         after: What it waited for.
     """
-    return Submission(
-        pipeline=_pipeline("deploy", "release"),
-        parameters={"rollout_id": rollout_id},
-        run_id=f"{rollout_id}-{after}",
-        subject=deployment,
+    return _submission(
+        _pipeline("deploy", "release"),
+        f"{rollout_id}-{after}",
+        deployment,
+        {"rollout_id": rollout_id},
     )
 
 
@@ -259,21 +274,15 @@ def score_run(run_id: str, deployment: str) -> Submission:
         run_id: Its id.
         deployment: Name of the deployment.
     """
-    return Submission(
-        pipeline=score_pipeline(),
-        parameters={"deployment": deployment, "run_id": run_id},
-        run_id=run_id,
-        subject=deployment,
+    return _submission(
+        score_pipeline(), run_id, deployment, {"deployment": deployment, "run_id": run_id}
     )
 
 
 def job_run(job: ScoringJob) -> Submission:
     """The run that scores a job."""
-    return Submission(
-        pipeline=job_pipeline(),
-        parameters={"job": job.key, "run_id": job.run_id},
-        run_id=job.run_id,
-        subject=job.deployment,
+    return _submission(
+        job_pipeline(), job.run_id, job.deployment, {"job": job.key, "run_id": job.run_id}
     )
 
 
@@ -284,12 +293,27 @@ def monitor_run(run_id: str, monitor: str) -> Submission:
         run_id: Its id.
         monitor: Name of the monitor.
     """
-    return Submission(
-        pipeline=monitor_pipeline(),
-        parameters={"monitor": monitor},
-        run_id=run_id,
-        subject=monitor,
-    )
+    return _submission(monitor_pipeline(), run_id, monitor, {"monitor": monitor})
+
+
+def experiment_run(run_id: str, deployment: str) -> Submission:
+    """A run that begins a deployment's experiment, or looks at it once.
+
+    Args:
+        run_id: Its id.
+        deployment: Name of the deployment.
+    """
+    return _submission(experiment_pipeline(), run_id, deployment, {"deployment": deployment})
+
+
+def bandit_run(run_id: str, deployment: str) -> Submission:
+    """A run that sets the shares of a bandit's arms.
+
+    Args:
+        run_id: Its id.
+        deployment: Name of the deployment.
+    """
+    return _submission(bandit_pipeline(), run_id, deployment, {"deployment": deployment})
 
 
 def check_run(run_id: str, *, max_rate: float) -> Submission:
@@ -299,12 +323,7 @@ def check_run(run_id: str, *, max_rate: float) -> Submission:
         run_id: Its id.
         max_rate: The share of a column's values that may differ before somebody is told.
     """
-    return Submission(
-        pipeline=check_pipeline(),
-        parameters={"max_rate": max_rate},
-        run_id=run_id,
-        subject="features",
-    )
+    return _submission(check_pipeline(), run_id, "features", {"max_rate": max_rate})
 
 
 def profile_run(run_id: str, *, days: int, sample: int) -> Submission:
@@ -315,12 +334,7 @@ def profile_run(run_id: str, *, days: int, sample: int) -> Submission:
         days: So many days up to the newest record of each.
         sample: At most so many points of a day.
     """
-    return Submission(
-        pipeline=profile_pipeline(),
-        parameters={"days": days, "sample": sample},
-        run_id=run_id,
-        subject="features",
-    )
+    return _submission(profile_pipeline(), run_id, "features", {"days": days, "sample": sample})
 
 
 def vacuum_run(run_id: str, *, older_than_h: int) -> Submission:
@@ -330,12 +344,23 @@ def vacuum_run(run_id: str, *, older_than_h: int) -> Submission:
         run_id: Its id.
         older_than_h: How many hours they stay.
     """
-    return Submission(
-        pipeline=vacuum_pipeline(),
-        parameters={"older_than_h": older_than_h},
-        run_id=run_id,
-        subject="features",
-    )
+    return _submission(vacuum_pipeline(), run_id, "features", {"older_than_h": older_than_h})
+
+
+def prune_run(run_id: str, *, now_us: int) -> Submission:
+    """A run that removes scores that have been kept long enough.
+
+    Args:
+        run_id: Its id.
+        now_us: The time that counts, in microseconds since 1970 UTC.
+    """
+    return _submission(prune_pipeline(), run_id, "scores", {"now_us": now_us})
+
+
+def _submission(
+    pipeline: Pipeline, run_id: str, subject: str, parameters: Mapping[str, object]
+) -> Submission:
+    return Submission(pipeline=pipeline, parameters=parameters, run_id=run_id, subject=subject)
 
 
 def _audit(services: Services, action: str, run_id: str, difference: Mapping[str, object]) -> None:

@@ -8,7 +8,7 @@ comes later begins from zero, and never goes on from half of a space.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -63,17 +63,20 @@ class _Read(msgspec.Struct, frozen=True):
         served: Views as versions in service learned from them, where they are declared no more.
         vectors: The feature views of each version in service whose deployment precomputes, by the
             space of their vectors.
+        scores: The spaces of batch scores that deployments answer with.
         is_whole: Whether every version in service could be asked what it reads.
     """
 
     declared: Mapping[str, FeatureView]
     served: Mapping[str, FeatureView]
     vectors: Mapping[str, Sequence[FeatureView]]
+    scores: Collection[str]
     is_whole: bool
 
     def reads(self, space: str) -> bool:
         """Whether anything reads the view of that space."""
-        return space in self.declared or space in self.served or space in self.vectors
+        features = (self.declared, self.served, self.vectors)
+        return space in self.scores or any(space in found for found in features)
 
 
 def refresh_features(
@@ -206,6 +209,8 @@ def _is_read(services: Services, read: _Read, name: str) -> bool:
     part = part_of(name)
     if not read.reads(part.space):
         return False
+    if part.space in read.scores:
+        return True
     layout = layout_of(services.online, part.space)
     return part.of in {0, layout.partitions, layout.left, wanted_partitions(services)}
 
@@ -256,7 +261,8 @@ def _read(services: Services) -> _Read:
         if model in ready:
             vectors |= {group.space: group.views for group in groups_of(views)}
     rest = {space: view for space, view in served.items() if space not in declared}
-    return _Read(declared, rest, vectors, is_whole)
+    scores = {one.ready_space for one in catalogue.all(Deployment) if one.ready_space}
+    return _Read(declared, rest, vectors, scores, is_whole)
 
 
 def _in_service(metadata: Metadata, catalogue: Catalogue) -> set[tuple[str, int]]:

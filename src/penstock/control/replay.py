@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from penstock.deployment import load_engine
+from penstock.deployment import GraphEngine, load_engine
 from penstock.errors import (
     DeclarationError,
     NotFoundError,
@@ -24,16 +24,17 @@ from penstock.spec import Deployment
 
 from .causes import Cause, environment_causes, feature_causes, list_causes, package_causes
 from .hiding import hidden_of, hides_words
+from .pruning import missing_score
 from .recomputing import features_from_raw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from penstock.ports import Services
     from penstock.records import Manifest, Score
 
-__all__ = ["FeatureReplay", "Replay", "replay"]
+__all__ = ["FeatureReplay", "PartReplay", "Replay", "replay"]
 
 TOLERANCE = 1e-6
 FEATURE_TOLERANCE = 1e-9
@@ -60,6 +61,23 @@ class FeatureReplay(msgspec.Struct, frozen=True, kw_only=True):
     same: bool
 
 
+class PartReplay(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a graph.
+
+    Attributes:
+        name: Its name.
+        logged: What it gave; null for none.
+        again: What it gives for the features that were logged; null for none, or where it is not
+            computed.
+        same: Whether they are equal.
+    """
+
+    name: str
+    logged: float | None
+    again: float | None
+    same: bool
+
+
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """A score computed again.
 
@@ -77,6 +95,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
             alone: their names with commas between them, ``*`` for all; empty where all were.
         same: Whether everything that can be computed again is what it was.
         causes: What explains the difference; empty when there is none.
+        parts: The steps of a graph, logged and from the logged features; empty for what is none,
+            and where they are withheld or whoever asked may not read every feature.
     """
 
     prediction_id: str
@@ -89,6 +109,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     causes: tuple[Cause, ...]
     hidden: tuple[str, ...] = ()
     withheld: str = ""
+    parts: tuple[PartReplay, ...] = ()
 
 
 def replay(services: Services, prediction_id: str) -> Replay:
@@ -108,10 +129,7 @@ def replay(services: Services, prediction_id: str) -> Replay:
     """
     score = find_score(services, prediction_id)
     if score is None:
-        raise NotFoundError(
-            f"There is no prediction {prediction_id!r}. Its id is in the answer to the request.",
-            name=prediction_id,
-        )
+        raise missing_score(services.tables, prediction_id)
     if not score.version:
         return _constant(services, score)
     return _Replayer(services, score).run()
@@ -125,6 +143,7 @@ class _Replayer:
         self._score = score
         self._version = get_version(services.metadata, score.model, score.version)
         self._causes: list[Cause] = []
+        self._parts: tuple[PartReplay, ...] = ()
 
     def run(self) -> Replay:
         try:
@@ -135,7 +154,7 @@ class _Replayer:
             return self._outcome(None, None, ())
         stored = None
         if not self._score.withheld:
-            stored = self._predict(folder, manifest, self._score.features)
+            stored = self._predict(folder, manifest, self._score.features, keep=True)
         if self._score.origin == "request":
             if self._score.withheld:
                 self._causes.append(Cause(kind="feature data", reason=UNSTORED))
@@ -147,17 +166,40 @@ class _Replayer:
         again = self._predict(folder, manifest, values)
         return self._judged(folder, manifest, stored, again, features)
 
-    def _predict(self, folder: Path, manifest: Manifest, values: Values) -> float | None:
+    def _predict(
+        self, folder: Path, manifest: Manifest, values: Values, *, keep: bool = False
+    ) -> float | None:
+        """What the version gives for features; of a graph the steps are kept where wanted."""
         self._causes += list_causes(manifest, values)
         if len(values) != len(manifest.features):
             return None
         row = [math.nan if value is None else value for value in values]
         try:
-            predicted = load_engine(folder, manifest).predict(np.array([row], dtype=np.float64))
+            engine, x = load_engine(folder, manifest), np.array([row], dtype=np.float64)
+            if not isinstance(engine, GraphEngine):
+                return float(engine.predict(x)[0])
+            run = engine.run(x)
         except PenstockError as error:
             self._blame("model binary", error)
             return None
-        return float(predicted[0])
+        if keep:
+            self._parts = self._same_parts(manifest, run.parts(engine.output)[0])
+        return float(run.predictions[0])
+
+    def _same_parts(
+        self, manifest: Manifest, again: Mapping[str, float | None]
+    ) -> tuple[PartReplay, ...]:
+        logged = self._score.parts
+        return tuple(
+            PartReplay(
+                name=name,
+                logged=logged.get(name),
+                again=again.get(name),
+                same=(name in logged) == (name in again)
+                and _near(manifest, logged.get(name), again.get(name)),
+            )
+            for name in dict.fromkeys((*logged, *again))
+        )
 
     def _from_raw(self, manifest: Manifest) -> Values | None:
         """The features from raw data, in the manifest's order; None where there is no way."""
@@ -198,9 +240,7 @@ class _Replayer:
     def _close(self, manifest: Manifest, value: float | None) -> bool:
         if value is None:
             return False
-        logged = self._score.prediction
-        scale = 1.0 if manifest.task == "classification" else max(1.0, abs(logged))
-        return abs(value - logged) <= TOLERANCE * scale
+        return _near(manifest, self._score.prediction, value)
 
     def _outcome(
         self,
@@ -216,6 +256,7 @@ class _Replayer:
             and not (self._score.withheld and not looked_up)
             and (not looked_up or self._close(manifest, raw))
             and all(feature.same for feature in features)
+            and all(part.same for part in self._parts)
         )
         hidden = hidden_of(self._services, manifest) if manifest and features else frozenset()
         return Replay(
@@ -229,7 +270,12 @@ class _Replayer:
             same=same,
             causes=tuple(dict.fromkeys(self._causes)),
             withheld=self._score.withheld,
+            parts=() if self._hides(manifest) else self._parts,
         )
+
+    def _hides(self, manifest: Manifest | None) -> bool:
+        """Whether whoever asked may not read every feature, and so none of the steps."""
+        return not self._parts or manifest is None or bool(hidden_of(self._services, manifest))
 
     def _blame(
         self,
@@ -254,6 +300,13 @@ def _compared(manifest: Manifest, score: Score, raw: Values) -> tuple[FeatureRep
         FeatureReplay(name=name, logged=seen, raw=found, same=_same(seen, found))
         for name, seen, found in pairs
     )
+
+
+def _near(manifest: Manifest, logged: float | None, value: float | None) -> bool:
+    if logged is None or value is None:
+        return logged is value
+    scale = 1.0 if manifest.task == "classification" else max(1.0, abs(logged))
+    return abs(value - logged) <= TOLERANCE * scale
 
 
 def _same(one: float | None, other: float | None) -> bool:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.errors import NotFoundError, PenstockError
+from penstock.errors import PenstockError
 from penstock.registry import get_version, read_manifest
 from penstock.scoring import find_score
 
-from .hiding import shown_values
+from .hiding import shown_parts, shown_values
+from .pruning import missing_score
 
 if TYPE_CHECKING:
     from penstock.ports import Services
@@ -27,18 +28,15 @@ def shown_score(services: Services, prediction_id: str) -> dict[str, object]:
         prediction_id: Its id.
 
     Returns:
-        Its fields, with the features by name; a value that whoever asks may not read is
-        ``protected``.
+        Its fields, with the features and the steps of a graph by name; a value that whoever asks
+        may not read is ``protected``.
 
     Raises:
         NotFoundError: There is no such score.
     """
     score = find_score(services, prediction_id)
     if score is None:
-        raise NotFoundError(
-            f"There is no prediction {prediction_id!r}. Its id is in the answer to the request.",
-            name=prediction_id,
-        )
+        raise missing_score(services.tables, prediction_id)
     manifest = _manifest(services, score)
     values = shown_values(services, manifest, score)
     if manifest is not None and len(manifest.features) == len(values):
@@ -48,7 +46,7 @@ def shown_score(services: Services, prediction_id: str) -> dict[str, object]:
     told: dict[str, object] = {
         name: getattr(score, name) for name in msgspec.structs.asdict(score) if name != "features"
     }
-    return told | {"features": features}
+    return told | {"features": features, "parts": shown_parts(services, manifest, score)}
 
 
 def _manifest(services: Services, score: Score) -> Manifest | None:

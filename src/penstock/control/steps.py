@@ -33,7 +33,9 @@ from penstock.scoring import (
 from .actions import react
 from .checking import check_features, report_inconsistent
 from .deploying import DEPLOY_STEPS
+from .experiment_steps import EXPERIMENT_STEPS
 from .profiling import profile_views
+from .pruning import prune_scores
 from .refreshing import drop_unread_spaces, refresh_features
 from .telling import telling
 from .training import TRAIN_STEPS
@@ -68,11 +70,13 @@ def step_functions(services: Services) -> Mapping[str, StepFunction]:
         "monitor.drain": _drain,
         "monitor.look": _look,
         "monitor.react": _react,
+        **EXPERIMENT_STEPS,
         "check.drain": _drain_scores,
         "check.compare": _compare,
         "check.tell": _tell,
         "profile.compute": _profile,
         "vacuum.features": _vacuum,
+        "prune.scores": _prune,
     }
     return {name: partial(step, services) for name, step in steps.items()}
 
@@ -182,6 +186,10 @@ def _react(services: Services, _: Values, outputs: Values) -> Mapping[str, objec
 def _vacuum(services: Services, given: Values, _: Values) -> Mapping[str, object]:
     found = vacuum_features(services, older_than_h=given["older_than_h"])
     return {"tables": to_builtins(found)}
+
+
+def _prune(services: Services, given: Values, _: Values) -> Mapping[str, object]:
+    return {"deployments": to_builtins(prune_scores(services, now_us=given["now_us"]))}
 
 
 def _drain_scores(services: Services, _: Values, __: Values) -> Mapping[str, object]:

@@ -21,8 +21,8 @@ from penstock.evaluation import (
 )
 from penstock.plan import Catalogue, deprecated_in
 from penstock.records import Rollout
-from penstock.registry import aliases, get_version
-from penstock.spec import Deployment, key_of
+from penstock.registry import aliases, get_version, promote
+from penstock.spec import Deployment, Graph, key_of
 from penstock.training import TrainedCandidate, train_candidates
 
 from .deploying import carry_out
@@ -111,14 +111,19 @@ def _package(services: Services, given: Values, outputs: Values) -> Mapping[str,
 def _deploy(services: Services, given: Values, outputs: Values) -> Mapping[str, object]:
     name, number = given["model"], outputs["register"]["ready"]
     champion = aliases(services.metadata, name).champion
-    deployments = [
-        deployment.name
-        for deployment in Catalogue.load(services.metadata).all(Deployment)
-        if deployment.model.name == name
-    ]
+    catalogue = Catalogue.load(services.metadata)
+    deployments = [one.name for one in catalogue.all(Deployment) if one.model.name == name]
+    graphs = [graph.name for graph in catalogue.all(Graph)
+              if name in {model.name for model in graph.models}]  # fmt: skip
     reason = ""
     if not given.get("promote", champion in {0, number}):
         reason = f"{name}@{champion} stays champion; {name}@{number} is its candidate"
+    elif not deployments and graphs:
+        # No traffic moves by this: a version of a graph is pinned, and rolls out by itself.
+        promote(services, name, number)
+        graph = ", ".join(graphs)
+        reason = f"a new version of {graph} predicts with it"
+        return {"promoted": True, "deployments": {}, "reason": reason}
     elif not deployments:
         reason = f"no deployment of {name} is declared; {name}@{number} is its candidate"
     if reason:

@@ -8,11 +8,11 @@ Nothing is kept in memory and nothing is remembered beside the runs themselves:
   subject is queued or running waits for it to end, and all of it is one following run. A batch that
   was stored before a run was submitted is in that run. The events are committed after the run was
   submitted; killed in between, they are read again and found to be in it.
+- A graph whose models have moved on has the run id of the versions it would be pinned to and of its
+  newest version, so one that its gates refuse is not made again until something changes.
 - A monitor has the run id of its interval, and looks at most once in each.
-- A check of the features, and a vacuum of those stored, has the run id of its interval too. The
-  first interval is the one that begins after the project was applied, and there is none while
-  no records, or no features, have been stored.
-- So have profiles of features; there is none while no view has new records.
+- So has what is done in each interval whatever happens; see ``upkeep``.
+- So has an experiment: its beginning and each look at it; and a bandit each time it sets shares.
 - A rollout that is to be checked, was approved, or has ended its canary, has a run of its own id.
 
 So any number of processes may ask at the same time, and each occasion is one run.
@@ -20,50 +20,60 @@ So any number of processes may ask at the same time, and each occasion is one ru
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from penstock.features import PROFILE_DAYS, PROFILE_SAMPLE, STORED
 from penstock.plan import Catalogue
 from penstock.ports import EVENTS_TOPIC
 from penstock.records import AppliedDeclaration, MonitorReport, Rollout
-from penstock.registry import aliases
+from penstock.registry import aliases, versions
 from penstock.spec import (
     Cron,
     Deployment,
-    FeatureView,
+    Graph,
     Monitor,
     NewData,
+    NewPins,
     Trigger,
     cron_times,
     duration_us,
     key_of,
 )
 
+from .experiment_steps import bandits_to_share, experiments_to_look_at
+from .graphs import pins_now
 from .pipelines import (
-    check_run,
+    bandit_run,
     deploy_run,
+    experiment_run,
     monitor_run,
-    profile_run,
     release_run,
     score_run,
     train_run,
-    vacuum_run,
 )
-from .profiling import views_to_profile
+from .upkeep import (
+    CheckSchedule,
+    ProfileSchedule,
+    PruneSchedule,
+    Upkeep,
+    VacuumSchedule,
+    interval_us,
+    stamp,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from penstock.ports import Services
     from penstock.spec import Schedule
 
     from .pipelines import Submission
 
-__all__ = ["CheckSchedule", "ProfileSchedule", "VacuumSchedule", "due"]
+__all__ = ["due"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PAGE = 1_000
@@ -87,6 +97,7 @@ class _Rule(NamedTuple):
         key: Key of the declaration that says so; also the group of consumers of events.
         occasions: When.
         run: The run of that id and subject.
+        graph: The subject, where it is a graph.
     """
 
     pipeline: str
@@ -94,58 +105,23 @@ class _Rule(NamedTuple):
     key: str
     occasions: Sequence[Schedule]
     run: Callable[[str, str], Submission]
-
-
-class CheckSchedule(NamedTuple):
-    """When features are compared with the raw tables by themselves.
-
-    Attributes:
-        every_us: How often, in microseconds; 0 for never.
-        max_rate: The share of a column's values that may differ before somebody is told.
-    """
-
-    every_us: int
-    max_rate: float = 0.0
-
-
-class ProfileSchedule(NamedTuple):
-    """When features are profiled by themselves, and how.
-
-    Attributes:
-        every_us: How often, in microseconds; 0 for never.
-        days: So many days up to the newest record.
-        sample: At most so many points of a day.
-    """
-
-    every_us: int
-    days: int = PROFILE_DAYS
-    sample: int = PROFILE_SAMPLE
-
-
-class VacuumSchedule(NamedTuple):
-    """When old versions of stored features are removed by themselves.
-
-    Attributes:
-        every_us: How often, in microseconds; 0 for never.
-        older_than_h: How many hours they stay.
-    """
-
-    every_us: int
-    older_than_h: int = 168
+    graph: Graph | None = None
 
 
 NEVER = CheckSchedule(0)
 NO_PROFILES = ProfileSchedule(0)
 NO_VACUUM = VacuumSchedule(0)
+NO_PRUNE = PruneSchedule(0)
 
 
-def due(
+def due(  # noqa: PLR0913 - a schedule for each kind of run
     services: Services,
     *,
     now_us: int | None = None,
     check: CheckSchedule = NEVER,
     profile: ProfileSchedule = NO_PROFILES,
     vacuum: VacuumSchedule = NO_VACUUM,
+    prune: PruneSchedule = NO_PRUNE,
 ) -> list[Submission]:
     """The runs that are called for now; start each with ``start``.
 
@@ -157,6 +133,7 @@ def due(
         check: When features are compared with the raw tables.
         profile: When features are profiled.
         vacuum: When old versions of stored features are removed.
+        prune: When scores are removed that have been kept long enough.
     """
     applied = services.metadata.find(AppliedDeclaration)
     asked = _Asked(
@@ -164,7 +141,19 @@ def due(
         services.clock.now_us() if now_us is None else now_us,
         {record.key: _us(record.applied_at) for record in applied},
     )
-    return list(asked.due(Catalogue.of(applied), check, profile, vacuum))
+    catalogue = Catalogue.of(applied)
+    found = list(asked.due(catalogue))
+    upkeep = Upkeep(
+        services,
+        catalogue,
+        now_us=asked.now_us,
+        applied_us=max(asked.applied_us.values(), default=None),
+        busy=asked.busy,
+    )
+    regular = (
+        upkeep.check(check), upkeep.profile(profile), upkeep.vacuum(vacuum), upkeep.prune(prune),
+    )  # fmt: skip
+    return [*found, *filter(None, regular)]
 
 
 class _Asked:
@@ -172,19 +161,14 @@ class _Asked:
 
     def __init__(self, services: Services, now_us: int, applied_us: dict[str, int]) -> None:
         self._services = services
-        self._now_us = now_us
-        self._applied_us = applied_us
+        self.now_us = now_us
+        self.applied_us = applied_us
         self._taken: dict[str, set[str]] = {}
 
-    def due(
-        self,
-        catalogue: Catalogue,
-        check: CheckSchedule,
-        profile: ProfileSchedule,
-        vacuum: VacuumSchedule,
-    ) -> Iterator[Submission]:
+    def due(self, catalogue: Catalogue) -> Iterator[Submission]:
+        """What data, times, monitors and rollouts call for."""
         for rule in _rules(self._services, catalogue):
-            submission = self._by_data(rule) or self._by_time(rule)
+            submission = self._by_data(rule) or self._by_time(rule) or self._by_pins(rule)
             if submission is not None:
                 self._taken[rule.pipeline].add(rule.subject)
                 yield submission
@@ -193,15 +177,12 @@ class _Asked:
             if submission is not None:
                 yield submission
         yield from self._rollouts()
-        for submission in (
-            self._check(catalogue, check),
-            self._profile(catalogue, profile),
-            self._vacuum(vacuum),
-        ):
-            if submission is not None:
-                yield submission
+        experiments = experiments_to_look_at(self._services, catalogue)
+        yield from self._looks("experiment", experiments, experiment_run)
+        bandits = bandits_to_share(self._services, catalogue)
+        yield from self._looks("bandit", bandits, bandit_run)
 
-    def _busy(self, pipeline: str, subject: str) -> bool:
+    def busy(self, pipeline: str, subject: str) -> bool:
         """Whether a run of the subject is queued, running, or called for already."""
         if pipeline not in self._taken:
             runs = self._services.workflows.runs
@@ -214,21 +195,37 @@ class _Asked:
     def _by_time(self, rule: _Rule) -> Submission | None:
         crons = [occasion for occasion in rule.occasions if isinstance(occasion, Cron)]
         for cron in crons:
-            at_us = cron_times(cron.expression).latest_us(self._now_us)
-            if at_us is None or at_us <= self._applied_us[rule.key]:
+            at_us = cron_times(cron.expression).latest_us(self.now_us)
+            if at_us is None or at_us <= self.applied_us[rule.key]:
                 continue
-            submission = rule.run(f"{rule.pipeline}-{rule.subject}-{_stamp(at_us)}", rule.subject)
+            submission = rule.run(f"{rule.pipeline}-{rule.subject}-{stamp(at_us)}", rule.subject)
             known = self._services.workflows.get(submission.run_id) is not None
-            if not known and not self._busy(rule.pipeline, rule.subject):
+            if not known and not self.busy(rule.pipeline, rule.subject):
                 return submission
         return None
+
+    def _by_pins(self, rule: _Rule) -> Submission | None:
+        asked = any(isinstance(occasion, NewPins) for occasion in rule.occasions)
+        if rule.graph is None or not asked:
+            return None
+        metadata = self._services.metadata
+        pins = pins_now(metadata, rule.graph)
+        known = versions(metadata, rule.subject)
+        newest = known[-1] if known else None
+        if pins is None or (newest is not None and dict(newest.params) == pins):
+            return None
+        told = hashlib.sha256(repr(sorted(pins.items())).encode()).hexdigest()[:12]
+        after = newest.version if newest else 0
+        submission = rule.run(f"{rule.pipeline}-{rule.subject}-{after}-{told}", rule.subject)
+        again = self._services.workflows.get(submission.run_id) is not None
+        return None if again or self.busy(rule.pipeline, rule.subject) else submission
 
     def _by_data(self, rule: _Rule) -> Submission | None:
         sources = {one.source.name for one in rule.occasions if isinstance(one, NewData)}
         found, last = self._new(rule.key, sources) if sources else ([], 0)
-        if not found or self._busy(rule.pipeline, rule.subject):
+        if not found or self.busy(rule.pipeline, rule.subject):
             return None
-        known_us = max(self._applied_us[rule.key], self._submitted_us(rule))
+        known_us = max(self.applied_us[rule.key], self._submitted_us(rule))
         fresh = [batch_id for at_us, batch_id in found if at_us > known_us]
         if not fresh:
             self._services.log.commit(EVENTS_TOPIC, rule.key, last)
@@ -259,7 +256,7 @@ class _Asked:
 
     def _by_interval(self, monitor: Monitor) -> Submission | None:
         every_us = duration_us(monitor.every)
-        slot_us = self._now_us // every_us * every_us
+        slot_us = interval_us(self.now_us, every_us)
         metadata = self._services.metadata
         looked = metadata.find(
             MonitorReport, where={"monitor": monitor.name}, newest_first=True, limit=1
@@ -268,9 +265,9 @@ class _Asked:
             return None
         if not aliases(metadata, monitor.deployment.model.name).champion:
             return None
-        submission = monitor_run(f"monitor-{monitor.name}-{_stamp(slot_us)}", monitor.name)
+        submission = monitor_run(f"monitor-{monitor.name}-{stamp(slot_us)}", monitor.name)
         known = self._services.workflows.get(submission.run_id) is not None
-        return None if known or self._busy("monitor", monitor.name) else submission
+        return None if known or self.busy("monitor", monitor.name) else submission
 
     def _rollouts(self) -> Iterator[Submission]:
         """The runs of rollouts that somebody began or approved and was killed before he asked."""
@@ -287,52 +284,23 @@ class _Asked:
             if one.canary and known(submission.run_id) is None:
                 yield submission
 
-    def _vacuum(self, vacuum: VacuumSchedule) -> Submission | None:
-        slot_us = self._slot_us(vacuum.every_us)
-        if slot_us is None:
-            return None
-        run_id = f"vacuum-features-{_stamp(slot_us)}"
-        submission = vacuum_run(run_id, older_than_h=vacuum.older_than_h)
-        if self._services.workflows.get(run_id) is not None:
-            return None
-        stored = self._services.tables.names(STORED)
-        return submission if stored and not self._busy("vacuum", submission.subject) else None
-
-    def _check(self, catalogue: Catalogue, check: CheckSchedule) -> Submission | None:
-        views = catalogue.all(FeatureView)
-        slot_us = self._slot_us(check.every_us)
-        if not views or slot_us is None:
-            return None
-        submission = check_run(f"check-features-{_stamp(slot_us)}", max_rate=check.max_rate)
-        if self._services.workflows.get(submission.run_id) is not None:
-            return None
-        tables = self._services.tables
-        stored = any(tables.version(f"raw/{view.source.name}") is not None for view in views)
-        return submission if stored and not self._busy("check", submission.subject) else None
-
-    def _profile(self, catalogue: Catalogue, profile: ProfileSchedule) -> Submission | None:
-        slot_us = self._slot_us(profile.every_us)
-        if slot_us is None:
-            return None
-        run_id = f"profile-features-{_stamp(slot_us)}"
-        submission = profile_run(run_id, days=profile.days, sample=profile.sample)
-        known = self._services.workflows.get(run_id) is not None
-        if known or self._busy("profile", submission.subject):
-            return None
-        return submission if views_to_profile(self._services, catalogue) else None
-
-    def _slot_us(self, every_us: int) -> int | None:
-        """When the interval of now began; None for never, and if the project was applied in it."""
-        if not every_us or not self._applied_us:
-            return None
-        slot_us = self._now_us // every_us * every_us
-        return slot_us if slot_us > max(self._applied_us.values()) else None
+    def _looks(
+        self, pipeline: str, every_us: Mapping[str, int], run: Callable[[str, str], Submission]
+    ) -> Iterator[Submission]:
+        """A look in each interval of a deployment's own, by deployment."""
+        for name, length_us in every_us.items():
+            slot_us = interval_us(self.now_us, length_us)
+            submission = run(f"{pipeline}-{name}-{stamp(slot_us)}", name)
+            known = self._services.workflows.get(submission.run_id) is not None
+            if not known and not self.busy(pipeline, name):
+                yield submission
 
 
 def _rules(services: Services, catalogue: Catalogue) -> Iterator[_Rule]:
     for trigger in catalogue.all(Trigger):
         run = partial(train_run, promote=True)
-        yield _Rule("train", trigger.model.name, key_of(trigger), trigger.on, run)
+        graph = trigger.model if isinstance(trigger.model, Graph) else None
+        yield _Rule("train", trigger.model.name, key_of(trigger), trigger.on, run, graph)
     for deployment in catalogue.all(Deployment):
         # Before there is a champion, events are left where they are.
         if deployment.batch and aliases(services.metadata, deployment.model.name).champion:
@@ -342,10 +310,3 @@ def _rules(services: Services, catalogue: Catalogue) -> Iterator[_Rule]:
 
 def _us(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1)
-
-
-def _stamp(at_us: int) -> str:
-    """A time as part of a run's id, such as ``20261120T0300``, as fine as it needs."""
-    moment = EPOCH + timedelta(microseconds=at_us)
-    form = "%H%M%S.%f" if moment.microsecond else "%H%M%S" if moment.second else "%H%M"
-    return moment.strftime(f"%Y%m%dT{form}")

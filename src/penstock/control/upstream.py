@@ -10,7 +10,7 @@ import polars as pl
 from penstock.errors import NotFoundError, StateError
 from penstock.ingest import raw_name, read_tombstones, remaining_records
 from penstock.records import Batch, DatasetSnapshot
-from penstock.registry import get_version, read_manifest, views_of
+from penstock.registry import find_version, get_version, read_manifest, views_of
 from penstock.spec import FeatureView, OnDemandView, fingerprint
 
 from .hiding import shown_values
@@ -48,13 +48,27 @@ def score_origins(services: Services, score: Score) -> tuple[Link, ...]:
 
 
 def version_origins(services: Services, version: ModelVersion) -> tuple[Link, ...]:
-    """The dataset, the run and the code of a version."""
+    """The dataset, the run and the code of a version, and the versions a graph is pinned to."""
     run = Link(kind="run", id=version.run_id, detail={"tracking run": version.tracking_run})
     snapshot = services.metadata.read(DatasetSnapshot, version.dataset_id)
     datasets = [dataset_link(services.metadata, snapshot)] if snapshot else []
     manifest = manifest_of(services, version)
     code = [_code_link(manifest)] if manifest else []
-    return (*datasets, run, *code)
+    return (*_pinned(services, version, manifest), *datasets, run, *code)
+
+
+def _pinned(
+    services: Services, version: ModelVersion, manifest: Manifest | None
+) -> tuple[Link, ...]:
+    """The versions that a version of a graph is pinned to, each with its own origins."""
+    if manifest is None or manifest.native != "graph":
+        return ()
+    links: list[Link] = []
+    for label in dict.fromkeys(str(pin) for pin in version.params.values()):
+        found = find_version(services.metadata, label)
+        origins = version_origins(services, found)
+        links.append(Link(kind="version", id=label, detail=version_detail(found), links=origins))
+    return tuple(links)
 
 
 def dataset_link(metadata: Metadata, snapshot: DatasetSnapshot) -> Link:

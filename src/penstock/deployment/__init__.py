@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from .canary import compare_counts, compare_metric, has_share, share_put
+from .canary import compare_counts, compare_metric, has_share, share_back, share_put
 from .checks import check_engine, check_version
 from .compiled import TreesEngine
 from .convert import Converted, to_onnx
-from .deploy import Deployed, deploy, rollback
-from .engine import Engine, NativeEngine, OnnxEngine, SplitEngine
+from .deploy import Deployed, deploy, refuse_going_around, rollback
+from .engine import Engine, GraphEngine, NativeEngine, OnnxEngine, SplitEngine
 from .forest import MISSING_RIGHT, Forest, pack_forest, read_forest, unpack_forest
 from .forest_onnx import forest_to_onnx
-from .loading import load_engine
+from .loading import ENGINE_FILES, load_engine
 from .package import package
 from .probes import adversarial_rows, legal_rows, probes
 from .proof import TOLERANCE, Proof, prove
@@ -26,13 +26,21 @@ from .rollouts import (
     move_rollout,
     rollouts,
 )
-from .routed import RouteState, changes_of, route_states, routed, version_behind
+from .routed import RouteState, changes_of, route_states, version_behind
 from .sample import sample_rows
+from .splits import (
+    challenger_shares,
+    champion_behind,
+    split_put,
+    target_version,
+    wait_for_split,
+)
 from .timing import time_engines
 from .verify import verify
 from .written import DeployedState, StateChange, deployed_state, plan_state, read_state
 
 __all__ = [
+    "ENGINE_FILES",
     "MISSING_RIGHT",
     "TOLERANCE",
     "Converted",
@@ -40,6 +48,7 @@ __all__ = [
     "DeployedState",
     "Engine",
     "Forest",
+    "GraphEngine",
     "NativeEngine",
     "OnnxEngine",
     "Proof",
@@ -53,6 +62,8 @@ __all__ = [
     "abort_rollout",
     "adversarial_rows",
     "begin_rollout",
+    "challenger_shares",
+    "champion_behind",
     "change_routes",
     "changes_of",
     "check_engine",
@@ -77,19 +88,23 @@ __all__ = [
     "prove",
     "read_forest",
     "read_state",
+    "refuse_going_around",
     "regression_checks",
     "reset_routes",
     "rollback",
     "rollout_page",
     "rollouts",
     "route_states",
-    "routed",
     "sample_rows",
+    "share_back",
     "share_put",
     "show_routes",
+    "split_put",
+    "target_version",
     "time_engines",
     "to_onnx",
     "unpack_forest",
     "verify",
     "version_behind",
+    "wait_for_split",
 ]

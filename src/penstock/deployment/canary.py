@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.plan import Catalogue
-from penstock.ports import Put
 from penstock.records import DeployCheck
 
-from .routed import changes_of, routed
+from .routed import changes_of
+from .splits import split_put
 
 if TYPE_CHECKING:
-    from penstock.ports import Services
+    from penstock.ports import Put, Services
     from penstock.records import Rollout, VersionCounts
     from penstock.spec import Canary
 
-__all__ = ["compare_counts", "compare_metric", "has_share", "share_put", "target_of"]
+__all__ = ["compare_counts", "compare_metric", "has_share", "share_back", "share_put", "target_of"]
 
 P99 = 0.99
 
@@ -26,27 +25,35 @@ def target_of(rollout: Rollout) -> str:
 
 
 def share_put(services: Services, rollout: Rollout, share: float) -> Put:
-    """The conditional write that gives the new version a share of the entities, or takes it back.
+    """The conditional write that gives the new version a share of the entities.
 
     Args:
         services: The ports; uses metadata and the clock.
         rollout: The rollout.
-        share: The share; 0 to take it back.
+        share: The share.
 
     Raises:
         DeclarationError: It does not go together with the other routes.
     """
-    declared = Catalogue.load(services.metadata).deployment(rollout.deployment)
-    before = changes_of(services.metadata, rollout.deployment)
-    shares = {name: one for name, one in before.shares.items() if name != target_of(rollout)}
-    after = before.followed_by(
-        by=services.actor,
-        at=services.clock.now(),
-        shares=shares | ({target_of(rollout): share} if share else {}),
+    return split_put(
+        services,
+        rollout.deployment,
+        {target_of(rollout): share},
         reason=f"canary of {rollout.label}",
     )
-    routed(declared, after)
-    return Put(after, expected=before if before.revision else None)
+
+
+def share_back(services: Services, rollout: Rollout) -> tuple[Put, ...]:
+    """The conditional write that takes the new version's share back; nothing where it has none.
+
+    It has none any more where its deployment is declared no more, or other routes are.
+
+    Args:
+        services: The ports; uses metadata and the clock.
+        rollout: The rollout.
+    """
+    has_any = target_of(rollout) in changes_of(services.metadata, rollout.deployment).shares
+    return (share_put(services, rollout, 0.0),) if has_any else ()
 
 
 def has_share(services: Services, rollout: Rollout, share: float) -> bool:
@@ -61,7 +68,8 @@ def compare_counts(
     """Compare what both versions have done in the same time.
 
     With fewer than ``min_scores`` asked of the new version, only errors and late answers that it
-    can no longer make good are breaches: more of them than the whole step allows.
+    can no longer make good are breaches: more of them than the whole step allows. Latency is
+    compared where the champion has answered too.
 
     Args:
         plan: The canary's plan.
@@ -73,7 +81,7 @@ def compare_counts(
         _share("errors", new.errors, whole, champion.errors, champion.asked, plan.max_errors),
         _share("late", new.late, whole, champion.late, champion.asked, plan.max_late),
     ]
-    if new.answers >= plan.min_scores:
+    if new.answers >= plan.min_scores and champion.answers:
         found.append(_latency(plan, new, champion))
     return tuple(found)
 

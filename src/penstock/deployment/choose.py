@@ -17,10 +17,10 @@ from penstock.registry import load_native
 
 from .candidates import Candidate, candidates
 from .engine import NativeEngine
-from .loading import ENGINE_FILES
+from .loading import ENGINE_FILES, load_graph
 from .probes import legal_rows, probes
 from .proof import compare
-from .sample import sample_rows
+from .sample import ARRAYS_FILE, pack_sample, sample_rows
 from .timing import BATCH_ROWS, time_engines
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ __all__ = ["Choice", "choose_engine"]
 GAIN = 1.2  # by how much another engine has to be faster at 64 rows to be loaded beside the first
 TITLES: Mapping[EngineName, str] = {
     "onnx": "ONNX", "trees": "the compiled forest", "native": "the native model",
+    "graph": "the graph of engines",
 }  # fmt: skip
 NATIVE_REASON = "the model as it was trained"
+GRAPH_REASON = "its models as they were trained"
 CUSTOM_REASON = "a class of the project, in a process of its own"
 
 
@@ -47,7 +49,8 @@ class Choice(msgspec.Struct, frozen=True):
 
     Attributes:
         choice: Which, why, and how it compares.
-        files: The files that it needs beside those of the package, by name.
+        files: The files that it needs beside those of the package, by name; the sample as arrays is
+            among them.
     """
 
     choice: EngineChoice
@@ -73,9 +76,11 @@ def choose_engine(folder: Path, manifest: Manifest) -> Choice:
         StateError: The package is damaged.
         NotSupportedError: The native model needs a library that is not installed.
     """
+    if manifest.native == "graph":
+        return _choose_graph(folder, manifest)
     native = load_native(folder, manifest)
     own = Candidate(name="native", dtype="float64", engine=NativeEngine(native))
-    sample, _ = sample_rows(folder, manifest)
+    sample, predicted = sample_rows(folder, manifest)
     whole = [place for place, name in enumerate(manifest.features)
              if manifest.dtypes[name] == "int64"]  # fmt: skip
     others = candidates(native, manifest)
@@ -87,7 +92,32 @@ def choose_engine(folder: Path, manifest: Manifest) -> Choice:
     classifies = manifest.task == "classification"
     found = [_Found(own, trial, len(x))]
     found += [_try(candidate, x, right, len(sample), classifies=classifies) for candidate in others]
-    return _choose(_timed(found, sample))
+    made = _choose(_timed(found, sample))
+    arrays = {ARRAYS_FILE: pack_sample(sample, predicted)}
+    return msgspec.structs.replace(made, files={**made.files, **arrays})
+
+
+def _choose_graph(folder: Path, manifest: Manifest) -> Choice:
+    """Prove the engines of the models of a graph against the models themselves, through its steps.
+
+    A difference that no model shows alone may lead a row another way. One engine answers batches
+    of every size: between two, rows at the edge of a condition would go either way more often.
+    """
+    sample, _ = sample_rows(folder, manifest)
+    native = load_graph(folder, manifest, native=True)
+    trial = EngineTrial(engine="native", dtype="float64", proved=True, reason=GRAPH_REASON)
+    own = Candidate(name="native", dtype="float64", engine=native)
+    found = [_Found(own, trial, len(sample))]
+    engine = load_graph(folder, manifest, native=False)
+    if engine.name == "graph":
+        whole = [place for place, name in enumerate(manifest.features)
+                 if manifest.dtypes[name] == "int64"]  # fmt: skip
+        x = np.concatenate([sample, legal_rows(native, probes(sample, whole))])
+        other = Candidate(name="graph", dtype="float64", engine=engine)
+        classifies = manifest.task == "classification"
+        found.append(_try(other, x, native.predict(x), len(sample), classifies=classifies))
+        found[0] = _Found(own, trial, len(x))
+    return _choose(_timed(found, sample), one=True)
 
 
 def _try(candidate: Candidate, x: Floats, right: Floats, real: int, *, classifies: bool) -> _Found:
@@ -136,16 +166,17 @@ def _timed(found: list[_Found], sample: Floats) -> list[_Found]:
     ]
 
 
-def _choose(found: list[_Found]) -> Choice:
+def _choose(found: list[_Found], *, one: bool = False) -> Choice:
+    """The fastest of what was proved, alone or with what is faster in batches."""
     native = found[0]
     proved = [one for one in found if one.trial.proved]
-    first = min(proved, key=lambda one: one.trial.one_us)
+    first = min(proved, key=lambda each: each.trial.one_us)
     # Of two in ONNX form there is one file.
-    others = [one for one in proved if one.trial.engine != first.trial.engine]
-    second = min(others, key=lambda one: one.trial.batch_us, default=None)
+    others = [each for each in proved if not one and each.trial.engine != first.trial.engine]
+    second = min(others, key=lambda each: each.trial.batch_us, default=None)
     if second is not None and first.trial.batch_us < GAIN * second.trial.batch_us:
         second = None
-    against = "; ".join(one.trial.reason for one in found if not one.trial.proved)
+    against = "; ".join(each.trial.reason for each in found if not each.trial.proved)
     reason = against or native.trial.reason if first is native else first.trial.reason
     choice = EngineChoice(
         engine=first.trial.engine,
@@ -157,12 +188,12 @@ def _choose(found: list[_Found]) -> Choice:
         engine_us=first.trial.one_us,
         batch_engine=second.trial.engine if second else "",
         batch_from=_crossing(first.trial, second.trial) if second else 0,
-        tried=tuple(one.trial for one in found),
+        tried=tuple(each.trial for each in found),
     )
-    chosen = [one.candidate for one in (first, second) if one is not None]
+    chosen = [each.candidate for each in (first, second) if each is not None]
     return Choice(
         choice,
-        {ENGINE_FILES[one.name]: one.content for one in chosen if one.name in ENGINE_FILES},
+        {ENGINE_FILES[each.name]: each.content for each in chosen if each.name in ENGINE_FILES},
     )
 
 

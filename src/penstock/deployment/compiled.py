@@ -1,13 +1,15 @@
 """Compiled trees: forests computed by machine code that is made when a version is loaded.
 
 The code is ours and the same for every forest (``kernels.ll``); LLVM compiles it for the processor
-at hand in some 40 ms. A package holds arrays alone, so nothing is loaded from it that could run, no
-compiler has to be installed, and a million nodes take no longer to compile than a hundred.
+at hand in some 40 ms, once for each process. A package holds arrays alone, so nothing is loaded
+from it that could run, no compiler has to be installed, and a million nodes take no longer to
+compile than a hundred.
 """
 
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from .forest import Forest
 
-__all__ = ["TreesEngine"]
+__all__ = ["TreesEngine", "compile_kernels"]
 
 LANES = 8
 MOST_LEAVES = 64
@@ -77,7 +79,7 @@ class TreesEngine(Engine):
     name = "trees"
 
     def __init__(self, forest: Forest) -> None:
-        self._code, few, many = _compile()
+        self._code, few, many = compile_kernels()
         self._few, self._many = KERNEL(few), KERNEL(many)
         self._width = forest.width
         self._arrays = _walked(forest) | _cut(forest)  # kept alive: the kernels hold addresses only
@@ -122,7 +124,8 @@ class TreesEngine(Engine):
         return space[:count]
 
 
-def _compile() -> tuple[object, int, int]:
+@cache  # the kernels hold nothing of a forest: thousands of them need be compiled once
+def compile_kernels() -> tuple[object, int, int]:
     """The kernels for this processor: what keeps them alive, and where they begin."""
     try:
         import llvmlite.binding as llvm  # noqa: PLC0415 - an extra, and 0.1 s to load

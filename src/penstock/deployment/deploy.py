@@ -17,6 +17,7 @@ from penstock.errors import ConflictError, NotReadyError, StateError, Unavailabl
 from penstock.plan import Catalogue
 from penstock.registry import aliases, get_version, promote
 from penstock.registry import rollback as roll_back_aliases
+from penstock.spec import Deployment
 
 from .checks import check_gates, check_version
 from .package import package
@@ -26,9 +27,15 @@ from .waiting import wait_for
 if TYPE_CHECKING:
     from penstock.ports import Services
     from penstock.records import Aliases, ModelVersion, ServingStatus
-    from penstock.spec import Deployment
 
-__all__ = ["Deployed", "default_version", "deploy", "refuse_pinned", "rollback"]
+__all__ = [
+    "Deployed",
+    "default_version",
+    "deploy",
+    "refuse_going_around",
+    "refuse_pinned",
+    "rollback",
+]
 
 
 class Deployed(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +197,33 @@ def _wait(
             behind=[status.process_id for status in behind],
         )
     return serving
+
+
+def refuse_going_around(services: Services, model: str) -> None:
+    """Refuse to make a version of a model champion without what its deployments ask of one.
+
+    Args:
+        services: The project's ports.
+        model: Name of the model.
+
+    Raises:
+        ConflictError: A deployment of the model declares checks, an approval or a canary.
+    """
+    for declared in Catalogue.load(services.metadata).all(Deployment):
+        asked = {
+            "checks": declared.checks,
+            "an approval": declared.approve,
+            "a canary": declared.canary,
+        }
+        names = [name for name, wanted in asked.items() if wanted is not None]
+        if declared.model.name == model and names:
+            raise ConflictError(
+                f"Deployment {declared.name!r} declares {' and '.join(names)} for a version of "
+                f"{model!r} before it takes traffic. Go by that: run 'penstock deploy "
+                f"{declared.name} --version N'.",
+                deployment=declared.name,
+                model=model,
+            )
 
 
 def refuse_pinned(services: Services, deployment: str) -> None:

@@ -14,12 +14,13 @@ from penstock.errors import StateError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from penstock.algebra import GraphRun
     from penstock.records import EngineName
-    from penstock.registry import NativeModel
+    from penstock.registry import GraphParts, NativeModel
 
 FloatName = Literal["float32", "float64"]
 
-__all__ = ["Engine", "NativeEngine", "OnnxEngine", "SplitEngine"]
+__all__ = ["Engine", "GraphEngine", "NativeEngine", "OnnxEngine", "SplitEngine"]
 
 
 class Engine(ABC):
@@ -106,6 +107,33 @@ class NativeEngine(Engine):
         """Predict rows; see ``Engine``."""
         with self._lock:
             return self._model.predict(x)
+
+
+class GraphEngine(Engine):
+    """The steps of a graph, each with what predicts for it.
+
+    Args:
+        parts: The graph, open.
+        name: ``graph`` where its models have engines of their own, else ``native``.
+
+    Attributes:
+        output: The step that answers.
+        apart: Whether a process of its own predicts for a step.
+    """
+
+    def __init__(self, parts: GraphParts, name: EngineName, *, apart: bool) -> None:
+        self.name = name
+        self.apart = apart
+        self.output = parts.program.output
+        self._run = parts.program.run
+
+    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Predict rows; see ``Engine``."""
+        return self._run(x).predictions
+
+    def run(self, x: NDArray[np.float64]) -> GraphRun:
+        """Predict rows, and keep what each step gave."""
+        return self._run(x)
 
 
 class SplitEngine(Engine):

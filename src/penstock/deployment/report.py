@@ -29,7 +29,7 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
 th {{ text-align: left; color: #667; font-weight: normal; border-bottom: 1px solid #bbb }}
 td, th {{ padding: .2rem .7rem .2rem 0; vertical-align: top }} td.n, th.n {{ text-align: right }}
 tr.no td {{ color: #c0392b; font-weight: 600 }} p {{ margin: .2rem 0 }} .dim {{ color: #667 }}
-.side {{ display: flex; flex-wrap: wrap; gap: 2rem }} figure {{ margin: 0 }} figcaption {{ color: #667; font-size: .85rem }}
+.side {{ display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start }} figure {{ margin: 0; max-width: 360px }} figcaption {{ color: #667; font-size: .85rem }}
 code {{ font-size: .9em }} svg text {{ font: 10px system-ui, sans-serif; fill: #667 }}
 </style></head><body>
 <h1>{title}</h1>
@@ -147,9 +147,9 @@ def _scatter(found: Replayed) -> str:
     marks = [
         f'<line x1="{LEFT}" x2="{SIDE - TOP}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
         f'stroke="{LINE}"/><text x="{LEFT - 4}" y="{y(value) + 3:.1f}" text-anchor="end">'
-        f'{value:.3g}</text><text x="{x(value):.1f}" y="{SIDE - 8}" text-anchor="middle">'
+        f'{value:.3g}</text><text x="{x(value):.1f}" y="{SIDE - 8}" text-anchor="{anchor}">'
         f"{value:.3g}</text>"
-        for value in (low, (low + high) / 2, high)
+        for value, anchor in ((low, "middle"), ((low + high) / 2, "middle"), (high, "end"))
     ]
     inner = "".join([*marks, equal, *dots])
     return (

@@ -20,7 +20,7 @@ from penstock.errors import (
     NotReadyError,
     UnavailableError,
 )
-from penstock.plan import Catalogue
+from penstock.plan import Catalogue, routed
 from penstock.ports import Audit, Put
 from penstock.records import ALIASES, AppliedDeclaration, RouteChanges
 from penstock.registry import aliases, get_version
@@ -28,7 +28,7 @@ from penstock.spec import Fallback, key_of
 
 from .checks import check_version
 from .package import package
-from .routed import RouteState, changes_of, route_states, routed
+from .routed import RouteState, changes_of, route_states
 from .waiting import living, wait_for
 
 if TYPE_CHECKING:
@@ -211,10 +211,12 @@ def _edited(
         if alias not in ALIASES:
             raise NotFoundError.of("alias", alias, ALIASES)
     fallback = None if edit.declared_fallback else edit.fallback or before.fallback
+    shares = _merged(before.shares, edit.shares)
     after = before.followed_by(
         by=services.actor,
         at=services.clock.now(),
-        shares=_merged(before.shares, edit.shares),
+        shares=shares,
+        salts={target: salt for target, salt in before.salts.items() if target in shares},
         shadows=_merged(before.shadows, edit.shadows),
         pins=_merged(before.pins, edit.pins),
         fallback=fallback,

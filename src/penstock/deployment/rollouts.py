@@ -18,7 +18,7 @@ from penstock.records import LIVE_STATES, Approver, Rollout, to_plain
 from penstock.registry import aliases, get_version
 from penstock.spec import Approval, Canary
 
-from .canary import share_put
+from .canary import share_back
 from .checks import check_gates
 from .deploy import default_version, refuse_pinned
 
@@ -94,7 +94,8 @@ def begin_rollout(  # noqa: PLR0913 - what is wanted, and as which run
         NotFoundError: There is no such deployment or version.
         NotReadyError: No version is ready yet.
         GateError: The version was refused by its gates.
-        ConflictError: Another one of the model is under way, or the champion's route is pinned.
+        ConflictError: Another one of the model is under way; or the champion's route is pinned; or
+            a canary is asked for where a bandit sets the shares.
     """
     declared = Catalogue.load(services.metadata).deployment(deployment)
     model = declared.model.name
@@ -106,6 +107,13 @@ def begin_rollout(  # noqa: PLR0913 - what is wanted, and as which run
     number = default_version(before, model) if version is None else version
     record = get_version(services.metadata, model, number)
     check_gates(record)
+    if canary is not None and declared.bandit is not None:
+        raise ConflictError(
+            f"The bandit {declared.bandit.name!r} sets the shares of the versions of "
+            f"{deployment!r}, and a canary would move them. Deploy {record.label} without one, or "
+            "make it an arm of the bandit.",
+            deployment=deployment,
+        )
     with services.locks.hold(f"rollout/{model}"):
         live = live_rollout(services.metadata, model)
         if live is not None:
@@ -199,7 +207,9 @@ def decide_rollout(services: Services, rollout_id: str, *, approved: bool, reaso
     if needed.four_eyes and services.caller.name == rollout.asked_by:
         raise AccessError(
             f"{rollout.asked_by!r} asked for {rollout.label} on {rollout.deployment!r}, and it "
-            "takes four eyes. Somebody else has to decide.",
+            f"takes four eyes. Somebody else who is {needed.role} has to decide, with a token of "
+            f"their own in PENSTOCK_TOKEN; an admin adds them with 'penstock users add NAME --role "
+            f"{needed.role}'.",
             name=rollout.asked_by,
             needed=f"another {needed.role}",
         )
@@ -241,7 +251,7 @@ def abort_rollout(services: Services, rollout: Rollout, *, reason: str = "") -> 
             state=rollout.state,
         )
     said = f"aborted by {services.caller.name}" + (f": {reason}" if reason else "")
-    back = [share_put(services, rollout, 0.0)] if rollout.state == "canary" else []
+    back = share_back(services, rollout) if rollout.state == "canary" else ()
     return move_rollout(
         services, rollout, *back, action="abort rollout", state="aborted", reason=said
     )

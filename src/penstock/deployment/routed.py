@@ -1,4 +1,4 @@
-"""A deployment as it is routed now: what is declared, with what was changed at run time."""
+"""What of a deployment's routes was changed at run time, and where each leads now."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from penstock.plan import routed
 from penstock.records import RouteChanges
-from penstock.spec import Route, challenger, shadow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from penstock.ports import Metadata
     from penstock.records import Aliases
-    from penstock.spec import Deployment
+    from penstock.spec import Deployment, Route
 
-__all__ = ["RouteState", "changes_of", "route_states", "routed", "version_behind"]
+__all__ = ["RouteState", "changes_of", "route_states", "version_behind"]
 
 
 class RouteState(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,27 +45,6 @@ def changes_of(metadata: Metadata, deployment: str) -> RouteChanges:
     found = metadata.read(RouteChanges, deployment)
     never = datetime.fromtimestamp(0, tz=UTC)
     return found or RouteChanges(deployment=deployment, changed_at=never, changed_by="")
-
-
-def routed(declared: Deployment, changes: RouteChanges | None) -> Deployment:
-    """The deployment with its routes and its fallback as they are now.
-
-    Routes that are added come last, in the order of their targets; so the entities of those before
-    stay where they are.
-
-    Args:
-        declared: What is declared.
-        changes: What was changed.
-
-    Raises:
-        DeclarationError: Both do not go together, such as shares above 1.
-    """
-    if changes is None or changes.is_empty:
-        return declared
-    routes = [*_declared(declared, changes), *_added(declared, changes)]
-    pinned = tuple(_pinned(route, changes) for route in routes)
-    fallback = changes.fallback or declared.fallback
-    return msgspec.structs.replace(declared, routes=pinned, fallback=fallback)
 
 
 def version_behind(route: Route, pointers: Aliases) -> int:
@@ -100,41 +77,6 @@ def route_states(declared: Deployment, changes: RouteChanges, now: Aliases) -> l
     ]
 
 
-def _declared(declared: Deployment, changes: RouteChanges) -> Iterator[Route]:
-    """The declared routes that are on, with their shares."""
-    for route in declared.routes:
-        share = changes.shares.get(route.target, route.share)
-        if route.role == "challenger" and share:
-            yield msgspec.structs.replace(route, share=share)
-        elif route.role == "shadow":
-            if changes.shadows.get(route.target, True):
-                yield route
-        elif route.role != "challenger":
-            yield route
-
-
-def _added(declared: Deployment, changes: RouteChanges) -> Iterator[Route]:
-    """The routes that are on and not declared."""
-    known = {(route.role, route.target) for route in declared.routes}
-    for target, share in sorted(changes.shares.items()):
-        if share and ("challenger", target) not in known:
-            alias, version = _target(target)
-            yield challenger(share=share, alias=alias, version=version)
-    for target, wanted in sorted(changes.shadows.items()):
-        if wanted and ("shadow", target) not in known:
-            alias, version = _target(target)
-            yield shadow(alias, version=version)
-
-
-def _pinned(route: Route, changes: RouteChanges) -> Route:
-    version = changes.pins.get(route.alias, 0)
-    return msgspec.structs.replace(route, version=version) if version else route
-
-
 def _leads_to(route: Route) -> str:
-    return "the last score" if route.role == "cached" else route.target
-
-
-def _target(text: str) -> tuple[str, int]:
-    """An alias or a version, of ``candidate`` or ``@3``."""
-    return ("", int(text[1:])) if text.startswith("@") else (text, 0)
+    repeated = {"cached": "the last score", "precomputed": "the newest batch score"}
+    return repeated.get(route.role, route.target)

@@ -27,7 +27,10 @@ FORMAT = 1
 
 
 class RoutedState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What of a deployment's routes is otherwise than declared; see ``RouteChanges``."""
+    """What somebody changed of a deployment's routes; see ``RouteChanges``.
+
+    Shares that an experiment or a bandit has given are theirs, and change by themselves.
+    """
 
     shares: Mapping[str, float] = {}
     shadows: Mapping[str, bool] = {}
@@ -156,7 +159,7 @@ def _one(services: Services, declared: Deployment) -> OneState:
 
 def _routes(changes: RouteChanges) -> RoutedState:
     return RoutedState(
-        shares=changes.shares,
+        shares={one: share for one, share in changes.shares.items() if one not in changes.salts},
         shadows=changes.shadows,
         pins=changes.pins,
         fallback=changes.fallback,
@@ -196,18 +199,20 @@ def _version_changes(services: Services, wanted: DeployedState) -> Iterator[Stat
 def _route_changes(services: Services, wanted: DeployedState) -> Iterator[StateChange]:
     for name, one in sorted(wanted.deployments.items()):
         now = changes_of(services.metadata, name)
-        if _routes(now) == one.routes:
+        before = _routes(now)
+        if before == one.routes:
             continue
         edit = RouteEdit(
-            shares={**dict.fromkeys(now.shares), **one.routes.shares},
+            shares={**dict.fromkeys(before.shares), **one.routes.shares},
             shadows={**dict.fromkeys(now.shadows), **one.routes.shadows},
             pins={**dict.fromkeys(now.pins), **one.routes.pins},
             fallback=one.routes.fallback,
             declared_fallback=one.routes.fallback is None,
         )
-        plain = msgspec.structs.replace(
-            now, shares=one.routes.shares, shadows=one.routes.shadows, pins=one.routes.pins,
-            fallback=one.routes.fallback,
-        )  # fmt: skip
-        text = f"routes: {now.text or 'as declared'} -> {plain.text or 'as declared'}"
+        text = f"routes: {_text(now, before)} -> {_text(now, one.routes)}"
         yield StateChange(deployment=name, text=text, edit=edit)
+
+
+def _text(now: RouteChanges, routes: RoutedState) -> str:
+    plain = msgspec.structs.replace(now, **msgspec.structs.asdict(routes))
+    return plain.text or "as declared"

@@ -8,12 +8,12 @@ compares what is online with the tables. All are the same algebra, and give the 
 
 from __future__ import annotations
 
-from .backfill import BackfillResult, backfill
-from .composition import REQUEST_DTYPES
-from .consistency import check_online, compare_columns
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .composition import request_dtype
 from .freshness import ViewAge, require_fresh, view_ages
 from .gathering import Gathering
-from .offline import point_in_time, spine_times
 from .partitions import (
     MOST_PARTITIONS,
     Layout,
@@ -26,23 +26,28 @@ from .partitions import (
     partition_spaces,
     slot_count,
 )
-from .parts import Parts, drop_old_parts, parts_of
-from .points import Wanted, known_span
-from .profiles import ColumnProfile, profiles_of
-from .profiling import PROFILE_DAYS, PROFILE_SAMPLE, ProfileResult, profile, profiled_to
 from .reader import OnlineReader, Reading
-from .refreshing import RefreshResult, built_to, lock_of, refresh, space_of
 from .service import GatheredReads, ServiceReader
-from .stored import STORED, StoredState, stored_features, stored_state
+from .spaces import built_to, lock_of, space_of
 from .unknown import UnknownEntities
-from .vector_writing import VectorResult, drop_vectors, refresh_vectors
 from .vectors import groups_of
+
+if TYPE_CHECKING:
+    from .backfilling import BackfillResult, backfill
+    from .consistency import check_online, compare_columns
+    from .offline import point_in_time, spine_times
+    from .parts import Parts, drop_old_parts, parts_of
+    from .points import Wanted, known_span
+    from .profiles import ColumnProfile, profiles_of
+    from .profiling import PROFILE_DAYS, PROFILE_SAMPLE, ProfileResult, profile, profiled_to
+    from .refreshing import RefreshResult, refresh
+    from .stored import STORED, StoredState, stored_features, stored_state
+    from .vector_writing import VectorResult, drop_vectors, refresh_vectors
 
 __all__ = [
     "MOST_PARTITIONS",
     "PROFILE_DAYS",
     "PROFILE_SAMPLE",
-    "REQUEST_DTYPES",
     "STORED",
     "BackfillResult",
     "ColumnProfile",
@@ -83,6 +88,7 @@ __all__ = [
     "profiles_of",
     "refresh",
     "refresh_vectors",
+    "request_dtype",
     "require_fresh",
     "slot_count",
     "space_of",
@@ -91,3 +97,26 @@ __all__ = [
     "stored_state",
     "view_ages",
 ]
+
+LAZY = {
+    name: module
+    for module, names in {
+        ".backfilling": ("BackfillResult", "backfill"),
+        ".consistency": ("check_online", "compare_columns"),
+        ".offline": ("point_in_time", "spine_times"),
+        ".parts": ("Parts", "drop_old_parts", "parts_of"),
+        ".points": ("Wanted", "known_span"),
+        ".profiles": ("ColumnProfile", "profiles_of"),
+        ".profiling": ("PROFILE_DAYS", "PROFILE_SAMPLE", "ProfileResult", "profile", "profiled_to"),
+        ".refreshing": ("RefreshResult", "refresh"),
+        ".stored": ("STORED", "StoredState", "stored_features", "stored_state"),
+        ".vector_writing": ("VectorResult", "drop_vectors", "refresh_vectors"),
+    }.items()
+    for name in names
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in LAZY:
+        return getattr(import_module(LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,20 +25,25 @@ if TYPE_CHECKING:
     from penstock.algebra import FloatArray
     from penstock.spec import View
 
-__all__ = ["REQUEST_DTYPES", "Composition"]
+__all__ = ["Composition", "request_dtype"]
 
 FEW_ROWS = 64
 """Up to so many rows are computed one by one; a frame costs more than that to set up."""
 
 LARGEST = (1 << 63) - 1
 
-REQUEST_DTYPES: Mapping[DType, pl.DataType] = {
-    DType.FLOAT64: pl.Float64(),
-    DType.INT64: pl.Int64(),
-    DType.BOOLEAN: pl.Boolean(),
-    DType.STRING: pl.String(),
-}
-"""The Polars type of a request field."""
+
+def request_dtype(dtype: DType) -> pl.DataType:
+    """The Polars type of a request field."""
+    match dtype:
+        case DType.INT64:
+            return pl.Int64()
+        case DType.BOOLEAN:
+            return pl.Boolean()
+        case DType.STRING:
+            return pl.String()
+        case _:
+            return pl.Float64()
 
 
 class Composition:
@@ -84,9 +89,13 @@ class Composition:
         Raises:
             UserCodeError: A function of the user failed.
         """
+        computed = self._computed(stored)
+        return pl.DataFrame([computed[name] for name in self.names])
+
+    def _computed(self, stored: pl.DataFrame) -> pl.DataFrame:
         for program in self._programs:
-            stored = stored.with_columns(program.frame(stored))
-        return stored.select(self.names)
+            stored = stored.hstack(program.frame(stored))
+        return stored
 
     def values(self, stored: FloatArray, request: Mapping[str, Sequence[object]]) -> FloatArray:
         """The features of every row, in order.
@@ -124,16 +133,24 @@ class Composition:
         return [known[name] for name in self.names]  # type: ignore[misc]  # a feature is a float
 
     def _many(self, stored: FloatArray, request: Mapping[str, Sequence[object]]) -> FloatArray:
+        read = {name for program in self._programs for name in program.needs}
         columns = [
             pl.Series(name, stored[:, place], nan_to_null=True)
             for name, place in self._places.items()
+            if name in read
         ]
         fields = [
-            pl.Series(name, list(request[name]), dtype=REQUEST_DTYPES[dtype], strict=False)
+            pl.Series(name, list(request[name]), dtype=request_dtype(dtype), strict=False)
             for name, dtype in self.request.items()
         ]
-        frame = self.frame(pl.DataFrame([*columns, *fields]))
-        return frame.select(pl.all().cast(pl.Float64).fill_null(np.nan)).to_numpy()
+        computed = self._computed(pl.DataFrame([*columns, *fields]))
+        result = np.empty((stored.shape[0], len(self.names)))
+        for place, name in enumerate(self.names):
+            if name in self._places:
+                result[:, place] = stored[:, self._places[name]]
+            else:
+                result[:, place] = computed[name].to_numpy()  # NaN for null
+        return result
 
     def _check_request(self, rows: int, request: Mapping[str, Sequence[object]]) -> None:
         for name, dtype in self.request.items():
@@ -150,6 +167,8 @@ class Composition:
                     "Give one for each row.",
                     field=name,
                 )
+            if {type(value) for value in request[name]} <= _SURE[dtype]:
+                continue
             for value in request[name]:
                 if not _fits(value, dtype):
                     raise InputError(
@@ -168,6 +187,14 @@ def _fits(value: object, dtype: DType) -> bool:
         return -LARGEST - 1 <= value <= LARGEST
     return isinstance(value, _KINDS[dtype])
 
+
+_SURE: Mapping[DType, frozenset[type]] = {
+    DType.FLOAT64: frozenset({int, float, type(None)}),
+    DType.INT64: frozenset({type(None)}),
+    DType.BOOLEAN: frozenset({bool, type(None)}),
+    DType.STRING: frozenset({str, type(None)}),
+}
+"""Types whose every value fits, which is soon seen of many; a large int may not fit Int64."""
 
 _KINDS: Mapping[DType, tuple[type, ...]] = {
     DType.FLOAT64: (int, float),

@@ -45,8 +45,11 @@ def encode_keys(entity: Entity, keys: Sequence[object]) -> list[bytes]:
             return [NUMBER.pack(key) for key in keys]
         return [str.encode(key) for key in keys]  # type: ignore[arg-type]  # another type raises
     except (struct.error, TypeError, UnicodeEncodeError) as error:
+        wanted = int if entity.dtype == DType.INT64 else str
+        other = next((key for key in keys if not isinstance(key, wanted)), None)
+        why = str(error) if other is None else f"{other!r} is {type(other).__name__}"
         raise InputError(
-            f"A key of {entity.name!r} does not fit: {error}. "
+            f"A key of {entity.name!r} does not fit: {why}. "
             f"Give keys of type {entity.dtype.value}.",
             entity=entity.name,
         ) from error

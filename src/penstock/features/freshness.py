@@ -11,7 +11,7 @@ from penstock.errors import StaleError
 from penstock.records import Batch
 from penstock.spec import duration_text
 
-from .refreshing import built_to, space_of
+from .spaces import built_to, space_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

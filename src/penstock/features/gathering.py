@@ -1,7 +1,8 @@
 """Work gathered while the event loop is busy, and done together when it turns.
 
-What arrives alone is done alone, at once; no timer holds anything back. Work that takes long is
-done in a thread of its own, while the next batch gathers.
+What arrives alone is done alone, at once; no timer holds anything back. Where a batch costs much
+however small it is, more is taken in first as long as each turn of the loop brings some. Work that
+takes long is done in a thread of its own, while the next batch gathers.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ __all__ = ["Gathering"]
 SLOW_BATCH_US, QUICK_BATCH_US = 5_000, 1_000
 SLOW_IN_A_ROW, QUICK_IN_A_ROW = 8, 256
 TURN_S = 0.005
+WORTH_A_TURN_US = 100
+"""A turn of the loop costs a tenth of this, and reads what has come meanwhile."""
 
 Ask = TypeVar("Ask")
 Outcome = TypeVar("Outcome")
@@ -29,13 +32,18 @@ class Gathering(ABC, Generic[Ask, Outcome]):
     Args:
         label: The name of its thread.
         slow: Whether it begins in a thread.
+        least_us: What a batch takes however small it is, in microseconds; for no longer than that
+            is more taken in first.
 
     Attributes:
         slow: Whether batches are computed in a thread.
     """
 
-    def __init__(self, label: str, *, slow: bool = False) -> None:
+    def __init__(self, label: str, *, slow: bool = False, least_us: int = 0) -> None:
         self.slow = slow
+        self._least_s = least_us / 1e6 if least_us >= WORTH_A_TURN_US else 0.0
+        self._gathered = 0
+        self._gather_until_s = 0.0
         self._queue: deque[Ask] = deque()
         self._label = label
         self._scheduled = False
@@ -46,6 +54,11 @@ class Gathering(ABC, Generic[Ask, Outcome]):
     def waiting(self) -> int:
         """How many asks wait."""
         return len(self._queue)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an ask waits or is being answered."""
+        return self._scheduled
 
     @abstractmethod
     def _next_batch(self) -> list[Ask]:
@@ -66,6 +79,10 @@ class Gathering(ABC, Generic[Ask, Outcome]):
 
     def _push(self, ask: Ask) -> None:
         self._queue.append(ask)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Turn to what waits, unless that is under way."""
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush)
@@ -89,6 +106,9 @@ class Gathering(ABC, Generic[Ask, Outcome]):
 
         Not for ever, so that others have their turn too.
         """
+        if self._least_s and self._more_may_come():
+            asyncio.get_running_loop().call_soon(self._flush)
+            return
         end_s = time.monotonic() + TURN_S
         while batch := self._next_batch():
             if self.slow:
@@ -99,6 +119,17 @@ class Gathering(ABC, Generic[Ask, Outcome]):
                 self._go_on()
                 return
         self._scheduled = False
+
+    def _more_may_come(self) -> bool:
+        """Whether the last turn of the loop brought something, and there is time for another."""
+        waiting, now_s = len(self._queue), time.monotonic()
+        if not self._gathered:
+            self._gather_until_s = now_s + self._least_s
+        elif waiting == self._gathered or now_s > self._gather_until_s:
+            self._gathered = 0
+            return False
+        self._gathered = waiting
+        return waiting > 0
 
     def _compute_apart(self, batch: list[Ask]) -> None:
         self._thread = self._thread or ThreadPoolExecutor(1, self._label)

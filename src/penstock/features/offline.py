@@ -14,9 +14,9 @@ from penstock.errors import InputError, NotReadyError, nearest
 from penstock.ingest import read_tombstones
 from penstock.spec import DType
 
-from .composition import REQUEST_DTYPES, Composition
+from .composition import Composition, request_dtype
 from .entities import codes_of, key_dtype
-from .part_values import ARRIVAL, ARRIVED, by_arrival, compute_part
+from .part_values import ARRIVAL, ARRIVED, FEWEST_COLUMNS, MOST_COLUMNS, by_arrival, compute_part
 from .parts import Part, PartJob, Parts, PartValues
 from .unknown import UnknownEntities, unknown_in
 
@@ -43,6 +43,9 @@ AT = "at"
 MEMORY_BYTES = 1 << 30
 COLUMN_BYTES = 32
 """What a record of a column takes at the peak of computing."""
+KEYS_BYTES, VALUE_BYTES = 60, 20
+"""What a record takes where only newest values are wanted: that it counts, and each of the columns
+that are read at once."""
 
 
 def point_in_time(  # noqa: PLR0913 - what a computation depends on
@@ -105,7 +108,7 @@ def point_in_time(  # noqa: PLR0913 - what a computation depends on
     for view in composition.base:
         _check_key(spine, view)
     for name, wanted in composition.request.items():
-        _check_column(spine, name, REQUEST_DTYPES[wanted], f"the request field {name!r}")
+        _check_column(spine, name, request_dtype(wanted), f"the request field {name!r}")
     columns: list[pl.Series] = []
     for place, view in enumerate(composition.base):
         if view.name in (given or {}):
@@ -190,19 +193,19 @@ def read_records(
     Raises:
         NotFoundError: There is no such version.
     """
-    records = scan_records(tables, program, version, wanted)
+    records = scan_records(tables, program, version).filter(wanted)
     if tombstones is not None:
         records = tombstones.kept(records)
     return by_arrival(records.collect())
 
 
 def scan_records(
-    tables: Tables, program: Program, version: int, wanted: pl.Expr, *, also: Sequence[str] = ()
+    tables: Tables, program: Program, version: int, *, also: Sequence[str] = ()
 ) -> pl.LazyFrame:
-    """As ``read_records``, in no particular order and not read yet; ``also`` are more columns."""
+    """All records, in no particular order and not read yet; ``also`` are more columns."""
     source = program.view.source
     columns = [source.entity.name, source.timestamp, *program.columns, *ARRIVAL, *also]
-    return tables.scan(raw_table(program.view), version=version, columns=columns).filter(wanted)
+    return tables.scan(raw_table(program.view), version=version, columns=columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +239,7 @@ def _compute(
 ) -> tuple[FloatArray, UnknownEntities | None]:
     """Compute a view at a spine, in parts of the entities where all are too many."""
     program = compile_view(view)
+    count, columns_at_once = _split(tables, program, asked)
     keys = spine[view.source.entity.name]
     known = keys.unique().drop_nulls().sort()
     codes = codes_of(keys, known)
@@ -252,11 +256,12 @@ def _compute(
         table=raw_table(view),
         version=asked.version,
         wanted=wanted,
-        records=scan_records(tables, program, asked.version, wanted, also=also),
+        records=scan_records(tables, program, asked.version, also=also),
         tombstones=read_tombstones(tables, view.source, version=asked.version, last_batch=last),
         as_known=asked.as_known,
         whole=Part(known, codes, at_us, batches),
-        count=_count_parts(tables, program, asked),
+        count=count,
+        columns_at_once=columns_at_once,
     )
     result = np.empty((len(at_us), program.width))
     met = np.zeros(len(known), dtype=np.bool_)
@@ -274,24 +279,33 @@ def _in_turn(program: Program, job: PartJob) -> Iterator[tuple[int, PartValues]]
         yield (
             place,
             compute_part(
-                program, job.records, job.part(place), job.tombstones, as_known=job.as_known
+                program,
+                job.records,
+                job.wanted,
+                job.part(place),
+                job.tombstones,
+                as_known=job.as_known,
+                at_once=job.columns_at_once,
             ),
         )
 
 
-def _count_parts(tables: Tables, program: Program, asked: _Asked) -> int:
-    """In how many parts the entities are to be computed, by the size of the whole table.
+def _split(tables: Tables, program: Program, asked: _Asked) -> tuple[int, int]:
+    """In how many parts entities are computed, and how many columns of newest values are at once.
 
-    As many are computed at once as have a share of the memory.
+    By the size of the whole table. As many parts are computed side by side as have a share of the
+    memory. Each of them reads the keys of all, so few columns at once cost less than another part.
     """
     records = tables.scan(raw_table(program.view), version=asked.version, columns=[ARRIVAL[0]])
     size: int = records.select(pl.len()).collect().item()
-    # Read, as arrays, sorted, and prepared: each column is there about four times at the peak.
-    # Of newest values a few are there at once, after all else is found.
-    few = asks_newest(program) and not asked.by_point
-    columns = len(ARRIVAL) + 2 + (2 if few else len(program.columns) + len(program.inputs))
-    share_bytes = asked.memory_bytes // (asked.parts.at_once if asked.parts else 1)
-    return max(1, -(-size * columns * COLUMN_BYTES // max(share_bytes, 1)))
+    share_bytes = max(asked.memory_bytes // (asked.parts.at_once if asked.parts else 1), 1)
+    if asked.by_point or not asks_newest(program):
+        # Read, as arrays, sorted, and prepared: each column is there about four times at the peak.
+        columns = len(ARRIVAL) + 2 + len(program.columns) + len(program.inputs)
+        return max(1, -(-size * columns * COLUMN_BYTES // share_bytes)), MOST_COLUMNS
+    count = max(1, -(-size * (KEYS_BYTES + FEWEST_COLUMNS * VALUE_BYTES) // share_bytes))
+    columns = (share_bytes * count // max(size, 1) - KEYS_BYTES) // VALUE_BYTES
+    return count, max(FEWEST_COLUMNS, min(columns, MOST_COLUMNS))
 
 
 def _in_reach(program: Program, first_us: int, last_us: int) -> pl.Expr:

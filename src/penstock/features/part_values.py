@@ -27,43 +27,49 @@ if TYPE_CHECKING:
 
     from .parts import Part
 
-__all__ = ["ARRIVAL", "ARRIVED", "by_arrival", "compute_part"]
+__all__ = ["ARRIVAL", "ARRIVED", "FEWEST_COLUMNS", "MOST_COLUMNS", "by_arrival", "compute_part"]
 
 ARRIVAL = ("_batch", "_row")
 ARRIVED = "_arrived_at"
 PLACE = "_place"
 
-AT_ONCE = 12
-"""Columns of values that are read at once."""
+FEWEST_COLUMNS, MOST_COLUMNS = 2, 12
+"""Columns of newest values that are read at once. Each look costs another one at the entities, and
+beyond the last nothing is gained."""
 
 
 def compute_part(  # noqa: PLR0913 - what a computation depends on
     program: Program,
     records: pl.LazyFrame,
+    wanted: pl.Expr,
     part: Part,
     tombstones: Tombstones | None,
     *,
     as_known: bool,
+    at_once: int = MOST_COLUMNS,
     each: Each = side_by_side,
 ) -> PartValues:
     """The values at a part's points, and which of its entities have records.
 
     Args:
         program: The compiled view.
-        records: The records that are wanted, of this part's entities and others, deleted ones too.
+        records: All records of the table, deleted ones too.
+        wanted: Which of them.
         part: The part.
         tombstones: The deletions that count, of other entities too; none where there are none.
         as_known: Whether only what had arrived by a point's time counts.
+        at_once: Columns of newest values that are read at once.
         each: How chunks of points are computed.
 
     Raises:
         UserCodeError: A function of the user failed.
     """
     entity = program.view.source.entity.name
-    own = records.filter(pl.col(entity).is_in(part.known.implode()))
+    wanted &= pl.col(entity).is_in(part.known.implode())
     by_point = as_known or part.batches is not None
     if not by_point and asks_newest(program):
-        return _newest(program, own, part, tombstones, each)
+        return _newest(program, records, wanted, part, tombstones, at_once, each)
+    own = records.filter(wanted)
     if tombstones is not None and not by_point:
         own, tombstones = tombstones.kept(own), None
     read = by_arrival(own.collect())
@@ -82,11 +88,13 @@ def _met(keys: pl.Series, known: pl.Series) -> tuple[IntArray, BoolArray]:
     return codes, met
 
 
-def _newest(
+def _newest(  # noqa: PLR0913, PLR0917 - what a computation depends on
     program: Program,
-    own: pl.LazyFrame,
+    records: pl.LazyFrame,
+    wanted: pl.Expr,
     part: Part,
     tombstones: Tombstones | None,
+    at_once: int,
     each: Each,
 ) -> PartValues:
     """The values where only newest ones are wanted: they are read when it is known which count.
@@ -94,28 +102,64 @@ def _newest(
     So what is sorted and searched are entities and times, and of the values a few columns are in
     memory at once.
     """
-    keys = _keys(program, own, tombstones)
-    codes, met = _met(keys[program.view.source.entity.name], part.known)
-    events = Events(codes=codes, times=event_times(program, keys), values=())
-    places = keys[PLACE].to_numpy()
-    del keys
-    newest = NewestValues(program, events, places, part.codes, part.at_us, each)
+    whole = _are_most_wanted(records, wanted)
+    newest, met = _found(program, records, wanted, part, tombstones, each, whole=whole)
+    # To look again which are wanted takes as long as to read them, so most are read as all.
+    read = records if whole else records.filter(wanted)
     values = np.empty((len(part.codes), program.width), order="F")
-    for start in range(0, len(newest.columns), AT_ONCE):
-        stored = own.select(newest.columns[start : start + AT_ONCE]).collect()
+    for start in range(0, len(newest.columns), at_once):
+        stored = read.select(newest.columns[start : start + at_once]).collect()
         each(partial(newest.fill, values), stored.get_columns())
     return PartValues(values, met)
 
 
-def _keys(program: Program, own: pl.LazyFrame, tombstones: Tombstones | None) -> pl.DataFrame:
-    """Entity and timestamp of the records that count, by arrival, and their place among all."""
+def _are_most_wanted(records: pl.LazyFrame, wanted: pl.Expr) -> bool:
+    """Whether more than half of the records are wanted."""
+    of: int = records.select(pl.len()).collect().item()
+    found: int = records.filter(wanted).select(pl.len()).collect().item()
+    return 2 * found > of
+
+
+def _found(  # noqa: PLR0913, PLR0917 - what a computation depends on
+    program: Program,
+    records: pl.LazyFrame,
+    wanted: pl.Expr,
+    part: Part,
+    tombstones: Tombstones | None,
+    each: Each,
+    *,
+    whole: bool,
+) -> tuple[NewestValues, BoolArray]:
+    """Where the newest values are, among all records or those wanted; and whose there are."""
+    keys = _keys(program, records, wanted, tombstones, whole=whole)
+    codes, met = _met(keys[program.view.source.entity.name], part.known)
+    events = Events(codes=codes, times=event_times(program, keys), values=())
+    places = keys[PLACE].to_numpy()
+    del keys
+    return NewestValues(program, events, places, part.codes, part.at_us, each), met
+
+
+def _keys(
+    program: Program,
+    records: pl.LazyFrame,
+    wanted: pl.Expr,
+    tombstones: Tombstones | None,
+    *,
+    whole: bool,
+) -> pl.DataFrame:
+    """Entity and timestamp of the records that count, by arrival, and their place.
+
+    A filter keeps the order of the files, so this is also where the values will be.
+    """
     source = program.view.source
-    keys = own.select(source.entity.name, source.timestamp, *ARRIVAL).collect()
-    # A filter keeps the order of the files, so this is also where the values will be.
-    keys = keys.with_row_index(PLACE)
+    keys = records.select(source.entity.name, source.timestamp, *ARRIVAL)
+    if whole:
+        found = keys.with_row_index(PLACE).filter(wanted).collect()
+    else:
+        found = keys.filter(wanted).collect().with_row_index(PLACE)
     if tombstones is not None:
-        keys = tombstones.kept(keys.lazy()).collect()
-    return by_arrival(keys).drop(ARRIVAL)
+        found = tombstones.kept(found.lazy()).collect()
+    return by_arrival(found).drop(ARRIVAL)
 
 
 def _seen_by_point(  # noqa: PLR0913, PLR0917 - what a computation depends on

@@ -18,12 +18,13 @@ from .parts import load_part, load_tombstones, save_values
 __all__ = ["compute"]
 
 
-def compute(*, view: object, as_known: bool, folder: str, place: int) -> None:
+def compute(*, view: object, as_known: bool, columns_at_once: int, folder: str, place: int) -> None:
     """Compute a part and keep its values; see ``Parts``.
 
     Args:
         view: The feature view, as plain values.
         as_known: Whether only what had arrived by a point's time counts.
+        columns_at_once: Columns of newest values that are read at once.
         folder: Where the computation's files are.
         place: Which part.
 
@@ -31,10 +32,17 @@ def compute(*, view: object, as_known: bool, folder: str, place: int) -> None:
         UserCodeError: A function of the user failed.
     """
     declared = msgspec.convert(view, FeatureView)
-    records, part = load_part(Path(folder), place)
+    records, wanted, part = load_part(Path(folder), place)
     tombstones = load_tombstones(Path(folder), declared)
     # One thread: there are as many workers as cores are to be used.
     found = compute_part(
-        compile_view(declared), records, part, tombstones, as_known=as_known, each=in_turn
+        compile_view(declared),
+        records,
+        wanted,
+        part,
+        tombstones,
+        as_known=as_known,
+        at_once=columns_at_once,
+        each=in_turn,
     )
     save_values(Path(folder), place, found)

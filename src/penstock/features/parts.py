@@ -48,8 +48,8 @@ __all__ = [
 ]
 
 COMPUTE = "penstock.features.part_worker:compute"
-TOMBSTONES = "tombstones.arrow"
-LAYOUT = 1
+TOMBSTONES, WANTED = "tombstones.arrow", "wanted"
+LAYOUT = 2
 """Number of this layout of the files; those of another are not looked at."""
 
 
@@ -90,11 +90,12 @@ class PartJob:
         table: Name of the raw table.
         version: Its version.
         wanted: Which of its records.
-        records: These records, deleted ones too.
+        records: All of its records, deleted ones too.
         tombstones: The deletions that count, as version and ``wanted`` say; none for none.
         as_known: Whether only what had arrived by a point's time counts.
         whole: All points.
         count: How many parts.
+        columns_at_once: Columns of newest values that are read at once; no value depends on it.
     """
 
     view: FeatureView
@@ -106,6 +107,7 @@ class PartJob:
     as_known: bool
     whole: Part
     count: int
+    columns_at_once: int
 
     def rows(self, place: int) -> IntArray | slice:
         """The places of a part's points among all."""
@@ -170,6 +172,7 @@ class Parts:
             return
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "records", job.records.serialize())
+        _write(folder / WANTED, job.wanted.meta.serialize())
         if job.tombstones is not None:
             _write_frame(folder / TOMBSTONES, job.tombstones.frame)
         tasks = [_task(folder, job, place) for place in rest]
@@ -212,13 +215,14 @@ def load_tombstones(folder: Path, view: FeatureView) -> Tombstones | None:
     return Tombstones(pl.read_ipc(folder / TOMBSTONES), source.entity.name, source.timestamp)
 
 
-def load_part(folder: Path, place: int) -> tuple[pl.LazyFrame, Part]:
-    """The records of a computation, of all its parts, and one part."""
+def load_part(folder: Path, place: int) -> tuple[pl.LazyFrame, pl.Expr, Part]:
+    """The records of the table, which of them a computation wants, and one of its parts."""
     records = pl.LazyFrame.deserialize(folder / "records")
+    wanted = pl.Expr.deserialize(folder / WANTED)
     points = pl.read_ipc(folder / f"{place}.points.arrow")
     known = pl.read_ipc(folder / f"{place}.keys.arrow")["key"]
     batches = points["batch"].to_numpy() if "batch" in points.columns else None
-    return records, Part(known, points["code"].to_numpy(), points["at"].to_numpy(), batches)
+    return records, wanted, Part(known, points["code"].to_numpy(), points["at"].to_numpy(), batches)
 
 
 def save_values(folder: Path, place: int, found: PartValues) -> None:
@@ -240,6 +244,7 @@ def _task(folder: Path, job: PartJob, place: int) -> Task:
         arguments={
             "view": msgspec.to_builtins(job.view),
             "as_known": job.as_known,
+            "columns_at_once": job.columns_at_once,
             "folder": str(folder),
             "place": place,
         },

@@ -15,7 +15,7 @@ from .composition import Composition
 from .entities import encode_keys
 from .partitioned_reads import Mark, PartitionedReads, Stored
 from .partitions import part_of
-from .refreshing import built_to, space_of
+from .spaces import built_to, space_of
 from .vectors import VectorReads
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from .partitions import (
     slot_count,
     switch_layout,
 )
+from .spaces import built_to, lock_of, space_of_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from penstock.ports import Locks, OnlineStore, Tables
     from penstock.spec import FeatureView
 
-__all__ = ["CHUNK_ROWS", "RefreshResult", "built_to", "lock_of", "refresh", "space_of"]
+__all__ = ["CHUNK_ROWS", "RefreshResult", "refresh"]
 
 CHUNK_ROWS = 1_000_000
 """Records folded at once, unless a single batch, or in a first build a single entity, has more."""
@@ -56,43 +57,6 @@ class RefreshResult:
     last_batch: int
     records: int
     from_zero: bool
-
-
-def space_of(view: FeatureView) -> str:
-    """The online store's space for a view: its name and the fingerprint of what it means.
-
-    A changed view has another space, so building it leaves the readers of the old one alone.
-    """
-    return _space(compile_view(view))
-
-
-def built_to(online: OnlineStore, space: str) -> int | None:
-    """Number of the last raw batch that all of a view's partitions contain.
-
-    Args:
-        online: The online store.
-        space: What ``space_of`` gives for the view.
-
-    Returns:
-        The number; None while a partition has not been built to the end.
-    """
-    layout = layout_of(online, space)
-    while (marks := built_marks(online, space, layout.partitions)) is None:
-        # What was left may have been dropped between the two looks.
-        before, layout = layout, layout_of(online, space)
-        if layout.partitions == before.partitions:
-            return None
-    return min(marks)
-
-
-def lock_of(space: str, slot: int) -> str:
-    """The lock that whoever writes a partition holds.
-
-    Args:
-        space: What ``space_of`` gives for the view.
-        slot: Number of the partition, from 0, however many there are.
-    """
-    return f"online/{space}/{slot}"
 
 
 def refresh(  # noqa: PLR0913 - three ports and what to do with them
@@ -143,7 +107,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
         UserCodeError: A function of the user failed.
     """
     program = compile_view(view)
-    space, name = _space(program), raw_table(view)
+    space, name = space_of_program(program), raw_table(view)
     newest_version(tables, view)  # nothing is claimed for a source without records
     layout = layout_of(online, space)
     count = slot_count(layout, partitions)
@@ -180,10 +144,6 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
     )
 
 
-def _space(program: Program) -> str:
-    return f"{program.view.name}@{program.fingerprint.hex()}"
-
-
 def _is_done(
     tables: Tables, online: OnlineStore, program: Program, layout: Layout, wanted: int | None
 ) -> bool:
@@ -191,7 +151,7 @@ def _is_done(
     if layout.left or layout.partitions != (wanted or layout.partitions):
         return False
     name = raw_table(program.view)
-    marks = built_marks(online, _space(program), layout.partitions)
+    marks = built_marks(online, space_of_program(program), layout.partitions)
     return marks is not None and min(marks) >= tables.applied(name, name)
 
 

@@ -12,7 +12,7 @@ from penstock.ingest import read_tombstones
 
 from .entities import encode_keys
 from .offline import ARRIVAL, newest_version, raw_table
-from .refreshing import lock_of
+from .spaces import lock_of
 from .vectors import HEAD, MARKS, PREFIX, VectorGroup, groups_of, vector_key
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ import numpy as np
 from penstock.algebra import ALWAYS, ValueReader, as_of, compile_view, newest_one, span_of
 from penstock.errors import StateError
 
-from .refreshing import space_of
+from .spaces import space_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -13,11 +13,11 @@ from .identity import bearer_token
 
 if TYPE_CHECKING:
     from .api_process import api
-    from .serve_process import serve
+    from .serve_start import serve
 
 __all__ = ["api", "bearer_token", "serve"]
 
-LAZY = {"api": ".api_process", "serve": ".serve_process"}
+LAZY = {"api": ".api_process", "serve": ".serve_start"}
 
 
 def __getattr__(name: str) -> object:

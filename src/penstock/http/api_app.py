@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,14 @@ from penstock.plan import Catalogue
 
 from .api_access import access_routes
 from .api_answers import BROKEN, answer, failure, refusal
+from .api_bandits import bandit_routes
 from .api_catalogue import catalogue_routes
 from .api_data import data_routes
+from .api_experiments import experiment_routes
 from .api_features import FeatureMetrics
 from .api_guard import Reader, services_of
 from .api_jobs import job_routes
+from .api_json import JsonBody
 from .api_limit import BODY_LIMIT_BYTES, TOO_LARGE, BodyLimit
 from .api_models import model_routes
 from .api_rollouts import rollout_routes
@@ -45,6 +49,15 @@ __all__ = ["build_app"]
 ABOUT = "The control plane of Penstock: data in, models, deployments, runs, origins."
 LOG = "penstock.api"
 MALFORMED = 400
+SERVED = re.compile(
+    r"/v2(/.*)?|/invocations|/v1/features/[^/]+|/v1/models/.+:(predict|explain)"
+    r"|/v1/deployments/[^/]+/(predict|explain|invocations)"
+)
+"""Paths of the serving process."""
+ELSEWHERE = (
+    "Predictions and features are asked of 'penstock serve', which listens on a port of its own; "
+    "'penstock status' says where."
+)
 REFUSED: Mapping[int, str] = {404: "not_found", 405: "method", TOO_LARGE: "too_large"}
 
 
@@ -67,10 +80,12 @@ def build_app(services: LocalServices) -> FastAPI:
     app.state.services = services
     data = (data_routes(), catalogue_routes())
     models = (model_routes(), route_routes(), rollout_routes(), job_routes())
-    inner = (*data, *models, watch_routes(), access_routes())
+    trials = (experiment_routes(), bandit_routes())
+    inner = (*data, *models, *trials, watch_routes(), access_routes())
     for routes in (_health(), _about(registry), *inner):
         app.include_router(routes)
     app.add_middleware(BodyLimit)  # inside of what measures, which would wrap what it raises
+    app.add_middleware(JsonBody)
     _measure(app, registry)
     _errors(app)
     return app
@@ -173,7 +188,9 @@ def _errors(app: FastAPI) -> None:
     async def unmatched(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             return await unexpected(request, error)
-        message = f"There is no {request.method} {request.url.path}. See /openapi.json."
+        path = request.url.path
+        see = ELSEWHERE if SERVED.fullmatch(path) else "See /openapi.json."
+        message = f"There is no {request.method} {path}. {see}"
         kind = REFUSED.get(error.status_code, "input")
         if error.status_code == TOO_LARGE:
             message = f"The body is larger than {BODY_LIMIT_BYTES:,} bytes; nothing was taken in. "

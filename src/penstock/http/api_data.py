@@ -38,6 +38,7 @@ class Observed(BaseModel):
     prediction_id: str = Field(min_length=1)
     value: float = Field(description="0 or 1 for a classification, else the number")
     observed_at: AwareDatetime | None = Field(None, description="Now when left out")
+    measures: dict[str, float] = Field({}, description="What else came of it, by name")
 
 
 class Deleted(BaseModel):
@@ -137,6 +138,7 @@ def _observation(observed: Observed, now_us: int) -> Observation:
         prediction_id=observed.prediction_id,
         value=observed.value,
         observed_at_us=now_us if at is None else round(at.timestamp() * 1e6),
+        measures=observed.measures,
     )
 
 

@@ -15,6 +15,9 @@ from .api_guard import Admin, Reader  # noqa: TC001 - FastAPI reads the annotati
 
 __all__ = ["watch_routes"]
 
+GREATEST = (1 << 63) - 1
+"""The last entry there can be: the number of an entry is a whole number of 64 bits."""
+
 ACCEPTED = 202
 Limit = Annotated[int, Query(ge=1, le=1_000)]
 RunState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -86,7 +89,7 @@ def list_feature_reports(
 
 
 def list_audit(
-    acting: Reader, after: Annotated[int, Query(ge=0)] = 0, limit: Limit = 50
+    acting: Reader, after: Annotated[int, Query(ge=0, le=GREATEST)] = 0, limit: Limit = 50
 ) -> Response:
     """Who changed what, oldest first; ask again with the last sequence number as ``after``."""
     return answer(acting.metadata.audit(after=after, limit=limit))

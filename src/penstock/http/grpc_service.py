@@ -6,6 +6,7 @@ brings a token as metadata: ``authorization: Bearer ...``.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
@@ -36,12 +37,14 @@ from .serve_v2_about import (
     model_statistics,
     server_metadata,
 )
+from .serve_v2_wire import scored
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
     from typing import TypeAlias
 
     from penstock.records import Role
+    from penstock.scoring import RequestTrace
 
     from .serve_keeper import Keeper
     from .serve_v2 import InferenceDoor
@@ -67,6 +70,7 @@ class _Origin(NamedTuple):
     arrived_us: int
     request_id: str
     context: Context
+    trace: RequestTrace | None
 
     def header(self, wanted: bytes) -> bytes:
         """A key of the metadata, which stands for a header; empty where there is none."""
@@ -83,6 +87,7 @@ class GrpcServer:
         host: The address to bind to.
         port: The port.
         tls: Private key and certificate chain, PEM; none for no TLS.
+        shared: Whether other processes of this user may have the port too.
     """
 
     def __init__(  # noqa: PLR0913 - what a server is made of
@@ -94,13 +99,16 @@ class GrpcServer:
         host: str,
         port: int,
         tls: tuple[bytes, bytes] | None = None,
+        shared: bool = False,
     ) -> None:
         self._keeper = keeper
         self._inference = inference
         self._clock = keeper.ports.clock
+        self._tracing = inference.traces
         self._version = version
         self._where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._tls = tls
+        self._shared = shared
         self._server: grpc.aio.Server | None = None
         self._log = structlog.get_logger("penstock.serve")
 
@@ -110,7 +118,10 @@ class GrpcServer:
         Raises:
             UnavailableError: The port is taken, or the address is not this machine's.
         """
-        options = [("grpc.max_receive_message_length", BODY_LIMIT_BYTES), ("grpc.so_reuseport", 0)]
+        options = [
+            ("grpc.max_receive_message_length", BODY_LIMIT_BYTES),
+            ("grpc.so_reuseport", int(self._shared)),
+        ]
         server = grpc.aio.server(options=options)
         server.add_generic_rpc_handlers((self._handlers(),))
         try:
@@ -185,13 +196,7 @@ class GrpcServer:
             # What a function said may hold values that the caller may not read.
             self._log.error("a function of the user failed", error=error.message)
             return grpc.StatusCode.INTERNAL, error.plain
-        if isinstance(error, AccessError):
-            known = "needed" in error.facts
-            code = grpc.StatusCode.PERMISSION_DENIED if known else grpc.StatusCode.UNAUTHENTICATED
-            return code, error.message
-        internal = grpc.StatusCode.INTERNAL
-        code = next((code for kind, code in CODES if isinstance(error, kind)), internal)
-        return code, error.message
+        return _code_of(error), error.message
 
     def _check(self, context: Context, role: Role) -> str:
         return self._keeper.guard.check(_token_of(context), role).name
@@ -208,6 +213,8 @@ class GrpcServer:
 
     async def _model_ready(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")
+        if request.name in self._keeper.resting:  # a request has it loaded
+            return message("ModelReadyResponse")(ready=True)
         try:
             version_of(*door_of(self._keeper, request.name), request.version)
         except (NotFoundError, NotReadyError):
@@ -216,6 +223,7 @@ class GrpcServer:
 
     async def _model_metadata(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")
+        await self._keeper.waking.need(request.name)
         door, schema = door_of(self._keeper, request.name)
         manifest, _ = version_of(door, schema, request.version)
         told = model_metadata(request.name, manifest, door.endpoint.versions)
@@ -223,6 +231,7 @@ class GrpcServer:
 
     async def _model_config(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")
+        await self._keeper.waking.need(request.name)
         manifest, _ = version_of(*door_of(self._keeper, request.name), request.version)
         told = model_config(request.name, manifest)
         return _from_json("ModelConfigResponse", {"config": told})
@@ -233,6 +242,7 @@ class GrpcServer:
             doors = self._keeper.doors.items()
             told = model_statistics({name: door.endpoint for name, door in doors})
             return _from_json("ModelStatisticsResponse", told)
+        await self._keeper.waking.need(request.name)
         door, schema = door_of(self._keeper, request.name)
         version_of(door, schema, request.version)
         told = model_statistics({request.name: door.endpoint}, int(request.version or 0))
@@ -240,13 +250,27 @@ class GrpcServer:
 
     async def _infer(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         arrived_us = self._clock.now_us()
-        self._check(context, "writer")
+        tracing = self._tracing
+        trace = tracing.begin(_headers_of(context), arrived_us) if tracing else None
+        origin = _Origin(arrived_us, request.id, context, trace)
+        if tracing is None or trace is None:
+            return await self._scored(request, origin)
+        error: BaseException | None = None
+        try:
+            return await self._scored(request, origin)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            tracing.called(trace, f"{SERVICE}/ModelInfer", request.id, _code_of(error))
+
+    async def _scored(self, request: Any, origin: _Origin) -> Any:  # noqa: ANN401 - messages
+        self._check(origin.context, "writer")
         wanted = infer_request(request)
-        origin = _Origin(arrived_us, request.id, context)
-        version, outputs = await self._inference.infer(
+        version, scores = await self._inference.infer(
             request.model_name, request.model_version, wanted, origin
         )
-        return infer_answer(request, version, wanted, outputs)
+        return infer_answer(request, version, wanted, scored(scores))
 
     async def _stream(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Answer requests in the order they come; one that fails ends none of the others."""
@@ -262,7 +286,7 @@ class GrpcServer:
 
     async def _index(self, _: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")
-        models = model_index(self._keeper.doors, self._keeper.unloaded)
+        models = model_index(self._keeper.doors, self._keeper.unloaded, self._keeper.resting)
         return _from_json("RepositoryIndexResponse", {"models": models})
 
     async def _load(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
@@ -289,7 +313,7 @@ class GrpcServer:
             values = list(one.value)
             given[name] = values if name == "trace_level" else (values or [None])[0]
         answer = message("TraceSettingResponse")()
-        for name, value in self._inference.tracing(given).items():
+        for name, value in self._inference.tracing(given, request.model_name).items():
             answer.settings[name].value.extend(value if isinstance(value, list) else [value])
         return answer
 
@@ -313,6 +337,25 @@ def _choice_for(value: object) -> str:
     if isinstance(value, bool):
         return "bool_param"
     return "uint32_param" if isinstance(value, int) else "string_param"
+
+
+def _code_of(error: BaseException | None) -> grpc.StatusCode:
+    """The status that says what became of a request."""
+    if error is None:
+        return grpc.StatusCode.OK
+    if isinstance(error, asyncio.CancelledError):  # by the client, or past its deadline
+        return grpc.StatusCode.CANCELLED
+    if isinstance(error, AccessError):
+        known = "needed" in error.facts
+        return grpc.StatusCode.PERMISSION_DENIED if known else grpc.StatusCode.UNAUTHENTICATED
+    internal = grpc.StatusCode.INTERNAL
+    return next((code for kind, code in CODES if isinstance(error, kind)), internal)
+
+
+def _headers_of(context: Context) -> Iterator[tuple[bytes, bytes]]:
+    """The metadata, as headers are."""
+    for name, value in context.invocation_metadata() or ():
+        yield name.encode(), value.encode() if isinstance(value, str) else bytes(value)
 
 
 def _token_of(context: Context) -> bytes:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import InputError, NotSupportedError, nearest
 
 from .grpc_messages import message
-from .serve_v2_wire import InferRequest, Output, Tensor, checked_tensor, read_tensor, write_tensor
+from .serve_v2_tensors import Output, Tensor, checked_tensor, read_tensor, write_tensor
+from .serve_v2_wire import InferRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,9 +19,9 @@ from penstock.errors import InputError, NotFoundError, nearest
 
 from .serve_errors import Answer, malformed
 from .serve_schema import decode_anything
-from .serve_scoring import door_of, score_all, version_of
+from .serve_scoring import door_of, reach_version, score_all, version_of
 from .serve_v2_rows import rows_of_tensors
-from .serve_v2_wire import Tensor
+from .serve_v2_tensors import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,8 +87,10 @@ class AliasDoor:
         self._keeper.guard.check(call.authorization, "reader")
         call.need("GET")
         if path == MODELS:
-            return _json({"models": sorted(self._keeper.doors)})
-        return self._status(path[len(MODELS) + 1 :])
+            return _json({"models": sorted([*self._keeper.doors, *self._keeper.resting])})
+        rest = path[len(MODELS) + 1 :]
+        await self._keeper.waking.need(versioned(rest)[0])
+        return self._status(rest)
 
     def _status(self, rest: str) -> Answer:
         """Whether a model is ready, as KServe and as TensorFlow Serving say it."""
@@ -109,15 +111,14 @@ class AliasDoor:
     async def _predict(self, call: Call, path: str) -> Answer:
         name, number = self._named(path)
         body = await call.body()
-        door, schema = door_of(self._keeper, name)
-        manifest, lane = version_of(door, schema, number)
+        answering, manifest = await reach_version(self._keeper, name, number)
         is_csv = call.content_type.startswith(b"text/csv")
         tensors, answers = (
             (tensors_of_csv(body, manifest), "predictions")
             if is_csv
             else tensors_of_json(body, manifest)
         )
-        scores = await score_all(door, rows_of_tensors(manifest, tensors), call, lane)
+        scores = await score_all(answering, rows_of_tensors(manifest, tensors), call)
         return _json({answers: _told(scores)})
 
     def _named(self, path: str) -> tuple[str, str]:
@@ -126,7 +127,7 @@ class AliasDoor:
             return versioned(path[len(MODELS) + 1 : -len(PREDICT)])
         if path != INVOCATIONS:
             return path[len(DEPLOYMENTS) : -len(INVOCATIONS)], ""
-        names = sorted(self._keeper.doors)
+        names = sorted([*self._keeper.doors, *self._keeper.resting])
         if len(names) != 1:
             raise NotFoundError(
                 f"{INVOCATIONS} is for a server of one deployment; this one has "
@@ -136,7 +137,13 @@ class AliasDoor:
 
 
 def tensors_of_columns(columns: Mapping[str, Sequence[Any]]) -> list[Tensor]:
-    """Columns of a table as tensors."""
+    """Columns of a table as tensors.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not columns:
+        raise InputError("The rows have no columns. Send the features, or the entity's keys.")
     return [Tensor(name, "FP64", [len(values)], values) for name, values in columns.items()]
 
 

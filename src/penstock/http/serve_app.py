@@ -19,33 +19,43 @@ from penstock.spec import key_of
 from .arrow_columns import ARROW, arrow_asked
 from .serve_aliases import ALIASES, AliasDoor, is_alias
 from .serve_call import BODY_LIMIT_BYTES, Call, Gone
-from .serve_errors import Answer, failure, refuse
-from .serve_explain import EXPLAINS, ExplainDoor, is_explain
-from .serve_features import FEATURES, answer_features
+from .serve_errors import ELSEWHERE, Answer, failure, refuse
+from .serve_explain import EXPLAINS, ExplainDoor
+from .serve_features import answer_features
+from .serve_load import OVERLOADED, Load
 from .serve_meter import Meter
 from .serve_openapi import openapi_document
 from .serve_packing import WORTH_PACKING_BYTES, packed
 from .serve_page import Page
 from .serve_predict_arrow import rows_of_arrow, scores_as_arrow
+from .serve_quick import QuickDoor
 from .serve_schema import MOST_ROWS, Schema
-from .serve_scoring import door_of, score_all, score_one
+from .serve_scoring import door_of, reach, score_all, score_one
 from .serve_stream import MOST_STREAMED, Scores, Streamed, stream_form
 from .serve_v2 import V2, V2_PATHS, InferenceDoor
+from .serve_ways import DEPLOYMENTS, PREDICT, Ways, kind_of
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from penstock.errors import AccessError
     from penstock.ports import Clock
     from penstock.records import Role
     from penstock.runtime import Board
 
-    from .serve_call import Message, Receive, Send
-    from .serve_keeper import Door, Keeper
+    from .serve_call import Message, Receive, Send, WholeCall
+    from .serve_door import Door
+    from .serve_keeper import Keeper
+    from .serve_quick import Origin
+    from .serve_scoring import Answering
+    from .serve_traces import Tracing
+    from .serve_ways import Way
 
 __all__ = ["BODY_LIMIT_BYTES", "ServeApp"]
 
-DEPLOYMENTS, PREDICT = "/v1/deployments/", "/predict"
 METRICS, OPENAPI = "/metrics", "/openapi.json"
-MODELS, INFER = "/v2/models/", "/infer"
+GONE = 499
+"""What a client that has gone is said to have been answered, as proxies have it."""
 TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 ARROW_STREAM = (b"content-type", ARROW)
 KNOWN = (
@@ -74,28 +84,42 @@ class ServeApp:
         keeper: What is served, and who may ask.
         clock: Tells the time.
         board: Where the processes of the address meet; left out for one that is alone.
+        tracing: Traces requests; left out where nothing is traced.
 
     Attributes:
         beside: What begins to answer after this, and ends before.
         clock: Tells the time.
         inference: Answers by the inference protocol.
+        load: Tells when it is too much.
         meter: Tells what is measured.
+        tracing: See above.
         version: Penstock's.
+        ways: Where URLs lead.
     """
 
-    def __init__(self, keeper: Keeper, clock: Clock, board: Board | None = None) -> None:
-        self.meter = Meter(keeper, board)
+    def __init__(
+        self,
+        keeper: Keeper,
+        clock: Clock,
+        board: Board | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self.meter = Meter(keeper, board, tracing.spans if tracing else None)
+        self.tracing = tracing
         self.beside: list[Beside] = [self.meter]
         self._keeper = keeper
         self.clock = clock
+        self.load = Load()
         self._encode = msgspec.json.Encoder().encode
         self.version = installed_version("penstock")
-        self.inference = InferenceDoor(keeper, self.version)
+        self.inference = InferenceDoor(keeper, self.version, tracing)
         self._doors: dict[str, AliasDoor | ExplainDoor] = {
             "alias": AliasDoor(keeper, self.version),
             "explain": ExplainDoor(keeper),
         }
         self._page = Page()
+        self._quick = QuickDoor(keeper)
+        self.ways = Ways()
         self._log = structlog.get_logger("penstock.serve")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -105,11 +129,15 @@ class ServeApp:
             return
         if scope["type"] != "http":
             return
-        answer = await self.answer(Call(scope, receive, self.clock.now_us()))
+        call = Call(scope, receive, self.clock.now_us())
+        answer = await self.answer(call)
         if answer is None:
             return
         if isinstance(answer, Streamed):
-            await answer.scores.send(answer.first, send)
+            try:
+                await answer.scores.send(answer.first, send)
+            finally:
+                self._traced(call, answer)
             return
         length = (b"content-length", str(len(answer.body)).encode())
         await send(
@@ -124,33 +152,80 @@ class ServeApp:
 
     async def answer(self, call: Call) -> Answer | Streamed | None:
         """What a request is answered with, counted and packed; none where the client has gone."""
-        kind, answer = await self._answer(call)
-        if answer is None:
-            return None
-        key = (kind, answer.status)
-        self.meter.requests[key] = self.meter.requests.get(key, 0) + 1
+        path: str = call.scope["path"]
+        kind = kind_of(path)
+        if self.tracing is not None and kind != "other":
+            call.trace = self.tracing.begin(call.scope["headers"], call.arrived_us)
+        answer = await self._guarded(path, self._routed(kind, call, path))
+        if call.trace is not None and not isinstance(answer, Streamed):
+            self._traced(call, answer)
+        return None if answer is None else self.counted(kind, call, answer)
+
+    def begin(self, way: Way, call: WholeCall, origin: Origin) -> bool:
+        """Begin to answer a request without a task; false where it has to be by ``answer``.
+
+        Where requests are traced, each has to be.
+
+        Args:
+            way: Where its path leads.
+            call: The request, a ``POST``.
+            origin: Where the answer goes.
+        """
+        return self.tracing is None and self._quick.begin(way, call, origin)
+
+    async def finish(
+        self, kind: str, call: Call, answering: Coroutine[None, None, Answer]
+    ) -> Answer | Streamed | None:
+        """The answer to a request that was begun, counted and packed.
+
+        Args:
+            kind: What the request is counted as.
+            call: The request.
+            answering: What finds the answer; an error becomes one.
+        """
+        answer = await self._guarded(call.scope["path"], answering)
+        return None if answer is None else self.counted(kind, call, answer)
+
+    def counted(self, kind: str, call: Call, answer: Answer | Streamed) -> Answer | Streamed:
+        """An answer, counted, and packed where that is worth it."""
+        self._count(kind, answer.status)
         if isinstance(answer, Answer) and len(answer.body) >= WORTH_PACKING_BYTES:
             return packed(answer, call.header(b"accept-encoding"))
         return answer
 
-    async def _answer(self, call: Call) -> tuple[str, Answer | Streamed | None]:
-        path: str = call.scope["path"]
-        kind = _kind_of(path)
+    def turn_away(self, way: Way) -> Answer:
+        """What a request is answered with that is not looked at, counted."""
+        answer = OVERLOADED[_is_plain(way.path)]
+        self._count(way.kind, answer.status)
+        return answer
+
+    def _count(self, kind: str, status: int) -> None:
+        key = (kind, status)
+        self.meter.requests[key] = self.meter.requests.get(key, 0) + 1
+
+    def _traced(self, call: Call, answer: Answer | Streamed | None) -> None:
+        """End the request's trace."""
+        if self.tracing is not None and call.trace is not None:
+            self.tracing.answered(call.trace, call, GONE if answer is None else answer.status)
+
+    async def _guarded(
+        self, path: str, answering: Coroutine[None, None, Answer | Streamed]
+    ) -> Answer | Streamed | None:
         # A request must never end without an answer, whatever goes wrong in here.
         try:
-            return kind, await self._routed(kind, call, path)
+            return await answering
         except Gone:
-            return kind, None
+            return None
         except UserCodeError as error:
             # What a function said may hold values of features; who calls need not be who may read.
             self._log.error("a function of the user failed", path=path, error=error.message)
-            return kind, failure(UserCodeError(error.plain), plain=_is_plain(path))
+            return failure(UserCodeError(error.plain), plain=_is_plain(path))
         except PenstockError as error:
-            return kind, failure(error, plain=_is_plain(path))
+            return failure(error, plain=_is_plain(path))
         except Exception:  # noqa: BLE001 - see above; the log has all of it
             self._log.exception("a request failed", path=path)
             message = "The server failed; its log says where. Try again, or report it."
-            return kind, refuse(500, "internal", message, plain=_is_plain(path))
+            return refuse(500, "internal", message, plain=_is_plain(path))
 
     async def _routed(self, kind: str, call: Call, path: str) -> Answer | Streamed:
         if kind == "predict":
@@ -166,10 +241,8 @@ class ServeApp:
     async def _predict(self, call: Call, name: str) -> Answer | Streamed:
         self._check(call, "writer", "POST")
         body = await call.body()
-        door, schema = door_of(self._keeper, name)
         wanted = call.flag("features")
-        if wanted:
-            await self._check_echo(call, door)
+        answering, schema = await (self._seen(call, name) if wanted else reach(self._keeper, name))
         is_arrow, as_arrow = arrow_asked(call.content_type, call.accept)
         form = stream_form(call.accept)
         most_rows = MOST_STREAMED if form else MOST_ROWS
@@ -179,17 +252,26 @@ class ServeApp:
             taking = Schema(schema.manifest, most_rows=most_rows) if form else schema
             rows, several = taking.rows_of(body)
         if form is not None:
-            return await Scores(door, schema, rows, call, form, features=wanted).begun()
+            return await Scores(answering, schema, rows, call, form, features=wanted).begun()
         if as_arrow:
-            scores = await score_all(door, rows, call)
+            scores = await score_all(answering, rows, call)
             streamed = scores_as_arrow(schema.manifest, scores, features=wanted)
             return Answer(200, streamed, (ARROW_STREAM,))
         if not several:
-            score = await score_one(door, rows[0], call)
-            return Answer(200, self._encode(schema.answer(score, features=wanted)))
-        scores = await score_all(door, rows, call)
+            score = await score_one(answering, rows[0], call)
+            if not wanted:
+                return schema.told(score)
+            return Answer(200, self._encode(schema.answer(score, features=True)))
+        scores = await score_all(answering, rows, call)
         told = [schema.answer(score, features=wanted) for score in scores]
         return Answer(200, self._encode({"predictions": told}))
+
+    async def _seen(self, call: Call, name: str) -> tuple[Answering, Schema]:
+        """What answers for a deployment to whoever may see the features; it is a version."""
+        await self._keeper.waking.need(name)
+        door, schema = door_of(self._keeper, name)
+        await self._check_echo(call, door)
+        return door.endpoint, schema
 
     async def _read(self, call: Call, path: str) -> Answer:
         """Everything that is only looked at."""
@@ -203,14 +285,14 @@ class ServeApp:
         }.get(path)
         self._check(call, "reader", "GET" if told else "")
         if told is None:
-            raise NotFoundError.of("path", path, KNOWN)
+            raise NotFoundError.of("path", path, KNOWN, hint=ELSEWHERE)
         return await told(call)
 
     async def _metrics(self, _call: Call) -> Answer:
         return Answer(200, await asyncio.to_thread(self.meter.text), (TEXT,))
 
     async def _deployments(self, _call: Call) -> Answer:
-        told = [
+        loaded = [
             {
                 "name": name,
                 "model": door.endpoint.declared.model.name,
@@ -221,13 +303,26 @@ class ServeApp:
             }
             for name, door in sorted(self._keeper.doors.items())
         ]
-        return self._json({"deployments": told})
+        nothing: dict[str, str] = {}
+        resting = [
+            {
+                "name": name,
+                "model": declared.model.name,
+                "routes": nothing,
+                "shares": nothing,
+                "route_changes": self._keeper.route_revision(name),
+                "engine": None,
+                "rests": True,
+            }
+            for name, declared in sorted(self._keeper.resting.items())
+        ]
+        return self._json({"deployments": [*loaded, *resting]})
 
     async def _openapi(self, call: Call) -> Answer:
         doors = self._keeper.doors
         manifests = {
             name: one.schema.manifest if one.schema else None for name, one in doors.items()
-        }
+        } | dict.fromkeys(self._keeper.resting)
         services = {name: one.schema.service for name, one in self._keeper.features.items()}
         seen = {name for name, door in doors.items() if self._echo_refusal(call, door) is None}
         document = await asyncio.to_thread(
@@ -287,16 +382,3 @@ def _is_v2(path: str) -> bool:
 def _is_plain(path: str) -> bool:
     """Whether clients there take an error for a text."""
     return _is_v2(path) or is_alias(path)
-
-
-def _kind_of(path: str) -> str:
-    """What a request is counted as."""
-    if path.startswith(DEPLOYMENTS) and path.endswith(PREDICT):
-        return "predict"
-    if path == FEATURES or path.startswith(f"{FEATURES}/"):
-        return "features"
-    if path.startswith(MODELS) and path.endswith(INFER):
-        return "infer"
-    if is_explain(path):
-        return "explain"
-    return "alias" if is_alias(path) else "other"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from penstock.errors import InputError
 
 from .serve_errors import refusal
 from .serve_packing import unpacked
+
+if TYPE_CHECKING:
+    from penstock.scoring import RequestTrace
+
+    from .serve_v2_wire import InferRequest
 
 __all__ = ["BODY_LIMIT_BYTES", "Call", "Gone", "Message", "Receive", "Send", "WholeCall"]
 
@@ -31,6 +36,10 @@ class Call:
         scope: What ASGI says of it.
         receive: Gives its body.
         arrived_us: When it came, in microseconds since 1970 UTC.
+
+    Attributes:
+        trace: Its trace; none where it is not traced.
+        read: What the body of a request to infer says, where that has been looked at already.
     """
 
     __slots__ = (
@@ -39,9 +48,11 @@ class Call:
         "authorization",
         "content_type",
         "encoding",
+        "read",
         "receive",
         "request_id",
         "scope",
+        "trace",
     )
 
     def __init__(self, scope: Message, receive: Receive, arrived_us: int) -> None:
@@ -50,6 +61,8 @@ class Call:
         self.arrived_us = arrived_us
         self.authorization = self.content_type = self.accept = self.encoding = b""
         self.request_id = ""
+        self.trace: RequestTrace | None = None
+        self.read: InferRequest | None = None
         for name, value in scope["headers"]:
             if name == b"authorization":
                 self.authorization = value
@@ -64,7 +77,10 @@ class Call:
 
     def header(self, wanted: bytes) -> bytes:
         """A header that few requests need, by its name in lower case; empty when there is none."""
-        return next((value for name, value in self.scope["headers"] if name == wanted), b"")
+        for name, value in self.scope["headers"]:
+            if name == wanted:
+                return bytes(value)
+        return b""
 
     def need(self, *methods: str) -> None:
         """Refuse any other method; ``HEAD`` goes where ``GET`` does.
@@ -131,18 +147,19 @@ class WholeCall(Call):
 
     Args:
         scope: What ASGI would say of it.
-        body: The body, as it came.
-        arrived_us: When it came, in microseconds since 1970 UTC.
+
+    Attributes:
+        whole: The body, as it came; set with ``arrived_us`` once it has.
     """
 
-    __slots__ = ("_whole",)
+    __slots__ = ("whole",)
 
-    def __init__(self, scope: Message, body: bytes, arrived_us: int) -> None:
-        super().__init__(scope, _nothing, arrived_us)
-        self._whole = body
+    def __init__(self, scope: Message) -> None:
+        super().__init__(scope, _nothing, 0)
+        self.whole = b""
 
     async def _received(self) -> bytes:
-        return self._whole
+        return self.whole
 
 
 async def _nothing() -> Message:

@@ -14,6 +14,7 @@ from penstock.errors import (
     NotFoundError,
     NotReadyError,
     NotSupportedError,
+    OverloadedError,
     PenstockError,
     RetryableError,
 )
@@ -21,7 +22,7 @@ from penstock.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Answer", "failure", "malformed", "refusal", "refuse"]
+__all__ = ["ELSEWHERE", "PLAIN", "Answer", "failure", "malformed", "refusal", "refuse"]
 
 Header = tuple[bytes, bytes]
 STATUS: tuple[tuple[type[PenstockError], int], ...] = (
@@ -35,6 +36,11 @@ STATUS: tuple[tuple[type[PenstockError], int], ...] = (
 )
 UNAUTHENTICATED, FORBIDDEN, BROKEN, UNAVAILABLE = 401, 403, 500, 503
 JSON: Header = (b"content-type", b"application/json")
+PLAIN: tuple[Header, ...] = (JSON,)
+ELSEWHERE = (
+    "This process answers predictions and features; all else is asked of 'penstock api', and "
+    "'penstock status' says where that listens."
+)
 
 
 class Refused(NamedTuple):
@@ -52,11 +58,13 @@ class Answer(msgspec.Struct, frozen=True):
         status: The HTTP status.
         body: The body.
         headers: Headers beside the length.
+        overloaded: Whether there is too much to do to answer otherwise.
     """
 
     status: int
     body: bytes
-    headers: tuple[Header, ...] = (JSON,)
+    headers: tuple[Header, ...] = PLAIN
+    overloaded: bool = False
 
 
 def refusal(message: str, *, status: int, kind: str, headers: Sequence[Header] = ()) -> InputError:
@@ -84,7 +92,10 @@ def failure(error: PenstockError, *, plain: bool = False) -> Answer:
         plain: In the shape of the inference protocol, as ``refuse`` has it.
     """
     status, kind, headers = _status_of(error)
-    return refuse(status, kind, error.message, headers, plain=plain)
+    answer = refuse(status, kind, error.message, headers, plain=plain)
+    if isinstance(error, OverloadedError):
+        return msgspec.structs.replace(answer, overloaded=True)
+    return answer
 
 
 def _status_of(error: PenstockError) -> tuple[int, str, tuple[Header, ...]]:

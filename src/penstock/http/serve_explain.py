@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from penstock.scoring import Explanation, ServedVersion
 
     from .serve_call import Call
-    from .serve_keeper import Door, Keeper
+    from .serve_door import Door
+    from .serve_keeper import Keeper
     from .serve_schema import Row
 
 __all__ = ["EXPLAINS", "MOST_EXPLAINED", "ExplainDoor", "is_explain"]
@@ -75,13 +76,16 @@ class ExplainDoor:
         body = await call.body()
         if path.endswith(ALIAS):
             name, number = versioned(path[len(MODELS) + 1 : -len(ALIAS)])
+            await self._keeper.waking.need(name)
             door, schema = door_of(self._keeper, name)
             manifest, lane = version_of(door, schema, number)
             tensors, _ = tensors_of_json(body, manifest)
             rows, several = rows_of_tensors(manifest, tensors), True
             version = (lane or door.endpoint.lanes["champion"]).version
         else:
-            door, schema = door_of(self._keeper, path[len(DEPLOYMENTS) : -len(EXPLAIN)])
+            name = path[len(DEPLOYMENTS) : -len(EXPLAIN)]
+            await self._keeper.waking.need(name)
+            door, schema = door_of(self._keeper, name)
             rows, several = schema.rows_of(body)
             version = door.endpoint.lanes["champion"].version
         if len(rows) > MOST_EXPLAINED:

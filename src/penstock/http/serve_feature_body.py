@@ -13,7 +13,7 @@ import msgspec
 from penstock.errors import InputError, nearest
 from penstock.spec import DType
 
-from .serve_schema import AT, TIME, decode_anything
+from .serve_schema import AT, TIME, decode_anything, misfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +91,7 @@ class FeatureBody:
             return InputError("The body is no object. Send an object with 'entity' or 'entities'.")
         for fault in self._faults(document):
             return InputError(fault)
-        return InputError(f"The body does not fit: {error}. '/openapi.json' says what does.")
+        return misfit(error)
 
     def _faults(self, given: Mapping[str, object]) -> Iterator[str]:
         """What is wrong, as far as there are better words than the decoder's."""

@@ -4,6 +4,8 @@ Ten times a second the metadata's revision is looked at, which costs microsecond
 aliases or the declarations have changed, the new fleet is loaded, checked and warmed in a thread;
 then it takes the old one's place between two turns of the event loop. What cannot be loaded leaves
 the old version in place and is reported.
+
+Deployments may be loaded by need instead: then those that rest are known here, and no more.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-import msgspec
 import psutil
 import structlog
 
@@ -21,37 +22,40 @@ from penstock.access import Permissions, users
 from penstock.errors import NotFoundError, NotReadyError, PenstockError
 from penstock.ports import Audit, Delete, Put
 from penstock.records import ServingStatus
-from penstock.registry import withdraw
-from penstock.scoring import Breach, Endpoint, Fleet, Target, build_fleet, look_at_ages, read_target
+from penstock.registry import sweep_custom_folders, withdraw
+from penstock.scoring import (
+    Breach,
+    Fleet,
+    Target,
+    audited_to,
+    build_fleet,
+    look_at_ages,
+    read_target,
+)
 
+from .serve_door import open_door
 from .serve_feature_door import FeatureDoor, open_doors
 from .serve_guard import Guard
-from .serve_schema import Schema
+from .serve_waking import Waking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.ports import Services
+    from penstock.ports import Services, Spans
+    from penstock.scoring import Endpoint
+    from penstock.spec import Deployment
 
-__all__ = ["Door", "Keeper"]
+    from .serve_door import Door
+    from .serve_waking import ByNeed
+
+__all__ = ["Keeper"]
 
 POLL_S = 0.1
 RETRY_S = 10.0
 RETIRE_S = 60.0
+LOAD_US = 60_000_000  # who asks for a load waits for it, whatever the deployment promises
 AGES_S = 1.0
 RETRY_DOOR_S = 0.5
-
-
-class Door(msgspec.Struct, frozen=True):
-    """A deployment with what it takes and gives.
-
-    Attributes:
-        endpoint: Answers.
-        schema: What the champion takes; none before there is one.
-    """
-
-    endpoint: Endpoint
-    schema: Schema | None
 
 
 class Keeper:
@@ -61,9 +65,13 @@ class Keeper:
         services: The project's ports.
         address: Where this process answers.
         limit_bytes: Size from which a score log begins a new file.
+        by_need: What deployments that are loaded by need may take; none to load all.
 
     Attributes:
         doors: The deployments by name; replaced as a whole.
+        resting: Those that are loaded by need, and are not, by name; replaced as a whole.
+        waking: Has those loaded that rest.
+        fleet: What is loaded, and what rests; replaced as a whole.
         features: The feature services by name; replaced as a whole.
         ports: The project's ports.
         guard: Who may call.
@@ -71,8 +79,20 @@ class Keeper:
         unloaded: Deployments that this process was told not to serve, with what to say of each.
     """
 
-    def __init__(self, services: Services, *, address: str, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        address: str,
+        limit_bytes: int,
+        by_need: ByNeed | None = None,
+        spans: Spans | None = None,
+    ) -> None:
+        self._spans = spans
         self.doors: Mapping[str, Door] = {}
+        self.resting: Mapping[str, Deployment] = {}
+        self.fleet = Fleet()
+        self.waking = Waking(self, services, by_need, limit_bytes=limit_bytes, spans=spans)
         self.features: Mapping[str, FeatureDoor] = {}
         self.ports = services
         self.guard = Guard(services)
@@ -82,9 +102,9 @@ class Keeper:
         self._services = services
         self._address = address
         self._limit_bytes = limit_bytes
-        self._fleet = Fleet()
         self._told: Fleet | None = None  # the one that the status in the metadata describes
         self._revision = self._guarded = -1
+        self._audited = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger("penstock.serve")
 
@@ -108,7 +128,8 @@ class Keeper:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        self._fleet.close()
+        await self.waking.stop()
+        self.fleet.close()
         with contextlib.suppress(PenstockError):  # a stale status is swept by the next start
             self._services.metadata.write(Delete(self._status()))
 
@@ -118,15 +139,16 @@ class Keeper:
             await asyncio.sleep(POLL_S)
             waited_s += POLL_S
             aged_s += POLL_S
-            retry = bool(self._fleet.errors) and waited_s >= RETRY_S
+            retry = bool(self.fleet.errors) and waited_s >= RETRY_S
             if retry:
                 waited_s = 0.0
             # The old fleet answers whatever happens here; the next look may succeed.
             try:
-                await self._look(force=retry)
+                await self._look(force=retry or self.waking.again)
                 if aged_s >= AGES_S:
                     aged_s = 0.0
-                    await asyncio.to_thread(look_at_ages, self._services, self._fleet)
+                    await asyncio.to_thread(look_at_ages, self._services, self.fleet)
+                    self.waking.make_room()
             except Exception as error:  # noqa: BLE001 - see above
                 self._log.warning("the registry could not be followed", error=str(error))
                 await asyncio.sleep(1.0)
@@ -152,7 +174,7 @@ class Keeper:
 
     async def _return(self, name: str, endpoint: Endpoint, breach: Breach) -> None:
         """Let the version before the champion answer again; whoever is first does it."""
-        model, now = endpoint.declared.model.name, self._fleet.target
+        model, now = endpoint.declared.model.name, self.fleet.target
         reason = f"{name}: {breach.reason}"
         try:
             await asyncio.to_thread(
@@ -193,6 +215,7 @@ class Keeper:
         Raises:
             NotFoundError: There is no such deployment.
             NotReadyError: Its version cannot be loaded; the message says why.
+            UnavailableError: It takes longer than a minute; the load goes on.
         """
         self._known(name)
         await self._hold(
@@ -201,7 +224,9 @@ class Keeper:
             actor,
             {other: why for other, why in self.unloaded.items() if other != name},
         )
-        for role, message in self._fleet.errors.items():
+        if name in self.resting:
+            await self.waking.loads.wait(name, LOAD_US)
+        for role, message in self.fleet.errors.items():
             if role.partition("/")[0] == name:
                 raise NotReadyError(f"{role} cannot be loaded: {message}", deployment=name)
 
@@ -224,14 +249,31 @@ class Keeper:
         )
         await self._hold(name, "serving.unload", actor, {**self.unloaded, name: why})
 
+    def install(self, fleet: Fleet, doors: Mapping[str, Door]) -> None:
+        """Put a fleet in place that differs in what is loaded alone: nobody is told of that.
+
+        Args:
+            fleet: The fleet.
+            doors: Its deployments by name.
+        """
+        if self._told is self.fleet:
+            self._told = fleet
+        self.fleet, self.doors, self.resting = fleet, doors, fleet.resting
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether a new fleet is being made of what is loaded now."""
+        return self._looking.locked()
+
     def route_revision(self, name: str) -> int:
         """Revision of the changes to a deployment's routes that answer here; 0 for none."""
-        return self._fleet.routes.get(name, 0)
+        return self.fleet.routes.get(name, 0)
 
     def _known(self, name: str) -> None:
-        if name not in self.doors and name not in self.unloaded:
+        known = [*self.doors, *self.resting, *self.unloaded]
+        if name not in known:
             hint = "Declare it and run 'penstock apply'."
-            raise NotFoundError.of("deployment", name, [*self.doors, *self.unloaded], hint=hint)
+            raise NotFoundError.of("deployment", name, known, hint=hint)
 
     async def _hold(self, name: str, action: str, actor: str, unloaded: Mapping[str, str]) -> None:
         """Serve all but the unloaded; what was asked for is audited first."""
@@ -251,39 +293,50 @@ class Keeper:
         revision = await asyncio.to_thread(metadata.revision)
         if revision == self._revision and not force:
             return
-        target = await asyncio.to_thread(read_target, metadata, self._fleet.target)
-        if target != self._fleet.target or force:
-            fleet, doors = await asyncio.to_thread(self._build, target)
+        # Heartbeats and the like are written all the time, and change nothing here: what does is
+        # in the audit.
+        audited = await asyncio.to_thread(audited_to, metadata, self._audited)
+        if audited == self._audited and self._told is self.fleet and not force:
+            self._revision = revision
+            return
+        self.waking.again = False
+        target = await asyncio.to_thread(read_target, metadata, self.fleet.target)
+        if target != self.fleet.target or force:
+            begun = self.fleet
+            fleet, doors = await asyncio.to_thread(self._build, begun, target)
             features = await asyncio.to_thread(open_doors, self._services, self.features)
-            self._swap(fleet, doors, features)
-        if self._told is not self._fleet:
+            self._swap(*self.waking.with_woken(begun, fleet, doors), features)
+        if self._told is not self.fleet:
             # Apart from the swap: a write that fails is tried again, though nothing changed since.
-            told = self._fleet
+            told = self.fleet
             await asyncio.to_thread(metadata.write, Put(self._status()))
             self._told = told
         # Only now: a look that failed half-way is repeated.
-        self._revision = revision
+        self._revision, self._audited = revision, audited
 
-    def _build(self, target: Target) -> tuple[Fleet, dict[str, Door]]:
+    def _build(self, begun: Fleet, target: Target) -> tuple[Fleet, dict[str, Door]]:
         fleet = build_fleet(
             self._services,
-            self._fleet,
+            begun,
             target,
             limit_bytes=self._limit_bytes,
             without=self.unloaded,
+            only=None if self.waking.by_need is None else begun.endpoints,
         )
+        known = self.doors
         doors: dict[str, Door] = {}
         for name, endpoint in fleet.endpoints.items():
-            champion = endpoint.champion
-            schema = Schema(champion.manifest) if champion else None
-            doors[name] = Door(endpoint, schema)
+            before = known.get(name)
+            same = before is not None and before.endpoint is endpoint
+            doors[name] = before if before and same else open_door(endpoint, self._spans)
         return fleet, doors
 
     def _swap(
         self, fleet: Fleet, doors: Mapping[str, Door], features: Mapping[str, FeatureDoor]
     ) -> None:
         """Put the new fleet in place. No await: no request sees half of it."""
-        before, self._fleet, self.doors = self._fleet, fleet, doors
+        before = self.fleet
+        self.fleet, self.doors, self.resting = fleet, doors, fleet.resting
         gone, self.features = self.features, features
         kept = {id(lane) for lane in fleet.lanes.values()}
         loop = asyncio.get_running_loop()
@@ -294,9 +347,13 @@ class Keeper:
             if id(lane) not in kept:
                 # Requests under way may still turn to it as their fallback.
                 loop.call_later(RETIRE_S, lane.close)
+        reads = {id(one.ready) for one in fleet.endpoints.values()}
         for name, endpoint in before.endpoints.items():
-            if name not in fleet.endpoints:
+            if endpoint.ready is not None and id(endpoint.ready) not in reads:
+                loop.call_later(RETIRE_S, endpoint.ready.close)
+            if name not in fleet.endpoints and name not in fleet.resting:
                 loop.call_later(RETIRE_S, endpoint.writer.log.close)
+        self.waking.standings.keep(fleet.resting)
         for role, message in fleet.errors.items():
             self._log.error("a version could not be loaded", role=role, error=message)
         if fleet.versions != before.versions:
@@ -306,16 +363,17 @@ class Keeper:
         return ServingStatus(
             process_id=os.getpid(),
             address=self._address,
-            versions=self._fleet.versions,
-            revision=self._fleet.revision,
-            errors=self._fleet.errors,
+            versions=self.fleet.versions,
+            revision=self.fleet.revision,
+            errors=self.fleet.errors,
             unloaded=tuple(self.unloaded),
-            routes=self._fleet.routes,
+            routes=self.fleet.routes,
             at=self._services.clock.now(),
         )
 
     def _sweep(self) -> None:
         """Remove what processes that were killed have left behind."""
+        sweep_custom_folders()
         for status in self._services.metadata.find(ServingStatus):
             if not psutil.pid_exists(status.process_id):
                 self._services.metadata.write(Delete(status))

@@ -11,9 +11,10 @@ import structlog
 
 from penstock.runtime import Measured, exposition
 
-from .serve_metrics import families_of
+from .serve_metrics import families_of, families_of_loading, families_of_need
 
 if TYPE_CHECKING:
+    from penstock.ports import Spans
     from penstock.runtime import Board, Family
 
     from .serve_keeper import Keeper
@@ -29,12 +30,16 @@ class Meter:
     Args:
         keeper: What is served.
         board: Where the processes of the address meet; left out for one that is alone.
+        spans: Where traces go; left out where nothing is traced.
 
     Attributes:
         requests: Requests by kind and status.
     """
 
-    def __init__(self, keeper: Keeper, board: Board | None = None) -> None:
+    def __init__(
+        self, keeper: Keeper, board: Board | None = None, spans: Spans | None = None
+    ) -> None:
+        self._spans = spans
         self.requests: dict[tuple[str, int], int] = {}
         self._keeper = keeper
         self._board = board
@@ -69,9 +74,15 @@ class Meter:
             return board.publish(self._now())
 
     def _now(self) -> list[Family]:
-        endpoints = {name: door.endpoint for name, door in self._keeper.doors.items()}
+        keeper, waking = self._keeper, self._keeper.waking
+        endpoints = {name: door.endpoint for name, door in keeper.doors.items()}
         counters = {name: one.counters for name, one in self._keeper.features.items()}
-        return families_of(endpoints, self.requests, counters)
+        traces = self._spans.counts() if self._spans else None
+        return [
+            *families_of(endpoints, self.requests, counters, traces, waking.standings.counters),
+            *families_of_loading(keeper.fleet.errors),
+            *families_of_need(endpoints, len(keeper.resting), waking.loads, waking.let_go),
+        ]
 
     async def _keep_on(self) -> None:
         log = structlog.get_logger("penstock.serve")

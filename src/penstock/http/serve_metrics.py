@@ -16,11 +16,14 @@ from penstock.scoring import Durations, read_backlog
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from penstock.scoring import Endpoint, Lane
+    from penstock.ports import SpanCounts
+    from penstock.scoring import Counters, Endpoint, Lane
+
+    from .serve_need import Loads
 
     Endpoints = Mapping[str, Endpoint]
 
-__all__ = ["FeatureCounters", "families_of"]
+__all__ = ["FeatureCounters", "families_of", "families_of_loading", "families_of_need"]
 
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
 BOUNDS_S = tuple(bound_us / 1e6 for bound_us in Durations.BOUNDS_US)
@@ -45,6 +48,8 @@ def families_of(
     endpoints: Endpoints,
     requests: Mapping[tuple[str, int], int],
     features: Mapping[str, FeatureCounters],
+    traces: SpanCounts | None = None,
+    standing: Mapping[str, Counters] | None = None,
 ) -> list[Family]:
     """Everything that a serving process measures.
 
@@ -52,7 +57,10 @@ def families_of(
         endpoints: What is served, by name of the deployment.
         requests: Requests by kind and HTTP status.
         features: What each feature service has been asked, by its name.
+        traces: What has become of traces; none where nothing is traced.
+        standing: What deployments have done that are not loaded, by name.
     """
+    done = dict(standing or {}) | {name: one.counters for name, one in endpoints.items()}
     lanes = [
         ({"deployment": name, "role": role, "version": str(lane.version.manifest.version)}, lane)
         for name, endpoint in sorted(endpoints.items())
@@ -67,23 +75,73 @@ def families_of(
                 for (kind, status), number in sorted(requests.items())
             ],
         ),
-        *_answers(endpoints),
-        *_troubles(endpoints),
+        *_answers(done),
+        *_troubles(endpoints, done),
         *_ages(endpoints),
         *_batches(lanes),
         *_versions(lanes),
         *_logs(endpoints),
         *_features(features),
+        *_traces(traces),
         *_process(),
     ]
     return [family for family in found if family.samples or family.histograms]
 
 
-def _answers(endpoints: Endpoints) -> Iterator[Family]:
+def families_of_need(endpoints: Endpoints, resting: int, loads: Loads, let_go: int) -> list[Family]:
+    """What is loaded by need, and how often; nothing where all is loaded.
+
+    Args:
+        endpoints: What is loaded, by name of the deployment.
+        resting: How many are not.
+        loads: The loads by need.
+        let_go: How often one was let go of.
+    """
+    if not loads.done and not resting:
+        return []
+    states = [
+        Sample({"state": "loaded"}, len(endpoints)),
+        Sample({"state": "resting"}, resting),
+    ]
+    size = sum(endpoint.size_bytes for endpoint in endpoints.values())
+    return [
+        _gauge("penstock_deployments", "Deployments that are loaded, and that rest.", states),
+        _gauge("penstock_models_bytes", "About what loaded models take.", [Sample({}, size)]),
+        _counter(
+            "penstock_loads_total",
+            "Loads of a deployment by need.",
+            [Sample({}, loads.done)],
+        ),
+        _counter(
+            "penstock_loads_late_total",
+            "Waits for a load that ended before it did.",
+            [Sample({}, loads.late)],
+        ),
+        _counter(
+            "penstock_let_go_total",
+            "Deployments that were let go of: by rest, or for others.",
+            [Sample({}, let_go)],
+        ),
+    ]
+
+
+def families_of_loading(errors: Mapping[str, str]) -> list[Family]:
+    """What should be loaded and cannot be; nothing where all is.
+
+    Args:
+        errors: Why, by ``deployment/role``.
+    """
+    roles = [role.partition("/") for role in sorted(errors)]
+    failed = [Sample({"deployment": name, "role": role}, 1.0) for name, _, role in roles]
+    text = "1 while the version that a role should have cannot be loaded."
+    return [_gauge("penstock_load_failed", text, failed)] if failed else []
+
+
+def _answers(done: Mapping[str, Counters]) -> Iterator[Family]:
     answers: list[Sample] = []
     durations: list[Histogram] = []
-    for name, endpoint in sorted(endpoints.items()):
-        for (route, version), one in sorted(endpoint.counters.durations.items()):
+    for name, counters in sorted(done.items()):
+        for (route, version), one in sorted(counters.durations.items()):
             labels = {"deployment": name, "route": route, "version": str(version)}
             histogram = _durations(labels, one)
             answers.append(Sample(labels, sum(histogram.counts)))
@@ -94,22 +152,22 @@ def _answers(endpoints: Endpoints) -> Iterator[Family]:
     yield Family("penstock_score_seconds", "histogram", text, (), durations, BOUNDS_S)
 
 
-def _troubles(endpoints: Endpoints) -> Iterator[Family]:
+def _troubles(endpoints: Endpoints, done: Mapping[str, Counters]) -> Iterator[Family]:
     errors: list[Sample] = []
     fallbacks: list[Sample] = []
     dropped: list[Sample] = []
     circuits: list[Sample] = []
-    for name, endpoint in sorted(endpoints.items()):
+    for name, counters in sorted(done.items()):
         of = {"deployment": name}
-        counters = endpoint.counters
         for (route, version, kind), number in sorted(counters.errors.items()):
             labels = {**of, "route": route, "version": str(version), "kind": kind}
             errors.append(Sample(labels, number))
         for (to, cause), number in sorted(counters.fallbacks.items()):
             fallbacks.append(Sample({**of, "to": to, "cause": cause}, number))
         dropped.append(Sample(of, counters.shadows_dropped))
+    for name, endpoint in sorted(endpoints.items()):
         for lane in {lane.version.label: lane for lane in endpoint.lanes.values()}.values():
-            labels = {**of, "version": str(lane.version.manifest.version)}
+            labels = {"deployment": name, "version": str(lane.version.manifest.version)}
             is_open = endpoint.circuits[lane.version.label].is_open
             circuits.append(Sample(labels, float(is_open)))
     text = "Rows that a version was asked for in vain, by kind of error."
@@ -155,6 +213,16 @@ def _batches(lanes: Sequence[tuple[dict[str, str], Lane]]) -> Iterator[Family]:
         text,
         [Sample(of, lane.counts.queued_us / 1e6) for of, lane in lanes],
     )
+    steps = [({**of, "step": step}, done) for of, lane in lanes
+             for step, done in sorted(lane.counts.steps.items())]  # fmt: skip
+    if steps:
+        text = "Time that the steps of graphs took, each by itself."
+        seconds = [Sample(of, took_ns / 1e9) for of, (_, took_ns) in steps]
+        yield _counter("penstock_step_seconds_total", text, seconds)
+        text = "Rows that the steps of graphs were computed for."
+        yield _counter(
+            "penstock_step_rows_total", text, [Sample(of, rows) for of, (rows, _) in steps]
+        )
     text = "Rows that wait for their batch."
     yield _gauge("penstock_queue_rows", text, [Sample(of, lane.waiting) for of, lane in lanes])
 
@@ -212,6 +280,15 @@ def _features(features: Mapping[str, FeatureCounters]) -> Iterator[Family]:
     text = "From a request's arrival to its features."
     durations = [_durations({"service": name}, one.durations) for name, one in every]
     yield Family("penstock_feature_seconds", "histogram", text, (), durations, BOUNDS_S)
+
+
+def _traces(traces: SpanCounts | None) -> Iterator[Family]:
+    if traces is None:
+        return
+    text = "Requests and batches whose spans were taken by whoever collects traces."
+    yield _counter("penstock_traces_exported_total", text, [Sample({}, traces.exported)])
+    text = "Requests and batches whose spans were lost on the way there."
+    yield _counter("penstock_traces_lost_total", text, [Sample({}, traces.lost)])
 
 
 def _process() -> Iterator[Family]:

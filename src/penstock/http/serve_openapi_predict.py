@@ -111,8 +111,14 @@ def _answer(manifest: Manifest) -> Json:
         },
         "as_of": TIME | {"description": "The time the features are of."},
     }
+    parts: Json = {
+        "type": "object",
+        "description": "What each step of the graph gave, where features are asked for.",
+        "additionalProperties": {"type": ["number", "null"]},
+    }
     return opened(
         told,
+        **({"parts": parts} if manifest.native == "graph" else {}),
         reason={"type": "string", "description": "Why a fallback answered."},
         features={
             "type": "object",

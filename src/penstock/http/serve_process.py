@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib.util
 import signal
-from contextlib import ExitStack, contextmanager
+import socket
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from penstock.errors import NotSupportedError, StateError
-from penstock.runtime import Board, Heartbeat, check_bind, configure_logs, open_services
+from penstock.runtime import (
+    Board,
+    Heartbeat,
+    check_bind,
+    configure_logs,
+    crew,
+    open_services,
+    open_spans,
+    read_sampling,
+    reads_context,
+)
 
 from .serve_app import ServeApp
 from .serve_keeper import Keeper
 from .serve_protocol import KEEP_ALIVE_S, ServeProtocol
-from .serve_sockets import bind_port, unix_socket
+from .serve_sockets import bind_port, port_taken, unix_socket, waiting_at
+from .serve_traces import Tracing
+from .serve_waking import ByNeed
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
-    from penstock.runtime import LocalServices
+    from penstock.runtime import LocalServices, Place, Settings
 
     from .serve_app import Beside
 
 __all__ = ["serve"]
 
 GRACE_S = 10
+OPEN_S = 2.0
+"""How long the end waits for connections to be opened that came before it."""
+TELL_S = 0.1
 BACKLOG = 2_048
 TICKS_PER_S = 10
 MEGABYTE = 1 << 20
@@ -44,6 +60,10 @@ class _Server(uvicorn.Server):
     it has taken its records away.
     """
 
+    def __init__(self, config: uvicorn.Config, place: Place | None) -> None:
+        super().__init__(config)
+        self._place = place
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then set aside all that has been loaded.
 
@@ -51,11 +71,72 @@ class _Server(uvicorn.Server):
         collection that walks them all stops every answer for 60 ms, and under load one comes
         every few seconds. What requests leave behind is looked through less often than is usual:
         there is hardly a circle in it.
+
+        Raises:
+            UnavailableError: Another process listens on the port since it was bound.
         """
+        addresses = [one.getsockname() for one in sockets or ()]
         await super().startup(sockets)
+        for one, address in zip(sockets or (), addresses, strict=True):
+            # Of two that have bound a port the first that listens has it. For the other uvloop
+            # closes the socket, says nothing, and goes on.
+            if one.fileno() == -1:
+                await self.shutdown(sockets)
+                why = "another process, or gRPC in this one, listens there since"
+                host, port = address[:2]
+                raise port_taken(host, port, why)
         gc.collect()
         gc.freeze()
         gc.set_threshold(COLLECT_EVERY)
+        if self._place is not None and self.started:
+            self._place.tell_ready()
+            asyncio.get_running_loop().add_reader(self._place.line, self._abandoned)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more, answer whoever has come before, and end."""
+        last = self._last_comers(sockets or [])
+        telling = asyncio.create_task(self._tell_late())
+        loop = asyncio.get_running_loop()
+        opening = [
+            loop.connect_accepted_socket(self._protocol, one, ssl=self.config.ssl) for one in last
+        ]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_S):
+                await asyncio.gather(*opening, return_exceptions=True)
+        await super().shutdown(sockets)
+        telling.cancel()
+
+    def _last_comers(self, sockets: list[socket.socket]) -> list[socket.socket]:
+        """Whoever waits to be let in; nobody listens here from then on.
+
+        The kernel has told them that they are connected, and would cut them off with the socket.
+        Nothing else is done between the two: who comes then is lost. At the UNIX socket that
+        several processes share the others let them in.
+        """
+        found: list[socket.socket] = []
+        for server, listening in zip(self.servers, sockets, strict=True):
+            if self._place is None or listening.family != socket.AF_UNIX:
+                found += waiting_at(listening)
+            server.close()
+        return found
+
+    def _protocol(self) -> asyncio.Protocol:
+        return ServeProtocol(self.config, self.server_state, self.lifespan.state)
+
+    async def _tell_late(self) -> None:
+        """Tell connections of the end that were still being opened when it came."""
+        told = set(self.server_state.connections)
+        while True:
+            await asyncio.sleep(TELL_S)
+            for one in self.server_state.connections - told:
+                one.shutdown()
+                told.add(one)
+
+    def _abandoned(self) -> None:
+        """Stop: whoever watched over this process is gone, and says nothing otherwise."""
+        if self._place is not None:
+            asyncio.get_running_loop().remove_reader(self._place.line)
+        self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to end; once a second, cut off who is too slow."""
@@ -80,13 +161,20 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
-def serve(home: Path, *, host: str | None = None, port: int | None = None) -> None:
-    """Run online scoring until it is told to stop; answers what is in flight before it ends.
+def serve(
+    home: Path,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int | None = None,
+) -> None:
+    """See ``penstock.http.serve``.
 
     Args:
         home: The project folder.
         host: The address to bind to; the settings' when left out.
         port: The port; the settings' when left out.
+        workers: How many processes answer; the settings' when left out.
 
     Raises:
         NotReadyError: The folder has not been initialised.
@@ -105,11 +193,36 @@ def serve(home: Path, *, host: str | None = None, port: int | None = None) -> No
         if settings.serve_socket:
             path = services.home / settings.serve_socket
             sockets.append(stack.enter_context(unix_socket(path)))
-        configure_logs(services.layout.logs, "serve", level=settings.log_level)
+        place = None
+        if (count := workers or settings.serve_workers) > 1:
+            sockets.pop(0).close()  # it is free, which is all that had to be known
+            configure_logs(services.layout.logs, "serve-workers", level=settings.log_level)
+            place = crew(count)
+            if place is None:
+                return
+            sockets.insert(0, bind_port(address, number, shared=True))
+        configure_logs(services.layout.logs, _log_name(place), level=settings.log_level)
         scheme = "https" if settings.tls_cert else "http"
         where = f"{scheme}://{f'[{address}]' if ':' in address else address}:{number}"
-        with Heartbeat(services, address=where):
-            _run(services, sockets, where, address)
+        with Heartbeat(services, address=where), _tracing(services) as tracing:
+            _run(services, sockets, where, address, place=place, tracing=tracing)
+
+
+def _log_name(place: Place | None) -> str:
+    """Each process has a log of its own: two that share one would take turns to begin it anew."""
+    return f"serve-{place.number}" if place and place.number > 1 else "serve"
+
+
+@contextmanager
+def _tracing(services: LocalServices) -> Generator[Tracing | None]:
+    """What traces requests, where the settings ask for it; sends what is left at the end."""
+    spans = open_spans(services.settings, kind="serve")
+    if spans is None:
+        yield None
+        return
+    sampling = read_sampling(services.settings)
+    with closing(spans):
+        yield Tracing(spans, services.clock, sampling, reads_context=reads_context())
 
 
 def _need_grpc() -> None:
@@ -125,7 +238,9 @@ def _need_grpc() -> None:
         )
 
 
-def _beside(services: LocalServices, app: ServeApp, keeper: Keeper, host: str) -> list[Beside]:
+def _beside(
+    services: LocalServices, app: ServeApp, keeper: Keeper, host: str, *, shared: bool
+) -> list[Beside]:
     """The gRPC server, where the settings ask for one."""
     settings, home = services.settings, services.home
     if not settings.serve_grpc_port:
@@ -137,31 +252,60 @@ def _beside(services: LocalServices, app: ServeApp, keeper: Keeper, host: str) -
     if settings.tls_key and settings.tls_cert:
         tls = ((home / settings.tls_key).read_bytes(), (home / settings.tls_cert).read_bytes())
     port = settings.serve_grpc_port
-    return [GrpcServer(keeper, app.inference, app.version, host=host, port=port, tls=tls)]
+    return [
+        GrpcServer(keeper, app.inference, app.version, host=host, port=port, tls=tls, shared=shared)
+    ]
 
 
-def _run(services: LocalServices, sockets: Sequence[socket.socket], where: str, host: str) -> None:
+def _run(  # noqa: PLR0913 - what a process is made of
+    services: LocalServices,
+    sockets: Sequence[socket.socket],
+    where: str,
+    host: str,
+    *,
+    place: Place | None,
+    tracing: Tracing | None,
+) -> None:
     settings, home = services.settings, services.home
-    keeper = Keeper(services, address=where, limit_bytes=settings.score_file_mb * MEGABYTE)
+    keeper = Keeper(
+        services,
+        address=where,
+        limit_bytes=settings.score_file_mb * MEGABYTE,
+        by_need=_by_need(settings),
+        spans=tracing.spans if tracing else None,
+    )
     board = Board(services.layout.serving, where, services.clock)
-    app = ServeApp(keeper, services.clock, board)
-    app.beside += _beside(services, app, keeper, host)
+    app = ServeApp(keeper, services.clock, board, tracing)
+    app.beside += _beside(services, app, keeper, host, shared=place is not None)
     cert, key = (str(home / one) if one else None for one in (settings.tls_cert, settings.tls_key))
-    server = server_of(app, cert=cert, key=key)
+    server = server_of(app, cert=cert, key=key, place=place)
     server.run(sockets=list(sockets))
     if not server.started:
-        raise StateError(
-            f"Online scoring could not start. {services.layout.logs / 'serve.log'} says why."
-        )
+        log = services.layout.logs / f"{_log_name(place)}.log"
+        raise StateError(f"Online scoring could not start. {log} says why.")
 
 
-def server_of(app: ServeApp, *, cert: str | None = None, key: str | None = None) -> uvicorn.Server:
+def _by_need(settings: Settings) -> ByNeed | None:
+    """What deployments that are loaded by need may take; none where all are loaded."""
+    if settings.serve_load == "all":
+        return None
+    return ByNeed(settings.serve_memory_mb * MEGABYTE, settings.serve_idle_s * 1_000_000)
+
+
+def server_of(
+    app: ServeApp,
+    *,
+    cert: str | None = None,
+    key: str | None = None,
+    place: Place | None = None,
+) -> uvicorn.Server:
     """The server that answers with an application.
 
     Args:
         app: The application.
         cert: File with its certificate (PEM), for TLS.
         key: File with the certificate's private key.
+        place: This process's among those that share the port; none where it is alone.
     """
     config = uvicorn.Config(
         app,
@@ -180,4 +324,4 @@ def server_of(app: ServeApp, *, cert: str | None = None, key: str | None = None)
         ssl_certfile=cert,
         ssl_keyfile=key,
     )
-    return _Server(config)
+    return _Server(config, place)

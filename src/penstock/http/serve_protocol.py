@@ -22,13 +22,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from .serve_app import ServeApp
 from .serve_call import WholeCall
-from .serve_direct import Direct, wire
+from .serve_direct import Direct
 from .serve_errors import refuse
+from .serve_load import MOST_UNDER_WAY, Holding
+from .serve_parting import leave_soon, part_soon, say_last
 from .serve_stream import stream_form
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sized
+    from collections.abc import Coroutine, Sized
 
     from uvicorn._types import ASGI3Application
     from uvicorn.config import Config
@@ -47,13 +49,6 @@ KEEP_ALIVE_S = 75
 """How long a connection may rest."""
 RECEIVE_S = 60.0
 """How long a request may take to come, and an answer to be taken."""
-LINGER_S = 0.25
-"""How long a resting connection stays open when the server ends."""
-LAST_WORD_S = 2.0
-"""How long a connection stays open after what it brought has been refused as no HTTP."""
-
-BEGINNINGS = (b"/v1/deployments/", b"/v2/models/", b"/v1/models/")
-ENDINGS = (b"/predict", b"/infer", b":predict", b"/invocations")
 
 
 class _Flow(FlowControl):
@@ -99,12 +94,14 @@ class ServeProtocol(HttpToolsProtocol):
         self._scoring = self.app if isinstance(self.app, ServeApp) else None
         self._gathered: list[bytes] | None = None
         self._gathered_bytes = 0
+        self._next: Direct | None = None
         self._ready: Direct | None = None
         self._running: RequestResponseCycle | Direct | None = None
         self._chunk_bytes = self._first_bytes = self._head_bytes = 0
         self._open = self._in_head = self._fresh = self._handed_over = False
         self._began_s = self._paused_s = 0.0
-        self._idle_s = self.loop.time()
+        self._idle_s = 0.0  # not seen at rest yet
+        self._holding = Holding()
         self._draining = self._broken = False
         self._last: Answer | None = None
 
@@ -114,9 +111,14 @@ class ServeProtocol(HttpToolsProtocol):
         return self._draining and not self.pipeline
 
     @property
+    def rests(self) -> bool:
+        """Whether no request is under way, nor has begun to come."""
+        return not self._busy and not self._open
+
+    @property
     def _busy(self) -> bool:
-        cycle = cast("RequestResponseCycle | None", self.cycle)
-        return cycle is not None and not cycle.response_complete
+        running = self._running
+        return running is not None and not running.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's
         """A client has come."""
@@ -138,7 +140,7 @@ class ServeProtocol(HttpToolsProtocol):
             self._began_s = self.loop.time()
         if self._ready is not None:
             direct, self._ready = self._ready, None
-            self._start(direct)
+            self._begin(direct)
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -173,8 +175,12 @@ class ServeProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; what comes after the body is none."""
-        if self._in_head:
-            super().on_header(name, value)
+        if not self._in_head:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Decide which way the request goes."""
@@ -186,23 +192,35 @@ class ServeProtocol(HttpToolsProtocol):
         if most_bytes > HEAD_LIMIT_BYTES and self._is_head_too_long():
             self._refuse_head()
             return
-        path = self.url.partition(b"?")[0]
-        if (
-            path.endswith(ENDINGS)
-            and path.startswith(BEGINNINGS)
-            and b"%" not in path
-            and self._scoring is not None
-            and self.parser.get_method() == b"POST"
-            and not self.expect_100_continue
-            and not self._is_streamed()
-        ):
-            self._gathered = []
-        else:
+        self._next = self._direct()
+        if self._next is None:
             self._hand_over()
+        else:
+            self._gathered = []
 
-    def _is_streamed(self) -> bool:
-        """Whether the answer is to come in parts, which only ASGI sends."""
-        return any(name == b"accept" and stream_form(value) for name, value in self.headers)
+    def _direct(self) -> Direct | None:
+        """The request, whose body is still to come; none where it goes through ASGI.
+
+        So does one whose answer is to come in parts.
+        """
+        app = self._scoring
+        if app is None or self.expect_100_continue:
+            return None
+        way = app.ways.of(self.url)
+        if not way.is_short or self.parser.get_method() != b"POST":
+            return None
+        call = WholeCall(
+            {
+                "method": "POST",
+                "path": way.path,
+                "query_string": way.query,
+                "headers": self.headers,
+            }
+        )
+        if call.accept and stream_form(call.accept):
+            return None
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        return Direct(self, app, way, call, keep_alive=keep_alive)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body; a long one is for uvicorn."""
@@ -228,27 +246,20 @@ class ServeProtocol(HttpToolsProtocol):
         if self._gathered is None:
             super().on_message_complete()
             return
-        direct = self._direct(b"".join(self._gathered))
+        direct, self._next = self._next, None
+        if direct is None:
+            return
+        load = direct.complete(b"".join(self._gathered))
+        if len(self.tasks) + load.without_task > MOST_UNDER_WAY and load.is_too_much(self.loop):
+            direct.turn_away()
         self._gathered = None
-        busy, self.cycle = self._busy, cast("RequestResponseCycle", direct)
+        busy = self._busy
+        self.cycle = cast("RequestResponseCycle", direct)
         if busy:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, cast("ASGI3Application", self.app)))
         else:
-            self._ready = direct
-
-    def _direct(self, body: bytes) -> Direct:
-        path, _, query = self.url.partition(b"?")
-        scope = {
-            "method": "POST",
-            "path": path.decode("ascii"),
-            "query_string": query,
-            "headers": self.headers,
-        }
-        app = cast("ServeApp", self._scoring)
-        call = WholeCall(scope, body, app.clock.now_us())
-        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        return Direct(self, app, call, keep_alive=keep_alive)
+            self._ready = self._running = direct
 
     def _hand_over(self) -> None:
         """Let uvicorn have the request, as if its head had just come."""
@@ -264,15 +275,30 @@ class ServeProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         if isinstance(cycle, Direct):
-            self._start(cycle)
+            self._begin(cycle)
         else:
             super()._start_asgi_task(cycle, app)
 
-    def _start(self, direct: Direct) -> None:
+    def _begin(self, direct: Direct) -> None:
         self._running = direct
-        task = self.loop.create_task(direct.respond())
+        if direct.refused is not None:
+            self._turn_away(direct, direct.refused)
+        elif not direct.begin():
+            self.start(direct.respond())
+
+    def start(self, answering: Coroutine[None, None, None]) -> None:
+        """Run a coroutine in a task that the server waits for when it ends."""
+        task = self.loop.create_task(answering)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    def _turn_away(self, direct: Direct, answer: Answer) -> None:
+        """Refuse a request; no task waits for it, so it counts among none that are under way."""
+        held_s = self.hold_s()
+        if held_s:
+            self.loop.call_later(held_s, direct.send, answer)
+        else:
+            direct.send(answer)
 
     def on_response_complete(self) -> None:
         """An answer has been sent: the next request, or what is wrong with it, or none."""
@@ -282,10 +308,15 @@ class ServeProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._last is not None:
-            self._end(self._last)
+            say_last(self, self._last)
         else:
-            self._idle_s = self.loop.time()
-            self.flow.resume_reading()
+            self._idle_s = 0.0
+            if self.flow.read_paused:
+                self.flow.resume_reading()
+
+    def hold_s(self) -> float:
+        """How long a refusal for overload waits here, in seconds; see ``Holding``."""
+        return self._holding.next_s(self.loop.time())
 
     def sweep(self, now_s: float) -> None:
         """Cut the connection off where the client has taken too long; called every second.
@@ -299,8 +330,10 @@ class ServeProtocol(HttpToolsProtocol):
         elif self._open:
             if now_s - self._began_s > RECEIVE_S and not self.flow.read_paused:
                 self._refuse(408, "timeout", f"The request took longer than {RECEIVE_S:g} s.")
-        elif not self._busy and now_s - self._idle_s > KEEP_ALIVE_S:
-            self.transport.close()
+        elif not self._busy:
+            self._idle_s = self._idle_s or now_s
+            if now_s - self._idle_s > KEEP_ALIVE_S:
+                self.transport.close()
 
     def pause_writing(self) -> None:
         """The client does not take what it is sent."""
@@ -333,14 +366,12 @@ class ServeProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The server ends: answer what is under way, and who is about to ask."""
         self._draining = True
+        if self.scheme == "https":
+            part_soon(self)
         if self._busy:
             self.cycle.keep_alive = False
         elif not self._open:
-            self.loop.call_later(LINGER_S, self._leave)
-
-    def _leave(self) -> None:
-        if not self._busy and not self._open:
-            self.transport.close()
+            leave_soon(self)
 
     def _handed_over_is_open(self) -> bool:
         """Whether the application waits for the rest of a body."""
@@ -371,7 +402,7 @@ class ServeProtocol(HttpToolsProtocol):
         elif self._busy or self._ready is not None:
             self._last = answer
         else:
-            self._end(answer)
+            say_last(self, answer)
 
     def _give_up(self, answer: Answer) -> None:
         """The application waits for a body that will not come."""
@@ -385,18 +416,4 @@ class ServeProtocol(HttpToolsProtocol):
         if cycle.response_started:
             self.transport.close()
         else:
-            self._end(answer)
-
-    def _end(self, answer: Answer) -> None:
-        """Say the last word, and give the client time to read it.
-
-        Whatever has come and is not read when the connection is closed would have the kernel
-        throw the answer away.
-        """
-        self.transport.write(wire(answer, keep_alive=False))
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self.flow.resume_reading()
-            self.loop.call_later(LAST_WORD_S, self.transport.close)
-        else:
-            self.transport.close()
+            say_last(self, answer)

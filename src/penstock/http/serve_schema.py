@@ -18,7 +18,7 @@ import msgspec
 from penstock.errors import InputError, nearest
 from penstock.records import Given
 
-from .serve_errors import malformed
+from .serve_errors import Answer, malformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.records import Manifest, Score
 
 __all__ = ["AT", "EPOCH", "EXACT", "LIKELY", "MOST_ROWS", "TIME", "Row", "Schema",
-           "decode_anything", "moment", "moment_us"]  # fmt: skip
+           "decode_anything", "misfit", "moment", "moment_us"]  # fmt: skip
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -109,6 +109,7 @@ class Schema:
         )
         body = msgspec.defstruct("Body", [*fields, rows], forbid_unknown_fields=True)
         self._decode = msgspec.json.Decoder(body).decode
+        self._encode = msgspec.json.Encoder().encode
 
     def rows_of(self, body: bytes) -> tuple[list[Row], bool]:
         """The rows of a request, and whether it asked for several.
@@ -129,6 +130,10 @@ class Schema:
             )
         return [self._row(row, f"rows[{n}]") for n, row in enumerate(request.rows)], True
 
+    def told(self, score: Score) -> Answer:
+        """The answer to a request of one row."""
+        return Answer(200, self._encode(self.answer(score, features=False)))
+
     def answer(self, score: Score, *, features: bool) -> dict[str, object]:
         """What a client is told of a score.
 
@@ -148,6 +153,8 @@ class Schema:
         told["as_of"] = moment(score.at_us)
         if score.reason:
             told["reason"] = score.reason
+        if features and score.parts:
+            told["parts"] = score.parts
         if features:
             told["features"] = {
                 name: value if value is None or name not in self._whole else int(value)
@@ -198,7 +205,7 @@ class Schema:
             if isinstance(part, dict):
                 for fault in self._faults(part, where):
                     return InputError(fault)
-        return InputError(f"The body does not fit: {error}. '/openapi.json' says what does.")
+        return misfit(error)
 
     def _faults(self, row: Mapping[str, object], where: str) -> Iterator[str]:
         """What is wrong with one row, as far as there are better words than the decoder's."""
@@ -277,6 +284,18 @@ def decode_anything(body: bytes) -> object:
         ) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise malformed(f"The body is no JSON: {error}.") from None
+
+
+def misfit(error: Exception) -> InputError:
+    """What a decoder says of a body that does not fit, and how a time is written.
+
+    Args:
+        error: What the decoder raised.
+    """
+    said = f"The body does not fit: {error}."
+    if "datetime" in str(error):
+        said += " Write a time with its zone, like '2024-03-01T12:00:00Z'."
+    return InputError(f"{said} '/openapi.json' says what does.")
 
 
 def moment(at_us: int) -> datetime:

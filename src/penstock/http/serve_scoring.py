@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from penstock.errors import InputError, NotFoundError, NotReadyError
+from penstock.errors import InputError, NotFoundError, NotReadyError, UnavailableError
 from penstock.scoring import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from penstock.records import Manifest, Score
-    from penstock.scoring import Lane
+    from penstock.scoring import Endpoint, Lane, RequestTrace, Writer
 
-    from .serve_keeper import Door, Keeper
+    from .serve_door import Door
+    from .serve_keeper import Keeper
     from .serve_schema import Row, Schema
 
-__all__ = ["Asked", "door_of", "score_all", "score_one", "version_of"]
+__all__ = ["Answering", "Asked", "ask_of", "door_of", "reach", "reach_version", "score_all",
+           "score_one", "version_of"]  # fmt: skip
+
+MOST_DIGITS = 18
+"""Of a version's number; Python refuses to read very long ones."""
 
 
 class Asked(Protocol):
@@ -33,8 +38,31 @@ class Asked(Protocol):
         """The client's id of it; empty for none."""
         ...
 
+    @property
+    def trace(self) -> RequestTrace | None:
+        """Its trace; none where it is not traced."""
+        ...
+
     def header(self, wanted: bytes) -> bytes:
         """A header, or what stands for one, by its name in lower case; empty for none."""
+        ...
+
+
+class Answering(Protocol):
+    """What answers for a deployment."""
+
+    @property
+    def headers(self) -> Sequence[str]:
+        """Names of the headers that its routes ask for."""
+        ...
+
+    @property
+    def writer(self) -> Writer:
+        """Where its scores go."""
+        ...
+
+    def score(self, ask: Ask) -> Coroutine[None, None, Score]:
+        """Score one row."""
         ...
 
 
@@ -44,13 +72,16 @@ def door_of(keeper: Keeper, name: str) -> tuple[Door, Schema]:
     Raises:
         NotFoundError: There is none of that name; names the nearest.
         NotReadyError: It has been unloaded, or nothing has been deployed on it.
+        UnavailableError: It rests; ``Waking.need`` loads it.
     """
     door = keeper.doors.get(name)
     if door is None:
         if name in keeper.unloaded:
             raise NotReadyError(keeper.unloaded[name], deployment=name)
         hint = "Declare it and run 'penstock apply'."
-        raise NotFoundError.of("deployment", name, keeper.doors, hint=hint)
+        if name in keeper.resting:  # loaded for this request, and gone again
+            raise UnavailableError(f"{name!r} is not loaded. Try again.", retry_after_s=1)
+        raise NotFoundError.of("deployment", name, [*keeper.doors, *keeper.resting], hint=hint)
     if door.schema is None:
         raise NotReadyError(door.endpoint.no_champion, deployment=name)
     return door, door.schema
@@ -70,7 +101,8 @@ def version_of(door: Door, schema: Schema, number: str) -> tuple[Manifest, Lane 
     if not number:
         return schema.manifest, None
     versions = door.endpoint.versions
-    lane = versions.get(int(number)) if number.isdecimal() else None
+    is_number = number.isdecimal() and len(number) <= MOST_DIGITS
+    lane = versions.get(int(number)) if is_number else None
     if lane is None:
         name = door.endpoint.declared.name
         raise NotFoundError(
@@ -81,14 +113,69 @@ def version_of(door: Door, schema: Schema, number: str) -> tuple[Manifest, Lane 
     return lane.version.manifest, lane
 
 
-def score_one(
-    door: Door, row: Row, call: Asked, lane: Lane | None = None
-) -> Coroutine[None, None, Score]:
-    """Score a row: as the routes have it, or with one version.
+async def reach(keeper: Keeper, name: str) -> tuple[Answering, Schema]:
+    """What answers for a deployment as its routes have it, and what it takes.
+
+    One that rests is loaded, unless something of it can answer without a model. Where its champion
+    cannot be loaded, what falls back answers.
 
     Raises:
-        PenstockError: What ``Endpoint.score`` raises.
+        UnavailableError: It takes longer to load than it may take for an answer.
+        PenstockError: What ``door_of`` raises.
     """
+    if name in keeper.resting:
+        standing = await keeper.waking.stand_in(name)
+        if standing is not None:
+            return standing.stand_in, standing.schema
+        await keeper.waking.need(name)
+    found = keeper.doors.get(name)
+    if found is not None and found.instead is not None:
+        return found.endpoint, found.instead
+    door, schema = door_of(keeper, name)
+    return door.endpoint, schema
+
+
+async def reach_version(keeper: Keeper, name: str, number: str) -> tuple[Answering, Manifest]:
+    """What answers for a deployment, or one version of it that the client names.
+
+    Args:
+        keeper: What is served.
+        name: The deployment.
+        number: The version; empty for whichever its routes give.
+
+    Returns:
+        What answers, and the manifest that a request has to fit.
+
+    Raises:
+        NotFoundError: That version does not answer here.
+        PenstockError: What ``reach`` raises.
+    """
+    if not number:
+        answering, schema = await reach(keeper, name)
+        return answering, schema.manifest
+    await keeper.waking.need(name)
+    door, schema = door_of(keeper, name)
+    manifest, lane = version_of(door, schema, number)
+    return door.endpoint if lane is None else _OneVersion(door.endpoint, lane), manifest
+
+
+class _OneVersion:
+    """One version of a deployment, for a client that names it: nothing falls back."""
+
+    headers: Sequence[str] = ()
+
+    def __init__(self, endpoint: Endpoint, lane: Lane) -> None:
+        self.writer = endpoint.writer
+        self._endpoint = endpoint
+        self._lane = lane
+
+    def score(self, ask: Ask) -> Coroutine[None, None, Score]:
+        """Score one row."""
+        return self._endpoint.score_by(ask, self._lane)
+
+
+def ask_of(answering: Answering, row: Row, call: Asked) -> Ask:
+    """A row of a request as the deployment takes it."""
     ask = Ask(
         call.arrived_us,
         key=row.key,
@@ -97,27 +184,35 @@ def score_one(
         given=row.given,
         request_id=call.request_id,
     )
-    if door.endpoint.headers:
+    if answering.headers:
         ask.headers = {
-            name: call.header(name.encode()).decode("latin-1") for name in door.endpoint.headers
+            name: call.header(name.encode()).decode("latin-1") for name in answering.headers
         }
-    if lane is not None:
-        return door.endpoint.score_by(ask, lane)
-    return door.endpoint.score(ask)
+    if call.trace is not None:
+        ask.trace = trace = call.trace
+        trace.decoded_us = trace.decoded_us or answering.writer.clock.now_us()
+    return ask
 
 
-async def score_all(
-    door: Door, rows: list[Row], call: Asked, lane: Lane | None = None
-) -> list[Score]:
+def score_one(answering: Answering, row: Row, call: Asked) -> Coroutine[None, None, Score]:
+    """Score a row.
+
+    Raises:
+        PenstockError: What ``Endpoint.score`` raises.
+    """
+    return answering.score(ask_of(answering, row, call))
+
+
+async def score_all(answering: Answering, rows: list[Row], call: Asked) -> list[Score]:
     """Score rows together; the first that fails fails the request, after all are done.
 
     Raises:
         PenstockError: What ``Endpoint.score`` raises; an ``InputError`` says in which row.
     """
     if len(rows) == 1:
-        return [await score_one(door, rows[0], call, lane)]
+        return [await score_one(answering, rows[0], call)]
     found = await asyncio.gather(
-        *[score_one(door, row, call, lane) for row in rows], return_exceptions=True
+        *[score_one(answering, row, call) for row in rows], return_exceptions=True
     )
     scores: list[Score] = []
     for number, one in enumerate(found):

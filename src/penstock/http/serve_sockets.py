@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-__all__ = ["bind_port", "unix_socket"]
+__all__ = ["bind_port", "port_taken", "unix_socket", "waiting_at"]
 
 LONGEST_PATH_BYTES = 107
 EVERYBODY = 0o666
 ASK_S = 1.0
 
 
-def bind_port(host: str, port: int) -> socket.socket:
+def bind_port(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Take the port before anything else is loaded.
+
+    Args:
+        host: The address.
+        port: The port.
+        shared: Whether other processes of this user may have it too; the kernel then hands each
+            connection to one of those that listen.
 
     Raises:
         UnavailableError: It is taken, or the address is not this machine's.
@@ -28,17 +35,46 @@ def bind_port(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         bound.bind((host, port))
     except OSError as error:
         bound.close()
-        raise UnavailableError(
-            f"Online scoring cannot listen on {host}:{port}: {error.strerror}. Stop what uses the "
-            "port, or choose another with --port or the setting serve_port.",
-            host=host,
-            port=port,
-        ) from error
+        raise port_taken(host, port, str(error.strerror)) from error
     return bound
+
+
+def port_taken(host: str, port: int, why: str) -> UnavailableError:
+    """The error of a port that cannot be had.
+
+    Args:
+        host: The address.
+        port: The port.
+        why: Why not, as the end of a sentence.
+    """
+    return UnavailableError(
+        f"Online scoring cannot listen on {host}:{port}: {why}. Stop what uses the port, or choose "
+        "another with --port or the setting serve_port.",
+        host=host,
+        port=port,
+    )
+
+
+def waiting_at(listening: socket.socket) -> list[socket.socket]:
+    """Let in whoever waits at a socket that listens and does not block; nor do theirs.
+
+    Args:
+        listening: The socket.
+    """
+    found: list[socket.socket] = []
+    while True:
+        try:
+            let_in, _ = listening.accept()
+            let_in.setblocking(False)  # noqa: FBT003 - the library's
+            found.append(let_in)
+        except OSError:  # nobody waits; or who did has gone, or there is no room for more
+            return found
 
 
 @contextlib.contextmanager
@@ -65,11 +101,13 @@ def unix_socket(path: Path) -> Generator[socket.socket]:
             "folder that there is.",
             path=str(path),
         ) from error
+    owner = os.getpid()
     try:
         yield bound
     finally:
         bound.close()
-        path.unlink(missing_ok=True)
+        if os.getpid() == owner:  # copies of this process answer there too, and end before it
+            path.unlink(missing_ok=True)
 
 
 def _take(bound: socket.socket, path: Path) -> None:

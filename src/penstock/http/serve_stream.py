@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from penstock.records import Score
 
     from .serve_call import Call, Send
-    from .serve_keeper import Door
     from .serve_schema import Row, Schema
+    from .serve_scoring import Answering
 
 __all__ = ["MOST_STREAMED", "Scores", "Streamed", "stream_form"]
 
@@ -64,7 +64,7 @@ class Scores:
     """The scores of a request on their way out.
 
     Args:
-        door: The deployment.
+        answering: The deployment.
         schema: What its champion takes and gives.
         rows: The rows.
         call: The request, whose body has been read.
@@ -74,7 +74,7 @@ class Scores:
 
     def __init__(  # noqa: PLR0913 - what a stream of scores is made of
         self,
-        door: Door,
+        answering: Answering,
         schema: Schema,
         rows: Sequence[Row],
         call: Call,
@@ -82,11 +82,13 @@ class Scores:
         *,
         features: bool,
     ) -> None:
-        self._door = door
+        self._answering = answering
         self._schema = schema
         self._rows = rows
         self._call = call
         self._form: Form = form
+        self._began_us = call.arrived_us
+        self._clock = answering.writer.clock
         self._features = features
         self._encode = msgspec.json.Encoder().encode
         self._done = 0
@@ -136,12 +138,15 @@ class Scores:
             except PenstockError as error:
                 yield self._failed(error)
                 return
-        took_us = self._door.endpoint.writer.clock.now_us() - self._call.arrived_us
+        took_us = self._clock.now_us() - self._began_us
         yield self._end(versions, took_us / US_PER_MS)
 
     async def _batch(self) -> list[Score]:
+        if self._done:
+            # It begins when the client has taken the one before: no version took that long.
+            self._call.arrived_us = self._clock.now_us()
         rows = list(self._rows[self._done : self._done + BATCH_ROWS])
-        return await score_all(self._door, rows, self._call)
+        return await score_all(self._answering, rows, self._call)
 
     def _told(self, scores: list[Score]) -> bytes:
         told = [self._schema.answer(score, features=self._features) for score in scores]

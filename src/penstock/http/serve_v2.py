@@ -15,7 +15,8 @@ import msgspec
 from penstock.errors import InputError, NotFoundError, NotSupportedError, nearest
 
 from .serve_errors import Answer
-from .serve_scoring import door_of, score_all, version_of
+from .serve_scoring import door_of, reach_version, score_all, version_of
+from .serve_traces import trace_settings
 from .serve_v2_about import (
     model_config,
     model_index,
@@ -24,14 +25,18 @@ from .serve_v2_about import (
     server_metadata,
 )
 from .serve_v2_rows import rows_of_tensors
-from .serve_v2_wire import HEADER_LENGTH, Output, read_request, write_answer
+from .serve_v2_wire import HEADER_LENGTH, read_request, told_scores
+from .serve_ways import model_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from penstock.records import Score
+
     from .serve_call import Call
     from .serve_keeper import Keeper
     from .serve_scoring import Asked
+    from .serve_traces import Tracing
     from .serve_v2_wire import InferRequest
 
 __all__ = ["V2", "V2_PATHS", "InferenceDoor"]
@@ -44,13 +49,8 @@ V2_PATHS = (
     "/v2/repository/models/{name}/load", "/v2/repository/models/{name}/unload", "/v2/logging",
     "/v2/trace/setting",
 )  # fmt: skip
-OCTETS = (b"content-type", b"application/octet-stream")
 HEALTH = {"/v2/health/live", "/v2/health/ready"}
 MODELS, REPOSITORY = "/v2/models/", "/v2/repository/models/"
-TRACE: Mapping[str, object] = {
-    "trace_level": ["OFF"], "trace_rate": "1000", "trace_count": "-1", "log_frequency": "0",
-    "trace_file": "", "trace_mode": "opentelemetry",
-}  # fmt: skip
 LEVELS = (
     ("log_info", logging.INFO),
     ("log_warning", logging.WARNING),
@@ -66,10 +66,15 @@ class InferenceDoor:
     Args:
         keeper: What is served, and who may ask.
         version: Penstock's version.
+        tracing: Traces requests; left out where nothing is traced.
+
+    Attributes:
+        traces: What traces requests; none where nothing is traced.
     """
 
-    def __init__(self, keeper: Keeper, version: str) -> None:
+    def __init__(self, keeper: Keeper, version: str, tracing: Tracing | None = None) -> None:
         self._keeper = keeper
+        self.traces = tracing
         self._version = version
         self._encode = msgspec.json.Encoder().encode
 
@@ -88,7 +93,7 @@ class InferenceDoor:
             ready = self._keeper.ready
             return Answer(200 if ready else 503, self._encode({"ready": ready}))
         if path.startswith(MODELS) and path != "/v2/models/stats":
-            return await self._model(call, *_named(path))
+            return await self._model(call, *model_named(path))
         if path.startswith(REPOSITORY):
             return await self._repository(call, path[len(REPOSITORY) :])
         changed = {"/v2/logging": self.logging, "/v2/trace/setting": self.tracing}.get(path)
@@ -107,7 +112,9 @@ class InferenceDoor:
             return self._json(model_statistics({name: door.endpoint for name, door in doors}))
         if path == "/v2/repository/index":
             call.need("POST")
-            return self._json(model_index(self._keeper.doors, self._keeper.unloaded))
+            return self._json(
+                model_index(self._keeper.doors, self._keeper.unloaded, self._keeper.resting)
+            )
         if "sharedmemory" in path:
             raise NotSupportedError("Shared memory is not supported. Send tensors in the body.")
         raise NotFoundError.of("path", path, V2_PATHS)
@@ -119,13 +126,16 @@ class InferenceDoor:
             call.need("POST")
             return await self._infer(call, name, number)
         if what == "trace/setting":
-            return await self._settings(call, self.tracing)
+            return await self._settings(call, lambda given: self.tracing(given, name))
         guard.check(call.authorization, "reader")
         call.need("GET")
+        if what == "ready":
+            if name not in self._keeper.resting:  # a request has it loaded
+                version_of(*door_of(self._keeper, name), number)
+            return self._json({"name": name, "ready": True})
+        await self._keeper.waking.need(name)
         door, schema = door_of(self._keeper, name)
         manifest, _ = version_of(door, schema, number)
-        if what == "ready":
-            return self._json({"name": name, "ready": True})
         if what == "config":
             return self._json(model_config(name, manifest))
         if what == "stats":
@@ -135,18 +145,15 @@ class InferenceDoor:
         return self._json(model_metadata(name, manifest, door.endpoint.versions))
 
     async def _infer(self, call: Call, name: str, number: str) -> Answer:
-        request = read_request(await call.body(), call.header(HEADER_LENGTH))
+        request = call.read or read_request(await call.body(), call.header(HEADER_LENGTH))
         call.request_id = request.id or call.request_id
-        version, outputs = await self.infer(name, number, request, call)
-        told, size = write_answer(name, version, request, outputs)
-        if size is None:
-            return Answer(200, told)
-        return Answer(200, told, (OCTETS, (HEADER_LENGTH, str(size).encode())))
+        version, scores = await self.infer(name, number, request, call)
+        return told_scores(name, version, request, scores)
 
     async def infer(
         self, name: str, number: str, request: InferRequest, asked: Asked
-    ) -> tuple[str, list[Output]]:
-        """Score what a request asks for; returns the version asked for, and what there is to tell.
+    ) -> tuple[str, list[Score]]:
+        """Score what a request asks for; returns the version asked for, and the scores.
 
         Args:
             name: The deployment.
@@ -157,15 +164,9 @@ class InferenceDoor:
         Raises:
             PenstockError: It does not fit, or cannot be answered.
         """
-        door, schema = door_of(self._keeper, name)
-        manifest, lane = version_of(door, schema, number)
+        answering, manifest = await reach_version(self._keeper, name, number)
         rows = rows_of_tensors(manifest, request.tensors)
-        scores = await score_all(door, rows, asked, lane)
-        outputs = [
-            Output("prediction", "FP64", [score.prediction for score in scores]),
-            Output("prediction_id", "BYTES", [score.prediction_id for score in scores]),
-        ]
-        return str(manifest.version), outputs
+        return str(manifest.version), await score_all(answering, rows, asked)
 
     async def _repository(self, call: Call, rest: str) -> Answer:
         """Load or unload a deployment in this process."""
@@ -220,36 +221,12 @@ class InferenceDoor:
             root.setLevel(logging.DEBUG if now["log_verbose_level"] else least)
         return now | {"log_file": "", "log_format": "default"}
 
-    @staticmethod
-    def tracing(given: Mapping[str, Any]) -> Mapping[str, object]:
-        """The settings of tracing. Requests are not traced; what says so already is taken.
-
-        Raises:
-            InputError: There is no such setting.
-            NotSupportedError: It would have requests traced.
-        """
-        for name, value in given.items():
-            if name not in TRACE:
-                raise _setting_fault(name, TRACE)
-            if value is not None and value != TRACE[name]:
-                raise NotSupportedError(
-                    f"{name} cannot be {value!r}: requests are not traced. The score log has every "
-                    "score, with its time and its duration."
-                )
-        return TRACE
+    def tracing(self, given: Mapping[str, Any], model: str = "") -> Mapping[str, object]:
+        """The settings of tracing of this process; see ``trace_settings``."""
+        return trace_settings(self.traces, given, model)
 
     def _json(self, value: object) -> Answer:
         return Answer(200, self._encode(value))
-
-
-def _named(path: str) -> tuple[str, str, str]:
-    """Model, version and what is wanted of it: ``{name}[/versions/{version}][/{what}]``."""
-    name, _, rest = path[len(MODELS) :].partition("/")
-    number = ""
-    if rest == "versions" or rest.startswith("versions/"):
-        number, _, rest = rest[len("versions/") :].partition("/")
-        number = number or "?"
-    return name, number, rest
 
 
 def _setting_fault(name: str, known: Mapping[str, object] | tuple[str, ...]) -> Exception:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from penstock.records import Manifest
     from penstock.scoring import Endpoint, Lane
 
-    from .serve_keeper import Door
+    from .serve_door import Door
 
 __all__ = [
     "EXTENSIONS",
@@ -29,6 +29,7 @@ Json = dict[str, object]
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository",
               "model_repository(unload_dependents)", "statistics", "logging", "trace")  # fmt: skip
 OUTPUTS = (("prediction", "FP64"), ("prediction_id", "BYTES"))
+RESTS = "not loaded; the next request to it has it loaded"
 NS_PER_US = 1_000
 US_PER_MS = 1_000
 
@@ -91,14 +92,18 @@ def model_config(name: str, manifest: Manifest) -> Json:
     }
 
 
-def model_index(doors: Mapping[str, Door], unloaded: Mapping[str, str]) -> list[Json]:
+def model_index(
+    doors: Mapping[str, Door], unloaded: Mapping[str, str], resting: Iterable[str] = ()
+) -> list[Json]:
     """What ``POST /v2/repository/index`` answers: every version, or why there is none.
 
     Args:
         doors: The deployments served, by name.
         unloaded: Why others are not, by name.
+        resting: Names of those that are loaded by need, and are not.
     """
     told = [_unavailable(name, reason) for name, reason in unloaded.items()]
+    told += [_unavailable(name, RESTS) for name in resting]
     for name, door in doors.items():
         if door.schema is None:
             told.append(_unavailable(name, door.endpoint.no_champion))

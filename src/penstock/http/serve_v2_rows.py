@@ -7,19 +7,20 @@ its name, or one tensor ``[n]`` of keys by each entity's name and one for each r
 from __future__ import annotations
 
 import sys
+from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 from penstock.errors import InputError, nearest
 
 from .serve_schema import Row
-from .serve_v2_wire import NUMBERS
+from .serve_v2_tensors import NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from penstock.records import Given, Manifest
 
-    from .serve_v2_wire import Tensor
+    from .serve_v2_tensors import Tensor
 
 __all__ = ["rows_of_tensors"]
 
@@ -32,6 +33,7 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
 MOST_ROWS = 1_000
 MATRIX = 2
 GREATEST = sys.float_info.max
+FLOATS = {float}
 
 
 def rows_of_tensors(manifest: Manifest, tensors: Sequence[Tensor]) -> list[Row]:
@@ -44,8 +46,8 @@ def rows_of_tensors(manifest: Manifest, tensors: Sequence[Tensor]) -> list[Row]:
     Raises:
         InputError: They do not fit the model.
     """
-    first = tensors[0]
-    if any(tensor.name in manifest.keys for tensor in tensors):
+    first, keys = tensors[0], manifest.keys
+    if any(tensor.name in keys for tensor in tensors):
         return _asked_rows(manifest, tensors)
     if len(tensors) == 1 and len(first.shape) == MATRIX and len(manifest.features) > 1:
         return _matrix_rows(manifest, first)
@@ -100,6 +102,8 @@ def _matrix_rows(manifest: Manifest, tensor: Tensor) -> list[Row]:
             f"features a row, in this order: {', '.join(manifest.features)}."
         )
     values = _numbers(tensor, width)
+    if len(values) == width:
+        return [Row(None, 0, tuple(values))]
     return [
         Row(None, 0, tuple(values[start : start + width])) for start in range(0, len(values), width)
     ]
@@ -131,19 +135,23 @@ def _numbers(tensor: Tensor, width: int) -> Sequence[float | None]:
             "FP32 or INT64."
         )
     _check_shape(tensor, width)
-    for value in tensor.values:
+    values = tensor.values
+    # The sum is finite where each of them is, unless they are very large: then each is looked at.
+    if set(map(type, values)) == FLOATS and isfinite(sum(values)):
+        return values
+    for value in values:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise InputError(f"Tensor {tensor.name!r} has {value!r}; send numbers, or null.")
         if not -GREATEST <= value <= GREATEST:
             raise InputError(f"Tensor {tensor.name!r} has {value}; send finite numbers, or null.")
-    return tensor.values
+    return values
 
 
 def _check_shape(tensor: Tensor, width: int) -> None:
-    rows = tensor.shape[0]
-    if rows > MOST_ROWS or list(tensor.shape[1:]) not in ([], [width]):
+    rows, *wide = tensor.shape
+    if rows > MOST_ROWS or (wide and wide != [width]):
         raise InputError(
             f"Tensor {tensor.name!r} has the shape {list(tensor.shape)}; send [n, {width}] with n "
             f"from 1 to {MOST_ROWS}."

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol (V2) on the wire: JSON, and the binary extension.
+"""Requests and answers of the Open Inference Protocol (V2): JSON, and the binary extension.
 
 With the binary extension a body is JSON of ``Inference-Header-Content-Length`` bytes and after it
 the data of each tensor that says ``binary_data_size``, little-endian, in the order of the tensors.
@@ -8,41 +8,24 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from penstock.errors import InputError, NotSupportedError, nearest
 
+from .serve_errors import Answer
 from .serve_schema import decode_anything
+from .serve_v2_tensors import Output, Tensor, checked_tensor, read_tensor, write_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from penstock.records import Score
 
-__all__ = [
-    "HEADER_LENGTH",
-    "NUMBERS",
-    "InferRequest",
-    "Output",
-    "Tensor",
-    "checked_tensor",
-    "floats_of",
-    "read_request",
-    "write_answer",
-]
+__all__ = ["HEADER_LENGTH", "InferRequest", "read_request", "scored", "told_scores", "write_answer"]
 
 HEADER_LENGTH = b"inference-header-content-length"
-DTYPES: Mapping[str, str] = {
-    "BOOL": "?", "INT8": "<i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8",
-    "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
-    "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
-}  # fmt: skip
-NUMBERS = frozenset({*DTYPES, "BF16"} - {"BOOL"})
-DATATYPES = (*DTYPES, "BF16", "BYTES")
-LENGTH_BYTES = 4
+OCTETS = (b"content-type", b"application/octet-stream")
 DEEPEST = 8
 SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
 
@@ -60,41 +43,26 @@ class _Asked(msgspec.Struct):
     parameters: dict[str, Any] = {}
 
 
+class _Told(msgspec.Struct, omit_defaults=True):
+    name: str
+    datatype: str
+    shape: list[int]
+    data: Sequence[float] | Sequence[str] | msgspec.UnsetType = msgspec.UNSET
+    parameters: Mapping[str, int] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Answer(msgspec.Struct, omit_defaults=True):
+    model_name: str
+    model_version: str
+    outputs: list[_Told]
+    id: str = ""
+
+
 class _Request(msgspec.Struct):
     inputs: list[_Input]
     id: str = ""
     parameters: dict[str, Any] = {}
     outputs: list[_Asked] = []
-
-
-class Tensor(msgspec.Struct, frozen=True):
-    """A tensor of a request.
-
-    Attributes:
-        name: Its name.
-        datatype: Type of its values, as the protocol has it.
-        shape: Its shape.
-        values: Its values in one list, row by row; None for null, which JSON and NaN can say.
-    """
-
-    name: str
-    datatype: str
-    shape: Sequence[int]
-    values: Sequence[Any]
-
-
-class Output(msgspec.Struct, frozen=True):
-    """A tensor of an answer.
-
-    Attributes:
-        name: Its name.
-        datatype: ``FP64`` or ``BYTES``.
-        values: A number or a text for each row.
-    """
-
-    name: str
-    datatype: str
-    values: Sequence[float] | Sequence[str]
 
 
 class InferRequest(msgspec.Struct, frozen=True):
@@ -120,6 +88,7 @@ class InferRequest(msgspec.Struct, frozen=True):
 
 
 REQUESTS = msgspec.json.Decoder(_Request)
+ENCODE = msgspec.json.Encoder().encode
 
 
 def read_request(body: bytes, header_length: bytes = b"") -> InferRequest:
@@ -145,14 +114,28 @@ def read_request(body: bytes, header_length: bytes = b"") -> InferRequest:
         ) from None
     if not request.inputs:
         raise InputError("'inputs' is empty. Send the features, or the entity's keys.")
-    if any(name in request.parameters for name in SEQUENCES):
+    if request.parameters and any(name in request.parameters for name in SEQUENCES):
         raise NotSupportedError(
             "Sequences of requests are not supported: a model here keeps nothing between requests. "
             "Leave 'sequence_id' out."
         )
+    tensors = _tensors(request.inputs, rest)
+    if not request.outputs and not request.parameters:
+        return InferRequest(request.id, tensors)
+    return InferRequest(
+        request.id,
+        tensors,
+        [one.name for one in request.outputs],
+        frozenset(one.name for one in request.outputs if one.parameters.get("binary_data")),
+        request.parameters.get("binary_data_output") is True,
+    )
+
+
+def _tensors(inputs: Sequence[_Input], rest: bytes) -> list[Tensor]:
+    """The tensors of a request; ``rest`` is its binary part."""
     tensors: list[Tensor] = []
     place = 0
-    for given in request.inputs:
+    for given in inputs:
         length = _binary_size(given.parameters, given.name)
         if length is None:
             tensors.append(_from_json(given))
@@ -165,59 +148,23 @@ def read_request(body: bytes, header_length: bytes = b"") -> InferRequest:
             f"The binary part of the body has {len(rest)} bytes; the inputs say {place}. Give each "
             "binary input the parameter 'binary_data_size', and send as many bytes."
         )
-    return InferRequest(
-        request.id,
-        tensors,
-        [one.name for one in request.outputs],
-        frozenset(one.name for one in request.outputs if one.parameters.get("binary_data")),
-        request.parameters.get("binary_data_output") is True,
-    )
+    return tensors
 
 
-def read_tensor(name: str, datatype: str, shape: Sequence[int], data: bytes) -> Tensor:
-    """A tensor from its binary data.
-
-    Args:
-        name: Its name.
-        datatype: As the protocol has it.
-        shape: Its shape.
-        data: The values, little-endian; of ``BYTES``, each after its length in four bytes.
-
-    Raises:
-        InputError: The data is not of that type or shape.
-    """
-    _check_datatype(name, datatype)
-    count = _count(name, shape)
-    if datatype == "BYTES":
-        values: Sequence[Any] = _texts(name, data, count)
-    else:
-        array = _array(name, datatype, data, count)
-        values = floats_of(array) if array.dtype.kind == "f" else array.tolist()
-    return Tensor(name, datatype, shape, values)
+def scored(scores: Sequence[Score]) -> list[Output]:
+    """What there is to tell of scores."""
+    return [
+        Output("prediction", "FP64", [score.prediction for score in scores]),
+        Output("prediction_id", "BYTES", [score.prediction_id for score in scores]),
+    ]
 
 
-def checked_tensor(name: str, datatype: str, shape: Sequence[int], values: Sequence[Any]) -> Tensor:
-    """A tensor of values that are there already.
-
-    Raises:
-        InputError: There is no such type, or there are not as many values as the shape says.
-    """
-    _check_datatype(name, datatype)
-    count = _count(name, shape)
-    if len(values) != count:
-        raise InputError(
-            f"Tensor {name!r} has {len(values)} values, its shape {list(shape)} says {count}. "
-            "Send as many as the shape says."
-        )
-    return Tensor(name, datatype, shape, values)
-
-
-def floats_of(array: np.ndarray[Any, Any]) -> list[float | None]:
-    """Floats as Python has them, None for NaN, which is how binary data says null."""
-    values: list[float | None] = array.tolist()
-    if np.isnan(array).any():
-        return [None if value != value else value for value in values]  # noqa: PLR0124 - NaN
-    return values
+def told_scores(name: str, version: str, request: InferRequest, scores: Sequence[Score]) -> Answer:
+    """An answer to a request to infer; see ``write_answer``."""
+    told, size = write_answer(name, version, request, scored(scores))
+    if size is None:
+        return Answer(200, told)
+    return Answer(200, told, (OCTETS, (HEADER_LENGTH, str(size).encode())))
 
 
 def write_answer(
@@ -237,37 +184,28 @@ def write_answer(
     Raises:
         InputError: The request wants an output that there is not.
     """
-    known = {output.name: output for output in outputs}
-    for wanted in request.wanted:
-        if wanted not in known:
-            raise InputError(f"There is no output {wanted!r}. {nearest(wanted, known)}")
-    told: list[dict[str, object]] = []
+    wanted = _wanted(request.wanted, outputs) if request.wanted else outputs
+    told: list[_Told] = []
     parts: list[bytes] = []
-    for output in [known[one] for one in request.wanted] or outputs:
-        about: dict[str, object] = {
-            "name": output.name, "datatype": output.datatype, "shape": [len(output.values)],
-        }  # fmt: skip
+    for output in wanted:
+        about = _Told(output.name, output.datatype, [len(output.values)])
         if request.is_binary(output.name):
             parts.append(write_tensor(output))
-            about["parameters"] = {"binary_data_size": len(parts[-1])}
+            about.parameters = {"binary_data_size": len(parts[-1])}
         else:
-            about["data"] = output.values
+            about.data = output.values
         told.append(about)
-    answer: dict[str, object] = {"model_name": name, "model_version": version}
-    if request.id:
-        answer["id"] = request.id
-    head = msgspec.json.encode(answer | {"outputs": told})
-    return b"".join([head, *parts]), len(head) if parts else None
+    head = ENCODE(_Answer(name, version, told, request.id))
+    return (b"".join([head, *parts]), len(head)) if parts else (head, None)
 
 
-def write_tensor(output: Output) -> bytes:
-    """The binary data of an output."""
-    if output.datatype == "BYTES":
-        texts = [str(value).encode() for value in output.values]
-        return b"".join(
-            part for text in texts for part in (len(text).to_bytes(LENGTH_BYTES, "little"), text)
-        )
-    return np.array(output.values, dtype="<f8").tobytes()
+def _wanted(names: Sequence[str], outputs: Sequence[Output]) -> list[Output]:
+    """Outputs by their names."""
+    known = {output.name: output for output in outputs}
+    for name in names:
+        if name not in known:
+            raise InputError(f"There is no output {name!r}. {nearest(name, known)}")
+    return [known[name] for name in names]
 
 
 def _header_size(header: bytes, size: int) -> int | None:
@@ -282,6 +220,8 @@ def _header_size(header: bytes, size: int) -> int | None:
 
 
 def _binary_size(parameters: Mapping[str, Any], name: str) -> int | None:
+    if not parameters:
+        return None
     if "shared_memory_region" in parameters:
         raise NotSupportedError(
             f"Input {name!r} is in shared memory, which is not supported. Send its data."
@@ -304,7 +244,7 @@ def _from_json(given: _Input) -> Tensor:
 
 def _flat(data: list[Any], depth: int) -> list[Any]:
     """The values of nested lists in one list."""
-    if not any(isinstance(item, list) for item in data):
+    if list not in set(map(type, data)):
         return data
     if depth > DEEPEST:
         raise InputError("'data' is nested too deep. Send lists as deep as the shape is long.")
@@ -314,47 +254,4 @@ def _flat(data: list[Any], depth: int) -> list[Any]:
             values += _flat(item, depth + 1)
         else:
             values.append(item)
-    return values
-
-
-def _check_datatype(name: str, datatype: str) -> None:
-    if datatype not in DATATYPES:
-        hint = nearest(datatype, DATATYPES)
-        raise InputError(f"Tensor {name!r} is {datatype!r}, which is no type. {hint}")
-
-
-def _count(name: str, shape: Sequence[int]) -> int:
-    if not shape or min(shape) < 1:
-        raise InputError(f"Tensor {name!r} has the shape {list(shape)}; send [n] or [n, features].")
-    return math.prod(shape)
-
-
-def _array(name: str, datatype: str, data: bytes, count: int) -> np.ndarray[Any, Any]:
-    is_brain = datatype == "BF16"
-    dtype = np.dtype("<u2" if is_brain else DTYPES[datatype])
-    if len(data) != count * dtype.itemsize:
-        raise InputError(
-            f"Tensor {name!r} has {len(data)} bytes; its shape and type say "
-            f"{count * dtype.itemsize}. Send as many as they say."
-        )
-    array = np.frombuffer(data, dtype)
-    # A bfloat16 is the upper half of a float32.
-    return (array.astype("<u4") << 16).view("<f4") if is_brain else array
-
-
-def _texts(name: str, data: bytes, count: int) -> list[str]:
-    values: list[str] = []
-    place = 0
-    while place < len(data) and len(values) < count:
-        start = place + LENGTH_BYTES
-        place = start + int.from_bytes(data[place:start], "little")
-        try:
-            values.append(data[start:place].decode())
-        except UnicodeDecodeError:
-            raise InputError(f"Tensor {name!r} has text that is no UTF-8.") from None
-    if place != len(data) or len(values) != count:
-        raise InputError(
-            f"Tensor {name!r} does not hold {count} texts, each after its length in "
-            f"{LENGTH_BYTES} bytes."
-        )
     return values

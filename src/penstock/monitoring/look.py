@@ -15,6 +15,7 @@ from penstock.registry import aliases, read_manifest
 from penstock.spec import duration_us
 
 from .measures import accuracy_check, drift_checks, latency_check
+from .outcomes import latest_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -160,19 +161,10 @@ def _scores(
 
 def _observed(tables: Tables, deployment: str, scores: pl.LazyFrame) -> pl.DataFrame:
     """Predictions beside what came true; of several outcomes of one, the latest counts."""
-    table = f"observations/{deployment}"
     predicted = scores.select("prediction_id", "prediction")
-    if tables.version(table) is None:
-        return predicted.with_columns(value=pl.lit(0.0)).head(0).collect()
-    outcomes = tables.scan(table, columns=["prediction_id", "value", "observed_at_us", "_offset"])
-    latest = (
-        outcomes.join(predicted, on="prediction_id", how="semi")
-        .sort("observed_at_us", "_offset")
-        .unique("prediction_id", keep="last", maintain_order=True)
-    )
     return (
         predicted.filter(pl.col("prediction").is_finite())
-        .join(latest.select("prediction_id", "value"), on="prediction_id")
+        .join(latest_outcomes(tables, deployment, predicted), on="prediction_id")
         .select("prediction", "value")
         .collect()
     )

@@ -10,7 +10,9 @@ before its score does.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 import polars as pl
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from penstock.ports import LogEntry, Services
 
+    Row: TypeAlias = tuple[str, float, int, int, str]  # the columns of SCHEMA
+
 __all__ = ["OBSERVATIONS_TOPIC", "REJECTED_TOPIC", "drain_observations", "observe"]
 
 OBSERVATIONS_TOPIC = "observations"
@@ -34,6 +38,7 @@ REJECTED_TOPIC = "observations.rejected"
 """Where messages go that are no observation, as they came."""
 
 GROUP = "tables"
+MEASURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 PAGE = 5_000
 SCHEMA = pl.Schema(
     {
@@ -41,20 +46,23 @@ SCHEMA = pl.Schema(
         "value": pl.Float64,
         "observed_at_us": pl.Int64,
         "_offset": pl.Int64,
+        "measures": pl.String,  # a JSON object; empty where there are none
     }
 )
+MEASURES = 20
 
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]+$")]
 Identifier = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class Observed(msgspec.Struct, frozen=True, kw_only=True):
+class Observed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A message of the topic: an observation and the deployment that it is about."""
 
     deployment: Name
     prediction_id: Identifier
     value: float
     observed_at_us: int
+    measures: Mapping[str, float] = {}
 
 
 def observe(services: Services, deployment: str, observations: Sequence[Observation]) -> int:
@@ -130,10 +138,21 @@ def drain_observations(services: Services) -> int:
 def _faults(observation: Observation, *, classifies: bool) -> Iterator[str]:
     if not observation.prediction_id:
         yield "prediction_id is empty; send the id that came with the prediction"
+    yield from _measure_faults(observation.measures)
     if not math.isfinite(observation.value):
         yield f"value {observation.value} is not finite"
     elif classifies and observation.value not in {0.0, 1.0}:
         yield f"value {observation.value:g} is no outcome of a classification; send 0 or 1"
+
+
+def _measure_faults(measures: Mapping[str, float]) -> Iterator[str]:
+    if len(measures) > MEASURES:
+        yield f"{len(measures)} measures; send {MEASURES} at most"
+    for name, value in measures.items():
+        if not MEASURE_NAME.fullmatch(name):
+            yield f"measure {name!r}: use lower-case letters, digits and '_', a letter first"
+        elif not math.isfinite(value):
+            yield f"measure {name!r} is {value}, which is not finite"
 
 
 def _message(deployment: str, observation: Observation) -> Observed:
@@ -142,20 +161,22 @@ def _message(deployment: str, observation: Observation) -> Observed:
         prediction_id=observation.prediction_id,
         value=float(observation.value),
         observed_at_us=observation.observed_at_us,
+        measures=dict(observation.measures),
     )
 
 
 def _identity(message: Observed) -> str:
     """The same for messages that say the same, so that a repeated request adds nothing."""
-    return (
+    told = (
         f"{message.deployment}/{message.prediction_id}/{message.observed_at_us}/{message.value!r}"
     )
+    if not message.measures:
+        return told
+    return f"{told}/{msgspec.json.encode(message.measures, order='sorted').decode()}"
 
 
-def _by_deployment(
-    services: Services, page: Sequence[LogEntry]
-) -> dict[str, list[tuple[str, float, int, int]]]:
-    found: dict[str, list[tuple[str, float, int, int]]] = {}
+def _by_deployment(services: Services, page: Sequence[LogEntry]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
     decoder = msgspec.json.Decoder(Observed)
     for entry in page:
         try:
@@ -164,18 +185,20 @@ def _by_deployment(
             # Whoever wrote it bypassed observe(); it must not hold up those behind it.
             services.log.publish(REJECTED_TOPIC, [entry.payload], ids=[str(entry.offset)])
             continue
-        row = (said.prediction_id, said.value, said.observed_at_us, entry.offset)
+        measures = msgspec.json.encode(said.measures).decode() if said.measures else ""
+        row = (said.prediction_id, said.value, said.observed_at_us, entry.offset, measures)
         found.setdefault(said.deployment, []).append(row)
     return found
 
 
-def _store(services: Services, deployment: str, rows: list[tuple[str, float, int, int]]) -> None:
+def _store(services: Services, deployment: str, rows: list[Row]) -> None:
     table = f"observations/{deployment}"
     number = rows[-1][3]
     applied = services.tables.applied(table, table)
     fresh = [row for row in rows if row[3] > applied]
     if fresh:
         frame = pl.DataFrame(fresh, schema=SCHEMA, orient="row")
+        services.tables.widen(table, {"measures": pl.String()})
         services.tables.append(table, frame, app=table, number=number)
     announce(
         services.log,

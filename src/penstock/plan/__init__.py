@@ -18,6 +18,7 @@ from .fields import field_changes
 from .protected import Lock, Locks, idle_protections, locks_of, protections_in
 from .readable import readable
 from .readers import Readers, readers_of
+from .routed import routed
 from .searching import Found, search
 from .steps import Change, Create, FieldChange, Plan, Remove, Stale, Step
 from .versions import VersionDifference, compare_versions, versions_of
@@ -55,6 +56,7 @@ __all__ = [
     "protections_in",
     "readable",
     "readers_of",
+    "routed",
     "search",
     "service_entries",
     "versions_of",

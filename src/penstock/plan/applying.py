@@ -80,7 +80,8 @@ def apply(  # noqa: PLR0913 - what an application consists of
         dirty: Whether the folder differs from the commit.
 
     Routes that were changed at run time are as declared again where the project declares other
-    routes or another fallback for their deployment; else they stay as they were changed.
+    routes or another fallback for their deployment, or what the changes do not go together with;
+    else they stay as they were changed.
 
     Returns:
         What was done; empty when there was nothing to do.
@@ -105,11 +106,11 @@ def apply(  # noqa: PLR0913 - what an application consists of
         dirty=dirty,
     )
     known = {record.key: record for record in records}
-    by = _By(metadata, actor=actor, now=now, commit=commit, dirty=dirty)
+    by = _By(metadata, actor=actor, now=now, commit=commit, dirty=dirty, meanings={})
     changes = list(_changes(project, known, by))
     changes += [
-        Put(one.ended(by=actor, at=now, reason="its routes are declared anew"), expected=one)
-        for one in ended_changes(metadata, project, known)
+        Put(one.ended(by=actor, at=now, reason=f"ended, since {why}"), expected=one)
+        for one, why in ended_changes(metadata, project, known)
     ]
     audit = Audit(actor=actor, action="apply", subject=project.name, difference=plan.as_document())
     metadata.write(Put(applied, expected=before), *changes, audit=audit)
@@ -125,6 +126,7 @@ class _By(NamedTuple):
         now: When.
         commit: Commit of the project folder.
         dirty: Whether the folder differs from it.
+        meanings: Hashes of declarations that were found already, for ``fingerprint``.
     """
 
     metadata: Metadata
@@ -132,6 +134,7 @@ class _By(NamedTuple):
     now: datetime
     commit: str
     dirty: bool
+    meanings: dict[int, str]
 
 
 def _plan(
@@ -190,7 +193,7 @@ def _record(
     value: Declaration, old: AppliedDeclaration | None, position: int, by: _By
 ) -> AppliedDeclaration:
     """What is remembered of a declaration from now on; the same where nothing changed."""
-    document, meaning = to_document(value), fingerprint(value)
+    document, meaning = to_document(value), fingerprint(value, by.meanings)
     if old is not None and old.document == document:
         return msgspec.structs.replace(old, fingerprint=meaning, position=position)
     return AppliedDeclaration(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.algebra import check_rules, compile_on_demand, compile_view
+from penstock.algebra import check_graph, check_rules, compile_on_demand, compile_view
 from penstock.errors import DeclarationError
 from penstock.spec import (
     Declaration,
     Deployment,
     FeatureView,
+    Graph,
     OnDemandView,
     Project,
     declarations_in,
@@ -36,6 +37,7 @@ STALE_ACTIONS: Mapping[str, StaleAction] = {
     "feature_view": "backfill",
     "dataset": "rebuild",
     "model": "retrain",
+    "graph": "retrain",
     "deployment": "keep",
 }
 
@@ -105,6 +107,8 @@ def _type_faults(declared: Iterable[Declaration]) -> Iterator[str]:
                 compile_on_demand(value)
             elif isinstance(value, Deployment):
                 check_rules(value)
+            elif isinstance(value, Graph):
+                check_graph(value)
         except DeclarationError as error:
             yield from (f"{key_of(value)}: {fault}" for fault in error.faults)
 

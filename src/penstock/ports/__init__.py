@@ -10,14 +10,17 @@ from .locks import Locks
 from .metadata import Audit, Delete, Metadata, Put
 from .online_store import Changes, Found, OnlineStore, claimed, passed
 from .services import Services
+from .spans import SpanCounts, Spans, Traced
 from .tables import Tables, Vacuumed
 from .workflows import (
     Pipeline,
     RunInfo,
     RunState,
+    RunWatch,
     StepFunction,
     StepInfo,
     StepSpec,
+    Watch,
     Workflows,
 )
 
@@ -40,13 +43,18 @@ __all__ = [
     "Put",
     "RunInfo",
     "RunState",
+    "RunWatch",
     "Services",
+    "SpanCounts",
+    "Spans",
     "StepFunction",
     "StepInfo",
     "StepSpec",
     "Tables",
     "Task",
+    "Traced",
     "Vacuumed",
+    "Watch",
     "Workflows",
     "announce",
     "claimed",

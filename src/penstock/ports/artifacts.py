@@ -28,7 +28,7 @@ class Artifacts(ABC):
 
         Raises:
             NotFoundError: There is no such artifact.
-            StateError: It is there but damaged.
+            StateError: It is there but damaged; ``facts["path"]`` says where, as text.
         """
 
     @abstractmethod

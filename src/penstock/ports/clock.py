@@ -28,3 +28,7 @@ class Ids(Protocol):
     def new(self) -> str:
         """A new identifier of 26 characters that no other process makes, ordered by time."""
         ...
+
+    def several(self, number: int) -> list[str]:
+        """As many new identifiers, in order: as ``new`` makes them one by one, at less cost."""
+        ...

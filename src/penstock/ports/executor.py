@@ -21,16 +21,20 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         function: ``module:name`` of a function that takes keyword arguments and returns plain JSON
             values.
         arguments: Its arguments, as plain JSON values.
+        timeout_s: How long it may take once a worker has it; 0 for as long as it takes.
     """
 
     function: str
     arguments: Mapping[str, object]
+    timeout_s: float = 0.0
 
 
 class Executor(ABC):
     """Runs tasks, as many at a time as it has workers.
 
-    A task whose worker dies is reported as ``UnavailableError``; an error of a task is raised as it
+    A task whose worker dies is reported as ``UnavailableError``. So is one that takes longer than
+    it may, with ``facts["timeout_s"]``; its worker is ended, whatever it is about, and another
+    takes its place. An error of a task is raised as it
     is, with its traceback. Nothing is shared between tasks but what their arguments refer to.
     """
 

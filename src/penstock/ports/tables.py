@@ -108,6 +108,27 @@ class Tables(ABC):
         """Merge small files into large ones as a new version; readers of old ones go on."""
 
     @abstractmethod
+    def remove(self, name: str, column: str, *, below: int) -> int:
+        """Remove the rows whose whole number in a column is below a bound, as a new version.
+
+        Rows with null stay. Older versions, and the files behind them, stay until a vacuum; so do
+        the numbers of writers, and writers go on meanwhile: what they append is not looked at.
+        Killed anywhere, all of these rows are gone or none. Once more, it does nothing.
+
+        Args:
+            name: The table.
+            column: A column of type Int64.
+            below: The bound.
+
+        Returns:
+            How many rows were removed.
+
+        Raises:
+            NotFoundError: There is no such table or column.
+            UnavailableError: The table was written all the time in a way that collides.
+        """
+
+    @abstractmethod
     def vacuum(
         self, name: str, *, keep: Collection[int], older_than_h: int, dry_run: bool = False
     ) -> Vacuumed:

@@ -5,11 +5,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-__all__ = ["Pipeline", "RunInfo", "RunState", "StepFunction", "StepInfo", "StepSpec", "Workflows"]
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+__all__ = [
+    "Pipeline",
+    "RunInfo",
+    "RunState",
+    "RunWatch",
+    "StepFunction",
+    "StepInfo",
+    "StepSpec",
+    "Watch",
+    "Workflows",
+]
 
 RunState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 StepFunction = Callable[[Mapping[str, object], Mapping[str, object]], Mapping[str, object]]
@@ -84,6 +97,32 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     executor_id: str = ""
 
 
+class RunWatch(ABC):
+    """Follows one run while a process executes it. Does not raise; called by one thread."""
+
+    @abstractmethod
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Follow a step while the context is open: all of its attempts."""
+
+    @abstractmethod
+    def ended(self, error: BaseException | None) -> None:
+        """The run has ended here, with what was raised, if anything was."""
+
+
+class Watch(ABC):
+    """Follows the runs that a process executes. Safe across threads."""
+
+    @abstractmethod
+    def begun(self, run_id: str, *, pipeline: str, subject: str) -> RunWatch | None:
+        """A run begins here or goes on; what follows it, or none.
+
+        Args:
+            run_id: The run.
+            pipeline: Name of its pipeline.
+            subject: What it is about.
+        """
+
+
 class Workflows(ABC):
     """Runs pipelines durably.
 
@@ -94,10 +133,15 @@ class Workflows(ABC):
     """
 
     @abstractmethod
-    def launch(self, functions: Mapping[str, StepFunction]) -> None:
+    def launch(self, functions: Mapping[str, StepFunction], *, watch: Watch | None = None) -> None:
         """Register the step functions and begin to execute runs in this process.
 
         Without it, the object only submits and looks.
+
+        Args:
+            functions: The functions of the steps, by the names that pipelines call them.
+            watch: Follows every run that is executed here: its steps that are done here, and that
+                it has ended here. Steps that were done before are not followed again.
         """
 
     @abstractmethod

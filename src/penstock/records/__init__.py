@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from .access import Denial, Grant, GrantKind
+from .bandits import BanditArm, BanditState, BanditUpdate
 from .base import Record, to_plain
 from .consistency import CheckOrigin, FeatureCheck, FeatureReport
 from .data import Batch, DatasetSnapshot, Deletion, StoredPin
 from .declarations import AppliedDeclaration, AppliedProject, DeclarationVersion
+from .experiments import (
+    LIVE_EXPERIMENTS,
+    Arm,
+    ExperimentLook,
+    ExperimentStage,
+    ExperimentState,
+    GuardrailLook,
+    Verdict,
+)
 from .jobs import Delivery, ScoringJob
 from .manifest import (
     MANIFEST_SCHEMA,
@@ -46,17 +56,24 @@ from .rollouts import (
 from .routing import RouteChanges
 from .selection import FeatureRank, FeatureSelection, RankVerdict
 from .serving import ALL_WITHHELD, Given, Observation, Score, ServingStatus
+from .spans import Attribute, Span, SpanContext
 
 __all__ = [
     "ALIASES",
     "ALL_WITHHELD",
+    "LIVE_EXPERIMENTS",
     "LIVE_STATES",
     "MANIFEST_SCHEMA",
     "Aliases",
     "AppliedDeclaration",
     "AppliedProject",
     "Approver",
+    "Arm",
+    "Attribute",
     "AuditEntry",
+    "BanditArm",
+    "BanditState",
+    "BanditUpdate",
     "Batch",
     "CanaryCounts",
     "CanaryStep",
@@ -75,6 +92,9 @@ __all__ = [
     "EngineTrial",
     "Event",
     "EventKind",
+    "ExperimentLook",
+    "ExperimentStage",
+    "ExperimentState",
     "FeatureCheck",
     "FeatureRank",
     "FeatureReport",
@@ -83,6 +103,7 @@ __all__ = [
     "Given",
     "Grant",
     "GrantKind",
+    "GuardrailLook",
     "Identity",
     "Incident",
     "Lease",
@@ -105,7 +126,10 @@ __all__ = [
     "Score",
     "ScoringJob",
     "ServingStatus",
+    "Span",
+    "SpanContext",
     "StoredPin",
+    "Verdict",
     "VersionCounts",
     "to_plain",
 ]

@@ -20,11 +20,12 @@ __all__ = [
 
 MANIFEST_SCHEMA = 1
 
-NativeFormat = Literal["skops", "ubj", "lgb", "custom"]
-"""Formats of native models: of scikit-learn, XGBoost, LightGBM, and a class of the user."""
+NativeFormat = Literal["skops", "ubj", "lgb", "custom", "graph"]
+"""Formats of native models: of scikit-learn, XGBoost, LightGBM, a class of the user, a graph."""
 
-EngineName = Literal["native", "onnx", "trees"]
-"""What computes predictions: the library that trained the model, onnxruntime, or compiled trees."""
+EngineName = Literal["native", "onnx", "trees", "graph"]
+"""What computes predictions: the library that trained the model, onnxruntime, compiled trees, or
+the engines of the models of a graph."""
 
 
 class ColumnBins(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +88,7 @@ class EngineChoice(msgspec.Struct, frozen=True, kw_only=True):
     max_difference: float
     native_us: float
     engine_us: float
-    batch_engine: Literal["", "native", "onnx", "trees"] = ""
+    batch_engine: Literal["", "native", "onnx", "trees", "graph"] = ""
     batch_from: int = 0
     tried: tuple[EngineTrial, ...] = ()
 
@@ -96,7 +97,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """``manifest.json`` of a package.
 
     A package is a folder: ``manifest.json``; the native model ``model.skops``,
-    ``model.ubj``, ``model.txt`` or ``model.custom``;
+    ``model.ubj``, ``model.txt``, ``model.custom`` or ``model.graph``;
     ``model.onnx`` and ``trees.npz`` where those engines serve; ``sample.parquet`` with up to 1,000
     test rows (the features as float64, the label, and ``prediction`` by the native model).
 

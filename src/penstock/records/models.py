@@ -49,7 +49,8 @@ class ModelVersion(Record, frozen=True):
         ready: Whether it was selected and passed every gate.
         tracking_run: Id of the MLflow run.
         package: Reference of the package artifact: manifest, model files, reference sample.
-        engine: What serves it: ``onnx``, ``trees`` or ``native``; empty until it is packaged.
+        engine: What serves it: ``onnx``, ``trees``, ``graph`` or ``native``; empty
+            until it is packaged.
         engine_reason: Why that engine.
         created_at: When.
         fingerprint: Of the model's declaration.
@@ -72,7 +73,7 @@ class ModelVersion(Record, frozen=True):
     ready: bool = False
     tracking_run: str = ""
     package: str = ""
-    engine: Literal["", "onnx", "trees", "native"] = ""
+    engine: Literal["", "onnx", "trees", "native", "graph"] = ""
     engine_reason: str = ""
 
     @property

@@ -18,7 +18,7 @@ __all__ = [
 EventKind = Literal[
     "raw.ingested", "raw.deleted", "features.generated", "model.trained", "model.ready",
     "deployment.changed", "scores.ready", "observation.received", "monitor.breached",
-    "features.inconsistent",
+    "features.inconsistent", "experiment.ended",
 ]  # fmt: skip
 Role = Literal["admin", "writer", "reader"]
 

@@ -27,6 +27,8 @@ class RouteChanges(Record, frozen=True):
         shares: Share of the entities of a challenger, by its target: an alias, or ``@3`` for a
             version. 0 turns the challenger off; one that is not declared is added.
         shadows: Whether a shadow scores, by its target; one that is not declared is added.
+        salts: An order of the entities of its own for a challenger, by its target: an experiment's,
+            so that its halves say nothing of those of another.
         pins: The version that an alias stands for in this deployment, wherever it points.
         fallback: Takes the place of the declared one; none for the declared one.
         reason: Why, in the words of whoever changed it last.
@@ -41,6 +43,7 @@ class RouteChanges(Record, frozen=True):
     changed_by: str
     revision: int = 0
     shares: Mapping[str, float] = {}
+    salts: Mapping[str, str] = {}
     shadows: Mapping[str, bool] = {}
     pins: Mapping[str, int] = {}
     fallback: Fallback | None = None

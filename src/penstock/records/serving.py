@@ -28,8 +28,9 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
         deployment: The deployment that was asked.
         model: Name of the model that answered.
         version: Its version; 0 where a constant answered.
-        route: Role that answered: ``champion``, ``challenger``, ``shadow``, ``batch`` or
-            ``fallback``.
+        route: Role that answered: ``champion``, ``challenger``, ``header``, ``rule``, ``shadow``,
+            ``batch`` or ``fallback``; ``cached`` or ``precomputed`` where a score that was there
+            answered again.
         engine: What computed it.
         entity: The entity's key as text; empty when features were handed in.
         at_us: The time the features are of, in microseconds since 1970 UTC.
@@ -39,13 +40,19 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
         duration_us: From the request's arrival to its answer, inside the server.
         progress: Last raw batch number folded into the online store, per view, when features
             were read.
-        origin: ``online`` (features looked up), ``request`` (handed in) or ``batch``.
-        reason: Why a fallback answered; else empty.
+        origin: ``online`` (features looked up), ``request`` (handed in) or ``batch``; that of the
+            first where a score answers again.
+        reason: Why this route answered, such as ``share 0.35``, why a fallback did, or which score
+            answers again; else empty.
         request_id: The client's id of the request; else empty.
         given: What the request said beside the entity's key: keys of further entities and the
             request fields of on-demand views, by name.
         withheld: Features that are not stored as they are: their full names with commas between
             them, ``*`` where none is stored; empty where all are.
+        parts: Of a graph: what each step gave that was computed for the row, null for none; the
+            step that answered left out, and all of them where features are withheld.
+        trace_id: The trace that the request belongs to, as 32 hexadecimal digits; empty where it
+            is not traced.
     """
 
     prediction_id: str
@@ -66,6 +73,8 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     given: Mapping[str, Given] = {}
     withheld: str = ""
+    parts: Mapping[str, float | None] = {}
+    trace_id: str = ""
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,11 +84,13 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         prediction_id: The score it belongs to.
         value: 0 or 1 for a classification, else the number.
         observed_at_us: When it was observed, in microseconds since 1970 UTC.
+        measures: What else came of it, by name, such as ``{"revenue": 12.5}``.
     """
 
     prediction_id: str
     value: float
     observed_at_us: int
+    measures: Mapping[str, float] = {}
 
 
 class ServingStatus(Record, frozen=True):

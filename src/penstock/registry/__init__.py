@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from .aliases import aliases, find_version, point, promote, rollback, withdraw
 from .custom import CustomModel, CustomPlace
-from .definitions import views_of
+from .custom_folder import sweep_custom_folders
+from .definitions import rebuild, views_of
+from .graph_files import GraphModel, GraphParts, open_graph, pack_graph
 from .native import TRUSTED_TYPES, NativeModel, as_native, load_native, open_native, save_native
 from .packages import (
     MANIFEST_FILE,
@@ -16,7 +18,7 @@ from .packages import (
     read_sample,
     write_manifest,
 )
-from .provenance import installed
+from .provenance import definitions_of, installed
 from .register import Registration, register
 from .versions import get_version, versions
 
@@ -27,24 +29,31 @@ __all__ = [
     "TRUSTED_TYPES",
     "CustomModel",
     "CustomPlace",
+    "GraphModel",
+    "GraphParts",
     "NativeModel",
     "Registration",
     "aliases",
     "as_native",
     "check_file",
+    "definitions_of",
     "file_sha256",
     "find_version",
     "get_version",
     "installed",
     "load_native",
+    "open_graph",
     "open_native",
+    "pack_graph",
     "point",
     "promote",
     "read_manifest",
     "read_sample",
+    "rebuild",
     "register",
     "rollback",
     "save_native",
+    "sweep_custom_folders",
     "versions",
     "views_of",
     "withdraw",

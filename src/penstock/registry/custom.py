@@ -17,7 +17,6 @@ import io
 import json
 import os
 import select
-import shutil
 import struct
 import subprocess
 import sys
@@ -39,6 +38,8 @@ from penstock.errors import (
     UnavailableError,
     UserCodeError,
 )
+
+from .custom_folder import CustomFolder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,13 +85,14 @@ class _Child:
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
-        self.folder: Path | None = None
+        self.folder: CustomFolder | None = None
 
     def close(self) -> None:
         """Leave nothing behind."""
         self.end()
         if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.remove()
+            self.folder = None
 
     def end(self) -> None:
         """End it, wherever it is."""
@@ -202,10 +204,9 @@ class CustomModel:
 
     def load(self, content: bytes) -> None:
         """Read the model's file, now and in each process to come."""
-        folder = Path(tempfile.mkdtemp(prefix="penstock-custom-"))
-        self._child.folder = folder
-        (folder / MODEL).write_bytes(content)
-        self._ask(_reading(folder), START_S)
+        folder = self._child.folder = CustomFolder()
+        (folder.path / MODEL).write_bytes(content)
+        self._ask(_reading(folder.path), START_S)
 
     def _ask(self, header: dict[str, Any], wait_s: float, *arrays: Floats) -> object:
         self._revive()
@@ -280,7 +281,7 @@ class CustomModel:
         with suppress(UnavailableError):  # it died already, which the answer will tell
             self._tell(told, (), START_S)
             if self._child.folder is not None:
-                self._tell(_reading(self._child.folder), (), START_S)
+                self._tell(_reading(self._child.folder.path), (), START_S)
                 self._unheard += 1
 
     def _settle(self) -> None:

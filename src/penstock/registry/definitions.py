@@ -9,12 +9,12 @@ from penstock.plan import DECLARED_CLASSES
 from penstock.spec import Declared, FeatureView, OnDemandView, from_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from penstock.records import Manifest
     from penstock.spec import View
 
-__all__ = ["views_of"]
+__all__ = ["rebuild", "views_of"]
 
 REF = "ref"
 
@@ -32,24 +32,37 @@ def views_of(manifest: Manifest) -> tuple[View, ...]:
     names = dict.fromkeys(feature.partition(".")[0] for feature in manifest.features)
     kinds = [(name, f"on_demand_view/{name}") for name in names]
     keys = [key if key in manifest.definitions else f"feature_view/{name}" for name, key in kinds]
-    found = [_rebuild(key, manifest, known) for key in keys]
+    owner = f"{manifest.model}@{manifest.version}"
+    found = [rebuild(key, manifest.definitions, known, owner=owner) for key in keys]
     return tuple(view for view in found if isinstance(view, (FeatureView, OnDemandView)))
 
 
-def _rebuild(key: str, manifest: Manifest, known: dict[str, Declared]) -> Declared:
+def rebuild(
+    key: str, definitions: Mapping[str, object], known: dict[str, Declared], *, owner: str
+) -> Declared:
+    """A declaration out of stored documents.
+
+    Args:
+        key: Its key.
+        definitions: The documents of it and of everything it refers to, by key.
+        known: Those that were rebuilt already; this one is added, with what it refers to.
+        owner: ``model@version`` that the documents are of, for errors.
+
+    Raises:
+        StateError: A document is missing, or cannot be read.
+    """
     if key in known:
         return known[key]
-    document = manifest.definitions.get(key)
+    document = definitions.get(key)
     kind = key.partition("/")[0]
     if not isinstance(document, dict) or kind not in DECLARED_CLASSES:
         raise StateError(
-            f"The manifest of {manifest.model}@{manifest.version} has no definition of {key!r}, "
-            f"which its features come from. Train the model again: 'penstock train "
-            f"{manifest.model}'.",
+            f"The manifest of {owner} has no definition of {key!r}, which it is made of. Train "
+            f"the model again: 'penstock train {owner.partition('@')[0]}'.",
             key=key,
         )
     for other in _references(document):
-        _rebuild(other, manifest, known)
+        rebuild(other, definitions, known, owner=owner)
     known[key] = from_document(DECLARED_CLASSES[kind], document, known)
     return known[key]
 

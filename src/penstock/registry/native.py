@@ -15,6 +15,7 @@ import numpy as np
 from penstock.errors import NotSupportedError, StateError
 
 from .custom import CustomModel, open_custom
+from .graph_files import GraphModel
 from .packages import NATIVE_FILES, check_file
 
 if TYPE_CHECKING:
@@ -113,7 +114,11 @@ class _SklearnModel:
     """An estimator or pipeline of scikit-learn."""
 
     def __init__(self, estimator: _Estimator, *, classifies: bool) -> None:
+        # A heavy library; whoever is here has an estimator of it.
+        from sklearn import config_context  # noqa: PLC0415
+
         self._estimator = estimator
+        self._trusting = config_context
         self._true = list(estimator.classes_).index(1) if classifies else None
 
     @property
@@ -121,9 +126,11 @@ class _SklearnModel:
         return self._estimator
 
     def predict(self, x: Floats) -> Floats:
-        if self._true is None:
-            return np.asarray(self._estimator.predict(x), dtype=np.float64).reshape(len(x))
-        return np.asarray(self._estimator.predict_proba(x)[:, self._true], dtype=np.float64)
+        # Its parameters were validated when it was fitted. Rows are looked at as ever.
+        with self._trusting(skip_parameter_validation=True):
+            if self._true is None:
+                return np.asarray(self._estimator.predict(x), dtype=np.float64).reshape(len(x))
+            return np.asarray(self._estimator.predict_proba(x)[:, self._true], dtype=np.float64)
 
 
 class _BoosterModel:
@@ -187,19 +194,21 @@ def open_native(path: Path, native: NativeFormat, *, classifies: bool) -> Native
         return _BoosterModel(_read_booster(path))
     if native == "custom":
         return open_custom(path.read_bytes())
+    if native == "graph":
+        return GraphModel(path.read_bytes(), lambda *part: load_native(*part).predict)
     if native == "lgb":
         return _LightModel(_read_light(path))
     return _SklearnModel(_read_skops(path), classifies=classifies)
 
 
 def as_native(estimator: object, *, classifies: bool) -> NativeModel:
-    """Take a fitted estimator with scikit-learn's interface, or a custom model, as a native model.
+    """Take a fitted estimator with scikit-learn's interface, or a model of ours, as a native model.
 
     Args:
         estimator: The estimator.
         classifies: Whether it answers with a probability.
     """
-    if isinstance(estimator, CustomModel):
+    if isinstance(estimator, (CustomModel, GraphModel)):
         return estimator
     return _SklearnModel(cast("_Estimator", estimator), classifies=classifies)
 
@@ -209,7 +218,8 @@ def save_native(estimator: object, path: Path, native: NativeFormat) -> None:
 
     Args:
         estimator: Of scikit-learn for ``skops``; of the scikit-learn interface of XGBoost for
-            ``ubj``, of LightGBM for ``lgb``; a ``CustomModel`` for ``custom``.
+            ``ubj``, of LightGBM for ``lgb``; a ``CustomModel`` for ``custom``, a ``GraphModel`` for
+            ``graph``.
         path: The file to write.
         native: The format.
 
@@ -220,7 +230,7 @@ def save_native(estimator: object, path: Path, native: NativeFormat) -> None:
         booster = cast("_BoosterHolder", estimator).get_booster()
         path.write_bytes(booster.save_raw("ubj"))
         return
-    if isinstance(estimator, CustomModel):
+    if isinstance(estimator, (CustomModel, GraphModel)):
         estimator.save(path)
         return
     if native == "lgb":

@@ -33,6 +33,7 @@ NATIVE_FILES: Mapping[NativeFormat, str] = {
     "ubj": "model.ubj",
     "lgb": "model.txt",
     "custom": "model.custom",
+    "graph": "model.graph",
 }
 
 

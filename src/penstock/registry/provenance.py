@@ -9,9 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from penstock.spec import (
+    Average,
     FeatureView,
     Function,
+    Graph,
     OnDemandView,
+    Predict,
+    Switch,
+    Vote,
     all_views,
     declarations_in,
     functions_of,
@@ -36,9 +41,10 @@ def definitions_of(model: Model) -> dict[str, object]:
     return {key_of(value): to_document(value) for value in declarations_in([model])}
 
 
-def functions_in(dataset: Dataset) -> dict[str, str]:
-    """Each Python function of the user in features and label: ``module:qualname`` to sha256."""
-    found = (function for root in _expressions(dataset) for function in functions_of(root))
+def functions_in(model: Model) -> dict[str, str]:
+    """Each Python function of the user in features, label, steps: ``module:qualname`` to sha256."""
+    roots = [*_expressions(model.dataset), *_steps(model)]
+    found = (function for root in roots for function in functions_of(root))
     return {_path(function): function.sha256 for function in found}
 
 
@@ -96,6 +102,19 @@ def _expressions(dataset: Dataset) -> Iterator[Expression]:
             yield from _view_expressions(view)
     if dataset.label is not None:
         yield dataset.label.expression
+
+
+def _steps(model: Model) -> Iterator[Expression]:
+    """The expressions in the steps of a graph, and in those of graphs that it predicts with."""
+    if not isinstance(model, Graph):
+        return
+    for inner in model.models:
+        yield from _steps(inner)
+    for step in model.steps.values():
+        if isinstance(step, Switch):
+            yield from (condition for condition, _ in step.cases)
+        elif not isinstance(step, (Predict, Average, Vote)):
+            yield step
 
 
 def _view_expressions(view: FeatureView) -> Iterator[Expression]:

@@ -39,6 +39,7 @@ LIBRARIES: Mapping[NativeFormat, Sequence[str]] = {
     "ubj": ["xgboost-cpu", "xgboost"],
     "lgb": ["lightgbm"],
     "custom": [],
+    "graph": ["xgboost-cpu", "xgboost", "lightgbm"],
 }
 """Distributions whose versions matter to a format, beside those that always do."""
 
@@ -238,7 +239,7 @@ def _plain_manifest(
         service_id=snapshot.service_id,
         tables=snapshot.tables,
         definitions=definitions_of(model),
-        functions=functions_in(dataset),
+        functions=functions_in(model),
         dependencies={},
         commit=commit,
         diff=diff,

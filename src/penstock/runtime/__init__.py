@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from .addresses import check_port, url_of
 from .board import Board, read_boards
+from .by_need import by_need
 from .callers import local_token
 from .children import ProcessStatus
+from .crew import Place, crew
 from .heartbeat import Heartbeat, is_alive, living_processes
 from .layout import Layout
 from .loading import load_project
@@ -18,6 +20,7 @@ from .settings import SETTINGS_FILE, Settings, check_bind, load_settings
 from .state_folder import local_user
 from .stopping import leave, stop_on_signals
 from .targets import Targets
+from .tracing import Sampling, open_spans, read_sampling, reads_context
 from .versions import code_version
 
 __all__ = [
@@ -30,14 +33,18 @@ __all__ = [
     "Layout",
     "LocalServices",
     "Measured",
+    "Place",
     "ProcessStatus",
     "Sample",
+    "Sampling",
     "Settings",
     "Targets",
+    "by_need",
     "check_bind",
     "check_port",
     "code_version",
     "configure_logs",
+    "crew",
     "executing",
     "exposition",
     "init_project",
@@ -49,7 +56,10 @@ __all__ = [
     "local_token",
     "local_user",
     "open_services",
+    "open_spans",
     "read_boards",
+    "read_sampling",
+    "reads_context",
     "run_stream",
     "run_worker",
     "stop_on_signals",

@@ -14,6 +14,8 @@ from penstock.errors import PenstockError
 from penstock.ports import Delete, Put
 from penstock.records import Process
 
+from .decoding import prepare_decoding
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
@@ -79,6 +81,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._keep_on, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
+        prepare_decoding()  # its thread is the first of several in whatever shows these signs
         self._services.metadata.write(Put(self._record))
         self._thread.start()
         return self

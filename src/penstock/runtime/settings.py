@@ -57,6 +57,12 @@ class Settings(BaseSettings):
         serve_grpc_port: Its port for gRPC; 0 for none.
         serve_socket: UNIX socket that online scoring answers on beside its port, its path relative
             to the project folder; empty for none.
+        serve_workers: How many processes answer there, sharing the port.
+        serve_load: ``all`` to have every deployment loaded, ``need`` to load one when it is asked
+            for.
+        serve_memory_mb: About how much memory models may take in a process that loads them by need;
+            those used least lately go. 0 for no limit.
+        serve_idle_s: After how many seconds without a request a model goes there; 0 for never.
         allow_insecure_bind: Allow an address other machines can reach without TLS.
         tls_cert: Certificate file (PEM) for both servers, relative to the project folder.
         tls_key: Its private key file (PEM).
@@ -83,6 +89,12 @@ class Settings(BaseSettings):
             never.
         features_retention_hours: How many hours such a version stays, where no dataset and no model
             names it; those stay for ever.
+        scores_prune_hours: How often the worker removes scores that have been kept as long as their
+            deployment wants; 0 for never.
+        traces: Whether requests are traced, which takes the extra ``otel``; where traces go, the
+            standard variables ``OTEL_EXPORTER_OTLP_*`` say.
+        traces_share: Share of the requests that are traced, where the client does not say whether
+            it traces its own and ``OTEL_TRACES_SAMPLER`` is not set.
         webhook_hosts: Whom jobs may tell that they have ended: hosts such as ``hooks.example.com``,
             ``*.example.com`` or ``10.0.0.5:8080``, with commas between them. Left out, any public
             address over https.
@@ -105,6 +117,10 @@ class Settings(BaseSettings):
     serve_port: int = Field(default=8001, ge=1, le=65535)
     serve_grpc_port: int = Field(default=0, ge=0, le=65535)
     serve_socket: str = ""
+    serve_workers: int = Field(default=1, ge=1, le=64)
+    serve_load: Literal["all", "need"] = "all"
+    serve_memory_mb: int = Field(default=0, ge=0, le=1_048_576)
+    serve_idle_s: int = Field(default=0, ge=0, le=604_800)
     allow_insecure_bind: bool = False
     tls_cert: str = ""
     tls_key: str = ""
@@ -123,6 +139,9 @@ class Settings(BaseSettings):
     features_profile_sample: int = Field(default=10_000, ge=100, le=1_000_000)
     features_vacuum_hours: int = Field(default=24, ge=0, le=8_760)
     features_retention_hours: int = Field(default=168, ge=1, le=87_600)
+    scores_prune_hours: int = Field(default=24, ge=0, le=8_760)
+    traces: bool = False
+    traces_share: float = Field(default=1.0, ge=0, le=1)
     webhook_hosts: str = ""
     metadata_url: str = "sqlite"
     tables_url: str = "delta"

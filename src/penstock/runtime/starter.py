@@ -7,7 +7,8 @@ __all__ = ["STARTER_IGNORE", "STARTER_PROJECT", "STARTER_SETTINGS"]
 STARTER_IGNORE = ".penstock/\n"
 
 STARTER_SETTINGS = """\
-# Settings of this project folder. Everything is optional; the values shown are the defaults.
+# Settings of this project folder. Everything is optional; the values shown are the defaults,
+# but for serve_grpc_port and serve_socket, which are examples: left out, neither is opened.
 # [profiles.NAME] is laid over the rest when PENSTOCK_PROFILE=NAME;
 # an environment variable such as PENSTOCK_SERVE_PORT goes over both.
 
@@ -19,6 +20,8 @@ STARTER_SETTINGS = """\
 # serve_port = 8001
 # serve_grpc_port = 8003       # takes penstock[grpc]
 # serve_socket = "serve.sock"  # a UNIX socket beside the port
+# serve_workers = 1            # processes that share the port
+# serve_load = "all"           # "need" loads a model when it is asked for
 # log_level = "info"
 
 # [profiles.production]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, UnavailableError
 
 from .addresses import check_port, url_of
 from .children import Child, ProcessStatus
@@ -19,7 +19,7 @@ from .stopping import stop_on_signals
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from .children import ProcessState
@@ -47,11 +47,31 @@ def supervise(
     """See ``penstock.runtime.up``."""
     with ExitStack() as stack:
         services = stack.enter_context(open_services(home, kind="up"))
-        stack.enter_context(services.locks.hold("up", wait_s=0))
+        stack.enter_context(_alone(services))
         wards = [ward for name in processes for ward in _wards(services, name)]
         told = stop or stack.enter_context(stop_on_signals())
         stack.enter_context(Heartbeat(services))
         Supervisor(services, wards, on_change or _deaf).run(told)
+
+
+@contextmanager
+def _alone(services: LocalServices) -> Generator[None]:
+    """Be the only one that starts the processes of the folder while the context is open.
+
+    Raises:
+        UnavailableError: Another one is at it.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(services.locks.hold("up", wait_s=0))
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"The processes of {services.home} run already, started by "
+                f"{error.facts.get('holder')}. 'penstock status' shows them. To start them anew, "
+                "stop that one first.",
+                **error.facts,
+            ) from error
+        yield
 
 
 class Ward:

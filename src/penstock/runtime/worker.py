@@ -17,6 +17,7 @@ from .board import read_boards
 from .counted import version_counts
 from .heartbeat import Heartbeat, is_alive, living_processes
 from .logs import configure_logs
+from .run_traces import tracing_runs
 from .services import LocalServices, open_services
 from .stopping import leave, stop_on_signals
 from .webhooks import WebhookLane
@@ -51,8 +52,11 @@ def work(home: Path) -> None:
         configure_logs(services.layout.logs, "worker", level=services.settings.log_level)
         log = structlog.get_logger("penstock.worker")
         # The heartbeat comes first: a run of an executor that nobody knows would be taken over.
-        with Heartbeat(services, executor_id=services.executor_id):
-            services.workflows.launch(control.step_functions(services))
+        with (
+            tracing_runs(services) as watch,
+            Heartbeat(services, executor_id=services.executor_id),
+        ):
+            services.workflows.launch(control.step_functions(services), watch=watch)
             webhooks = WebhookLane(services)
             webhooks.start()
             log.info("worker is ready", executor=services.executor_id)
@@ -72,8 +76,11 @@ def executing(services: LocalServices) -> Generator[None]:
     if living_processes(services, kind="worker"):
         yield
         return
-    with Heartbeat(services, executor_id=services.executor_id):
-        services.workflows.launch(control.step_functions(services))
+    with (
+        tracing_runs(services) as watch,
+        Heartbeat(services, executor_id=services.executor_id),
+    ):
+        services.workflows.launch(control.step_functions(services), watch=watch)
         recover(services)
         yield
 
@@ -119,6 +126,7 @@ def _loop(services: LocalServices, stop: threading.Event) -> None:
     vacuum = control.VacuumSchedule(
         settings.features_vacuum_hours * HOUR_US, settings.features_retention_hours
     )
+    prune = control.PruneSchedule(settings.scores_prune_hours * HOUR_US)
     while not stop.wait(min(TICK_S * 2**failures, LONGEST_WAIT_S)):
         try:
             if time.monotonic() >= next_recovery_s:
@@ -127,7 +135,7 @@ def _loop(services: LocalServices, stop: threading.Event) -> None:
                     log.warning("took over a run whose worker is gone", run=run_id)
             for moved in control.advance_canaries(services, counted(services)):
                 log.info("canary", rollout=moved.rollout_id, state=moved.state, step=moved.step)
-            due = control.due(services, check=check, profile=profile, vacuum=vacuum)
+            due = control.due(services, check=check, profile=profile, vacuum=vacuum, prune=prune)
             for submission in due:
                 log.info("submitted", run=control.start(services, submission))
             failures = 0

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Mapping
 
-    from penstock.ports import Clock, Ids
+    from penstock.ports import Clock, Ids, Spans
     from penstock.records import Given, Score
 
     from .score_log import ScoreLog
+    from .traces import RequestTrace
 
-__all__ = ["Ask", "Writer"]
+__all__ = ["Ask", "Waiting", "Writer"]
 
 NOTHING: Mapping[str, Given] = {}
 NO_HEADERS: Mapping[str, str] = {}
+
+
+class Waiting(Protocol):
+    """Who waits for a score: a future, or whoever has a thing to do with it at once.
+
+    None of these may raise, nor wait for anything.
+    """
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+    def set_result(self, result: Score, /) -> None:
+        """Take the score, which is in the log by now."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Take what went wrong."""
+        ...
 
 
 class Ask:
@@ -31,11 +50,15 @@ class Ask:
         reason: Why this route answers, or why a fallback is asked.
         given: What the request says beside the key: keys of further entities and request fields.
         headers: The headers that its routes ask for, by name in lower case.
+
+    Attributes:
+        trace: The trace of the request; none where there is none.
+        waiting: Who waits for its score.
     """
 
     __slots__ = (
-        "arrived_us", "at_us", "future", "given", "headers", "key", "reason", "request_id",
-        "values",
+        "arrived_us", "at_us", "given", "headers", "key", "reason", "request_id", "trace",
+        "values", "waiting",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what there is to know of a row
@@ -58,11 +81,17 @@ class Ask:
         self.reason = reason
         self.given = given
         self.headers = headers
-        self.future: asyncio.Future[Score] | None = None
+        self.waiting: Waiting | None = None
+        self.trace: RequestTrace | None = None
+
+    @property
+    def trace_id(self) -> str:
+        """The id of its trace; empty where there is none."""
+        return "" if self.trace is None else self.trace.trace_id
 
     def again(self, *, values: tuple[float | None, ...] | None, reason: str = "") -> Ask:
         """The same row for another version."""
-        return Ask(
+        made = Ask(
             self.arrived_us,
             key=self.key,
             at_us=self.at_us,
@@ -71,6 +100,8 @@ class Ask:
             reason=reason,
             given=self.given,
         )
+        made.trace = self.trace
+        return made
 
 
 class Writer:
@@ -81,6 +112,9 @@ class Writer:
         log: Its score log.
         ids: Makes prediction ids.
         clock: Tells the time.
+
+    Attributes:
+        spans: Where traces go; none where nothing is traced.
     """
 
     def __init__(self, deployment: str, log: ScoreLog, ids: Ids, clock: Clock) -> None:
@@ -88,3 +122,4 @@ class Writer:
         self.log = log
         self.ids = ids
         self.clock = clock
+        self.spans: Spans | None = None

@@ -21,6 +21,7 @@ from penstock.spec import base_views
 from .batch_rows import RowScorer
 from .frames import SCORE_SCHEMA, table_of
 from .payloads import payload_of
+from .precomputed import keep_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -48,6 +49,7 @@ class BatchScored(msgspec.Struct, frozen=True, kw_only=True):
         number: Last raw batch of the spine that has been scored.
         rows: Rows scored by this run.
         unknown: How many of them are of an entity that a view's source has no records of, by view.
+        ready: Scores that were put into the online store, where the deployment answers with them.
     """
 
     deployment: str
@@ -55,6 +57,7 @@ class BatchScored(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     rows: int
     unknown: Mapping[str, int] = {}
+    ready: int = 0
 
 
 class BatchPin(msgspec.Struct, frozen=True):
@@ -97,7 +100,8 @@ def score_batch(
     Every table is pinned first. The rows are appended to ``scores/<deployment>`` in one commit
     whose number is the last raw batch of the spine: killed anywhere and run again, each row is
     scored exactly once, and parts of the features that were computed already are not computed
-    again, unless more was ingested meanwhile. The first run scores every row there is.
+    again, unless more was ingested meanwhile. The first run scores every row there is. Where the
+    deployment answers with batch scores, the newest of each entity is kept ready after that.
 
     Args:
         services: The project's ports.
@@ -164,7 +168,10 @@ class _Job:
         number = pinned.batches[self._spine.name]
         name = self._declared.name
         if number <= done:
-            return BatchScored(deployment=name, version="", number=done, rows=0)
+            # A run that was killed may have stored its scores and not kept them ready.
+            nothing = pl.DataFrame(schema=SCORE_SCHEMA)
+            ready = keep_ready(self._services, self._declared, nothing, since=done)
+            return BatchScored(deployment=name, version="", number=done, rows=0, ready=ready)
         columns = [self._manifest.entity, *self._given]
         spine = _new_rows(self._services.tables, self._spine, columns, pinned, done)
         scored = [
@@ -183,8 +190,14 @@ class _Job:
         written = self._services.tables.append(table, frame, app=app, number=number)
         label = f"{self._manifest.model}@{self._manifest.version}"
         rows = len(frame) if written else 0
+        ready = keep_ready(self._services, self._declared, frame, since=done)
         return BatchScored(
-            deployment=name, version=label, number=number, rows=rows, unknown=self._unknown
+            deployment=name,
+            version=label,
+            number=number,
+            rows=rows,
+            unknown=self._unknown,
+            ready=ready,
         )
 
     def _note(self, unknown: UnknownEntities) -> None:
@@ -282,6 +295,8 @@ def _announce(services: Services, scored: BatchScored) -> None:
     Where this run scored none, a run that was killed may not have come to announce its own.
     """
     version = scored.version or _last_version(services.tables, scored.deployment)
+    if not version:
+        return  # they are so old that they have been removed
     announce(
         services.log,
         Event(
@@ -295,11 +310,11 @@ def _announce(services: Services, scored: BatchScored) -> None:
 
 
 def _last_version(tables: Tables, deployment: str) -> str:
-    """``model@version`` of the batch rows that were stored last."""
+    """``model@version`` of the batch rows that were stored last; empty where none is left."""
     batch = tables.scan(table_of(deployment)).filter(pl.col("route") == "batch")
     newest = batch.select(pl.struct("model", "version").sort_by("scored_at_us").last()).collect()
     found = newest.item()
-    return f"{found['model']}@{found['version']}"
+    return f"{found['model']}@{found['version']}" if found else ""
 
 
 def _quiet(what: str, share: float) -> None:

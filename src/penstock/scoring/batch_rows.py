@@ -8,10 +8,14 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from penstock.deployment import GraphEngine
+
 from .frames import SCORE_SCHEMA, given_column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from penstock.deployment import Engine
     from penstock.ports import Services
@@ -74,7 +78,7 @@ class RowScorer:
         """
         values = features.select(pl.col(name).cast(pl.Float64) for name in self._manifest.features)
         x = values.fill_null(float("nan")).to_numpy()
-        predictions = self._engine.predict(np.ascontiguousarray(x))
+        predictions, parts = self._predict(np.ascontiguousarray(x))
         ids = self._services.ids
         now_us = self._services.clock.now_us()
         constants = {
@@ -90,6 +94,7 @@ class RowScorer:
             "reason": "",
             "request_id": self._request_id,
             "withheld": "",
+            "trace_id": "",
         }
         frame = pl.DataFrame(
             {
@@ -98,6 +103,7 @@ class RowScorer:
                 "given": given_column(spine, self._manifest.given),
                 "at_us": spine["at"].dt.epoch("us"),
                 "prediction": predictions,
+                "parts": parts,
             }
         ).with_columns(
             values.select(pl.concat_list(pl.all())).to_series().alias("features"),
@@ -105,3 +111,13 @@ class RowScorer:
         )
         found = frame.select(pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items())
         return self._payload.stored_frame(found, self._manifest) if self._payload else found
+
+    def _predict(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], pl.Series]:
+        """The predictions, and what the steps of a graph gave, as the column ``parts``."""
+        if not isinstance(self._engine, GraphEngine):
+            nothing = pl.repeat("{}", len(x), dtype=pl.String, eager=True)
+            return self._engine.predict(x), nothing
+        run = self._engine.run(x)
+        parts = run.parts(self._engine.output)
+        texts = [msgspec.json.encode(part).decode() for part in parts]
+        return run.predictions, pl.Series(texts, dtype=pl.String)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from penstock.algebra import GraphRun
     from penstock.records import Score
 
     from .ask import Ask
 
 __all__ = ["Cause", "Counters", "Durations", "LaneCounts"]
 
-Cause = Literal["late", "failed", "circuit_open", "stale"]
+Cause = Literal["late", "failed", "circuit_open", "stale", "loading", "load_failed"]
 """Why a fallback is asked."""
 
 MOST_ANSWERERS = 64
@@ -59,6 +60,7 @@ class Counters:
         durations: How long answers took, by ``(route, version)``; version 0 is a constant.
         fallbacks: Answers by a fallback, by ``(what answered, why)``.
         errors: Rows that a version was asked for in vain, by ``(route, version, kind of error)``.
+        last_us: When the last answer was given, in microseconds since 1970 UTC; 0 for never.
         shadows_dropped: Shadow rows that were not scored.
         stale: Requests by entity while a view was stale, by what became of them: ``served`` or
             ``refused``.
@@ -68,7 +70,7 @@ class Counters:
         self.durations: dict[tuple[str, int], Durations] = {}
         self.fallbacks: dict[tuple[str, Cause], int] = {}
         self.errors: dict[tuple[str, int, str], int] = {}
-        self.shadows_dropped = 0
+        self.last_us = self.shadows_dropped = 0
         self.stale = {"served": 0, "refused": 0}
 
     @property
@@ -85,6 +87,7 @@ class Counters:
                 del self.durations[next(iter(self.durations))]
             durations = self.durations[key] = Durations()
         durations.add(score.duration_us)
+        self.last_us = score.scored_at_us
 
     def fall_back(self, to: str, cause: Cause) -> None:
         """Count an answer by a fallback."""
@@ -111,17 +114,20 @@ class LaneCounts:
         total_us: Time from arrival to the answer, of all that were answered.
         last_us: When the last answer was given, in microseconds since 1970 UTC; 0 for never.
         sizes: Number of the batches of each size, and how long they took together.
+        steps: Rows that each step of a graph was computed for, and how many nanoseconds that took;
+            empty for what is no graph.
     """
 
     __slots__ = (
         "answers", "batches", "computed_us", "failed", "last_us", "queued_us", "rows", "sizes",
-        "total_us",
+        "steps", "total_us",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.batches = self.rows = self.answers = self.failed = 0
         self.queued_us = self.computed_us = self.total_us = self.last_us = 0
         self.sizes: dict[int, tuple[int, int]] = {}
+        self.steps: dict[str, tuple[int, int]] = {}
 
     def computed(self, rows: int, took_us: int) -> None:
         """Count a batch."""
@@ -130,6 +136,12 @@ class LaneCounts:
         self.computed_us += took_us
         batches, before_us = self.sizes.get(rows, (0, 0))
         self.sizes[rows] = (batches + 1, before_us + took_us)
+
+    def stepped(self, run: GraphRun) -> None:
+        """Count what the steps of a graph did for a batch."""
+        for step, took_ns in run.spent.items():
+            rows, before_ns = self.steps.get(step, (0, 0))
+            self.steps[step] = (rows + run.rows_of(step), before_ns + took_ns)
 
     def answered(self, asks: Sequence[Ask], start_us: int, now_us: int) -> None:
         """Count answers given now, of a batch that began then."""

@@ -141,7 +141,7 @@ def _choose(folder: Path, manifest: Manifest) -> _Chosen:
     drawn = np.random.default_rng(SEED).choice(len(sample), count, replace=False)
     background = sample[drawn]
     classifies = manifest.task == "classification"
-    estimator = load_native(folder, manifest).estimator
+    estimator = None if manifest.native == "graph" else load_native(folder, manifest).estimator
     makers: list[tuple[Method, Callable[[], _Explainer]]] = [
         ("linear", lambda: LinearExplainer(estimator, background)),
         ("trees", lambda: ForestExplainer(read_forest(estimator, manifest), background)),

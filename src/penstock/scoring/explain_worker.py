@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from penstock.errors import UnavailableError
 from penstock.ports import Task
 from penstock.registry import read_manifest
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["explain_in_worker", "explain_package"]
 
+START_S, ROW_S = 30.0, 6.0
+"""How long an explanation may take: to load what it needs, and for each row, of which an estimate
+takes up to five seconds."""
 FUNCTION = "penstock.scoring.explain_worker:explain_package"
 
 
@@ -46,8 +50,21 @@ def explain_in_worker(
 
     Raises:
         PenstockError: What ``explain_rows`` raises.
-        UnavailableError: The worker process died.
+        UnavailableError: The worker process died, or it took longer than half a minute and six
+            seconds a row; it is ended then.
     """
     arguments = {"package": str(folder), "rows": [list(row) for row in rows]}
-    ((_, found),) = executor.run([Task(function=FUNCTION, arguments=arguments)])
+    timeout_s = START_S + ROW_S * len(rows)
+    task = Task(function=FUNCTION, arguments=arguments, timeout_s=timeout_s)
+    try:
+        ((_, found),) = executor.run([task])
+    except UnavailableError as error:
+        if "timeout_s" not in error.facts:
+            raise
+        raise UnavailableError(
+            f"The explanation took longer than {timeout_s:g} s and was ended. Ask for fewer rows "
+            "at a time; where one row takes that long, the model hangs on it.",
+            timeout_s=timeout_s,
+            retry_after_s=1,
+        ) from error
     return msgspec.convert(found, list[Explanation])

@@ -1,55 +1,66 @@
 """The fleet: every deployment of the project, loaded as the registry says.
 
 A fleet is built beside the one that answers and takes its place as a whole. What did not change
-is carried over: loaded versions, their lanes, counters and circuits.
+is carried over: loaded versions, their lanes, counters and circuits. Where deployments are loaded
+by need, the others rest: they are known and loaded by nobody; what they counted waits for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from penstock.deployment import routed, version_behind
 from penstock.errors import DeclarationError, PenstockError
-from penstock.plan import Catalogue
-from penstock.records import Aliases, AppliedProject, RouteChanges
-from penstock.registry import aliases
+from penstock.plan import Catalogue, routed
 from penstock.spec import Deployment, FeatureView
 
 from .ask import Writer
+from .building import manifest_of, precomputed_of, writer_of
+from .circuit import Circuit
 from .counts import Counters
-from .endpoint import PREVIOUS, Endpoint
+from .endpoint import Endpoint
+from .kept import KeptScores
 from .lane import Lane
+from .lanes import PREVIOUS, Absent
 from .payloads import payload_of
-from .score_log import LIMIT_BYTES, ScoreLog
+from .score_log import LIMIT_BYTES
 from .served import load_served
+from .target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
-    from penstock.ports import Metadata, Services
+    from penstock.ports import Services
 
-    from .served import ServedVersion
+    from .served import Ages, ServedVersion
 
     Load = Callable[[Services, str, int], ServedVersion]
 
-__all__ = ["Fleet", "Target", "build_fleet", "look_at_ages", "read_target"]
+__all__ = [
+    "Fleet", "Memory", "build_fleet", "look_at_ages", "wake",
+]  # fmt: skip
 
 
-class Target(msgspec.Struct, frozen=True):
-    """What a serving process should have loaded; compared to see whether anything changed.
+class Memory(msgspec.Struct, frozen=True):
+    """What stays of a deployment while it rests."""
 
-    Attributes:
-        project: Revision of the applied project; -1 before anything was read.
-        aliases: The aliases of each deployed model, by its name.
-        changes: What was changed of routes at run time, by the deployment's name.
-    """
+    writer: Writer
+    counters: Counters
+    circuits: Mapping[str, Circuit]
+    kept: KeptScores
 
-    project: int
-    aliases: Mapping[str, Aliases]
-    changes: Mapping[str, RouteChanges] = {}
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> Memory:
+        """What an endpoint leaves behind."""
+        return cls(endpoint.writer, endpoint.counters, endpoint.circuits, endpoint.kept)
+
+    @classmethod
+    def new(cls, services: Services, declared: Deployment, limit_bytes: int) -> Memory:
+        """That of a deployment which has done nothing."""
+        writer = writer_of(services, declared, limit_bytes)
+        return cls(writer, Counters(), {}, KeptScores())
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -59,11 +70,17 @@ class Fleet(msgspec.Struct, frozen=True):
         target: What it was built for.
         endpoints: By name of the deployment.
         errors: What could not be loaded, by ``deployment/role``.
+        resting: The deployments that are not loaded, by name; their routes are as they are now.
+        memories: What deployments that rest have done so far, by name.
+        catalogue: What was applied when it was built; none before anything was read.
     """
 
     target: Target = Target(-1, {})
     endpoints: Mapping[str, Endpoint] = {}
     errors: Mapping[str, str] = {}
+    resting: Mapping[str, Deployment] = {}
+    memories: Mapping[str, Memory] = {}
+    catalogue: Catalogue | None = None
 
     @property
     def lanes(self) -> dict[str, Lane]:
@@ -95,24 +112,46 @@ class Fleet(msgspec.Struct, frozen=True):
             lane.close()
         for endpoint in self.endpoints.values():
             endpoint.writer.log.close()
+            if endpoint.ready is not None:
+                endpoint.ready.close()
+        for memory in self.memories.values():
+            memory.writer.log.close()
 
+    def without(self, names: Collection[str]) -> Fleet:
+        """The same with some deployments at rest."""
+        gone = {name: self.endpoints[name] for name in names if name in self.endpoints}
+        memories = {name: Memory.of(endpoint) for name, endpoint in gone.items()}
+        resting = {name: endpoint.declared for name, endpoint in gone.items()}
+        return msgspec.structs.replace(
+            self,
+            endpoints={name: one for name, one in self.endpoints.items() if name not in gone},
+            resting={**self.resting, **resting},
+            memories={**self.memories, **memories},
+            errors={role: why for role, why in self.errors.items() if _name(role) not in gone},
+        )
 
-def read_target(metadata: Metadata, current: Target) -> Target:
-    """Read what should be loaded now; cheap while the project has not been applied anew.
+    def having(self, name: str, endpoint: Endpoint, errors: Mapping[str, str]) -> Fleet:
+        """The same with a deployment that rested until now.
 
-    Args:
-        metadata: The records.
-        current: What was read last.
-    """
-    project = metadata.read(AppliedProject, "project")
-    revision = project.revision if project else 0
-    if revision == current.project:
-        names = list(current.aliases)
-    else:
-        deployments = Catalogue.load(metadata).all(Deployment)
-        names = sorted({one.model.name for one in deployments})
-    changes = {one.deployment: one for one in metadata.find(RouteChanges)}
-    return Target(revision, {name: aliases(metadata, name) for name in names}, changes)
+        Args:
+            name: The deployment.
+            endpoint: What answers for it.
+            errors: What could not be loaded of it.
+        """
+        return msgspec.structs.replace(
+            self,
+            endpoints={**self.endpoints, name: endpoint},
+            resting={other: one for other, one in self.resting.items() if other != name},
+            memories={other: one for other, one in self.memories.items() if other != name},
+            errors={**self.errors, **errors},
+        )
+
+    def remembering(self, memories: Mapping[str, Memory]) -> Fleet:
+        """The same with what deployments that rest have done, as far as nothing is known of it."""
+        new = {n: m for n, m in memories.items() if n in self.resting and n not in self.memories}
+        if not new:
+            return self
+        return msgspec.structs.replace(self, memories={**self.memories, **new})
 
 
 def build_fleet(  # noqa: PLR0913 - what a fleet depends on
@@ -123,6 +162,7 @@ def build_fleet(  # noqa: PLR0913 - what a fleet depends on
     load: Load = load_served,
     limit_bytes: int = LIMIT_BYTES,
     without: Collection[str] = (),
+    only: Collection[str] | None = None,
 ) -> Fleet:
     """Load what the registry says. Takes no traffic and disturbs none; any thread may do it.
 
@@ -136,22 +176,75 @@ def build_fleet(  # noqa: PLR0913 - what a fleet depends on
         load: Loads one version.
         limit_bytes: Size from which a score log begins a new file.
         without: Names of deployments that are not to be loaded.
+        only: Names of those that are; the others rest. All when left out.
     """
-    catalogue = Catalogue.load(services.metadata)
+    catalogue = current.catalogue
+    if catalogue is None or current.target.project != target.project:
+        catalogue = Catalogue.load(services.metadata)
     errors: dict[str, str] = {}
     deployments = [
         _routed(one, target, errors) for one in catalogue.all(Deployment) if one.name not in without
     ]
-    loaded = {lane.version.label: lane.version for lane in current.lanes.values()}
+    building = _Building(services, current, target, catalogue, load, limit_bytes, _loaded(current))
     endpoints: dict[str, Endpoint] = {}
+    resting: dict[str, Deployment] = {}
     for declared in deployments:
-        before = current.endpoints.get(declared.name)
-        writer = before.writer if before else _writer(services, declared, limit_bytes)
+        if only is None or declared.name in only:
+            endpoints[declared.name] = building.endpoint(declared, errors)
+        else:
+            resting[declared.name] = declared
+    left = {name: Memory.of(one) for name, one in current.endpoints.items() if name in resting}
+    memories = {name: one for name, one in current.memories.items() if name in resting} | left
+    fleet = Fleet(target, endpoints, errors, resting, memories, catalogue)
+    _look(services, endpoints.values(), catalogue)
+    return fleet
+
+
+def wake(
+    services: Services, fleet: Fleet, name: str, *, limit_bytes: int = LIMIT_BYTES
+) -> tuple[Endpoint, Mapping[str, str]]:
+    """Load a deployment that rests. Disturbs no traffic; any thread may do it.
+
+    Args:
+        services: The project's ports.
+        fleet: The fleet that answers.
+        name: The deployment.
+        limit_bytes: Size from which a score log begins a new file.
+
+    Returns:
+        What answers for it, and what could not be loaded, by ``deployment/role``.
+    """
+    catalogue = fleet.catalogue or Catalogue.load(services.metadata)
+    errors: dict[str, str] = {}
+    building = _Building(
+        services, fleet, fleet.target, catalogue, load_served, limit_bytes, _loaded(fleet)
+    )
+    endpoint = building.endpoint(fleet.resting[name], errors)
+    _look(services, [endpoint], catalogue)
+    return endpoint, errors
+
+
+class _Building(NamedTuple):
+    """Makes endpoints from what there was and what there is to be."""
+
+    services: Services
+    current: Fleet
+    target: Target
+    catalogue: Catalogue
+    load: Load
+    limit_bytes: int
+    loaded: dict[str, ServedVersion]
+
+    def endpoint(self, declared: Deployment, errors: dict[str, str]) -> Endpoint:
+        """What answers for a deployment; notes what could not be loaded."""
+        before = self.current.endpoints.get(declared.name)
+        memory = Memory.of(before) if before else self.current.memories.get(declared.name)
+        writer = memory.writer if memory else writer_of(self.services, declared, self.limit_bytes)
         lanes: dict[str, Lane] = {}
-        for role, number in _wanted(declared, target).items():
+        for role, number in self.target.wanted(declared).items():
             kept = before.lanes.get(role) if before else None
             try:
-                version = _load(services, declared.model.name, number, loaded, load)
+                version = self._version(declared.model.name, number)
             except PenstockError as error:
                 errors[f"{declared.name}/{role}"] = error.message
                 if kept is not None:
@@ -160,20 +253,60 @@ def build_fleet(  # noqa: PLR0913 - what a fleet depends on
             same = kept is not None and kept.version is version
             route = "fallback" if role == PREVIOUS else role.partition(" ")[0]
             lanes[role] = kept if kept and same else Lane(route, version, writer)
-        manifests = [lane.version.manifest for lane in lanes.values()]
-        writer.log.payload = payload_of(services, declared, catalogue, manifests)
-        endpoints[declared.name] = Endpoint(
+        reason = errors.get(f"{declared.name}/champion", "")
+        absent = None if "champion" in lanes else self._absent(declared, lanes)
+        if before is not None and self._is_same(before, declared, lanes, reason, absent):
+            return before
+        # Those that answer until this takes their place, and what is under way then, too.
+        answering = [*lanes.values(), *(before.lanes.values() if before else ())]
+        manifests = [lane.version.manifest for lane in answering]
+        writer.log.payload = payload_of(self.services, declared, self.catalogue, manifests)
+        return Endpoint(
             declared,
             lanes,
             writer,
-            before.counters if before else Counters(),
-            before.circuits if before else {},
-            reason=errors.get(f"{declared.name}/champion", ""),
-            kept=before.kept if before else None,
+            memory.counters if memory else Counters(),
+            memory.circuits if memory else {},
+            reason=reason,
+            kept=memory.kept if memory else None,
+            ready=precomputed_of(self.services, declared, before.ready if before else None),
+            absent=absent,
         )
-    fleet = Fleet(target, endpoints, errors)
-    _look(services, fleet, catalogue)
-    return fleet
+
+    def _absent(self, declared: Deployment, lanes: Mapping[str, Lane]) -> Absent | None:
+        """The champion that has not been loaded, with what tells how to read requests."""
+        number = self.target.wanted(declared).get("champion", 0)
+        if not number:
+            return None
+        previous = lanes.get(PREVIOUS)
+        try:
+            return Absent(number, manifest_of(self.services, declared.model.name, number))
+        except PenstockError:  # why it is not loaded is known already
+            return Absent(number, previous.version.manifest) if previous else None
+
+    def _is_same(
+        self,
+        before: Endpoint,
+        declared: Deployment,
+        lanes: Mapping[str, Lane],
+        reason: str,
+        absent: Absent | None,
+    ) -> bool:
+        """Whether an endpoint can stay as it is; what is applied says what its log may keep."""
+        return (
+            self.catalogue is self.current.catalogue
+            and before.reason == reason
+            and before.absent == absent
+            and before.declared == declared
+            and before.lanes == lanes
+        )
+
+    def _version(self, model: str, number: int) -> ServedVersion:
+        """A version: the one that some deployment has loaded, or loaded now."""
+        label = f"{model}@{number}"
+        if label not in self.loaded:
+            self.loaded[label] = self.load(self.services, model, number)
+        return self.loaded[label]
 
 
 def look_at_ages(services: Services, fleet: Fleet) -> None:
@@ -185,14 +318,17 @@ def look_at_ages(services: Services, fleet: Fleet) -> None:
         services: The project's ports; uses metadata and the online store.
         fleet: The fleet.
     """
-    _look(services, fleet, Catalogue.load(services.metadata))
+    if fleet.catalogue is not None:
+        _look(services, fleet.endpoints.values(), fleet.catalogue)
 
 
-def _look(services: Services, fleet: Fleet, catalogue: Catalogue) -> None:
+def _look(services: Services, endpoints: Iterable[Endpoint], catalogue: Catalogue) -> None:
     declared = {view.name: view for view in catalogue.all(FeatureView)}
     ready = {one.model.name for one in catalogue.all(Deployment) if one.precompute}
-    for version in {lane.version.label: lane.version for lane in fleet.lanes.values()}.values():
-        version.look_at_ages(services, declared)
+    lanes = [lane for endpoint in endpoints for lane in endpoint.lanes.values()]
+    seen: Ages = {}  # most versions read the same views
+    for version in {lane.version.label: lane.version for lane in lanes}.values():
+        version.look_at_ages(services, declared, seen)
         version.take_vectors(services.online, wanted=version.manifest.model in ready)
 
 
@@ -209,29 +345,9 @@ def _routed(declared: Deployment, target: Target, errors: dict[str, str]) -> Dep
         return declared
 
 
-def _wanted(declared: Deployment, target: Target) -> dict[str, int]:
-    """The version each role should have; roles without one are left out."""
-    now = target.aliases.get(declared.model.name)
-    if now is None:
-        return {}
-    wanted = {name: version_behind(route, now) for name, route in declared.named_routes.items()}
-    if declared.fallback is not None and PREVIOUS in declared.fallback.steps:
-        changes = target.changes.get(declared.name)
-        pinned = changes.pins.get(PREVIOUS, 0) if changes else 0
-        wanted[PREVIOUS] = pinned or now.previous
-    return {role: number for role, number in wanted.items() if number}
+def _loaded(fleet: Fleet) -> dict[str, ServedVersion]:
+    return {lane.version.label: lane.version for lane in fleet.lanes.values()}
 
 
-def _load(
-    services: Services, model: str, number: int, loaded: dict[str, ServedVersion], load: Load
-) -> ServedVersion:
-    label = f"{model}@{number}"
-    if label not in loaded:
-        loaded[label] = load(services, model, number)
-    return loaded[label]
-
-
-def _writer(services: Services, declared: Deployment, limit_bytes: int) -> Writer:
-    folder = services.score_log / declared.name
-    log = ScoreLog(folder, services.ids, limit_bytes=limit_bytes)
-    return Writer(declared.name, log, services.ids, services.clock)
+def _name(role: str) -> str:
+    return role.partition("/")[0]

@@ -35,9 +35,13 @@ SCORE_SCHEMA: Mapping[str, pl.DataType] = {
     "request_id": pl.String(),
     "given": pl.String(),  # a JSON object: its keys are entities and request fields
     "withheld": pl.String(),
+    "parts": pl.String(),  # a JSON object: its keys are the steps of a graph
+    "trace_id": pl.String(),
 }
 
-OBJECTS = ("progress", "given")
+OBJECTS = ("progress", "given", "parts")
+ADDED = ("withheld", "trace_id")
+"""Columns that older rows have not."""
 
 
 def table_of(deployment: str) -> str:
@@ -62,7 +66,8 @@ def scores_in(frame: pl.DataFrame) -> list[Score]:
         fields = cast("dict[str, object]", row)
         for name in OBJECTS:
             fields[name] = msgspec.json.decode(cast("str", fields.get(name) or "{}"))
-        fields["withheld"] = fields.get("withheld") or ""  # older rows have none
+        for name in ADDED:
+            fields[name] = fields.get(name) or ""
         found.append(msgspec.convert(fields, Score))
     return found
 

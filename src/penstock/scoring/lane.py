@@ -11,25 +11,24 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import numpy as np
-
 from penstock.errors import InputError, OverloadedError, PenstockError, UserCodeError
 from penstock.features import Gathering
 from penstock.records import Score
 
 from .counts import LaneCounts
+from .lane_rows import Rows, StoreAway
+from .patience import watch
+from .traces import BatchTrace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from penstock.errors import UnavailableError
 
-    from .ask import Ask, Writer
+    from .ask import Ask, Waiting, Writer
     from .served import ServedVersion
 
-    Floats = NDArray[np.float64]
-
-__all__ = ["LONGEST_WAIT_US", "Lane", "expire"]
+__all__ = ["LONGEST_WAIT_US", "Lane"]
 
 BATCH_ROWS = 64
 NEWEST_SHARE = 0.2
@@ -38,44 +37,8 @@ QUEUE_US = 50_000
 """Rows that would wait longer than this are refused: were they let in, under a load that lasts each
 row would wait as long as the whole queue, and nobody would be answered in time."""
 LONGEST_WAIT_US = 10_000_000
-
-
-class _Rows:
-    """The features of a batch, and what was predicted from them."""
-
-    __slots__ = ("at_us", "predictions", "seen", "start_us", "took_us", "x")
-
-    def __init__(self, asks: Sequence[Ask], version: ServedVersion, now_us: int) -> None:
-        self.seen: list[Mapping[str, int]] = [{}] * len(asks)
-        self.start_us = now_us
-        self.took_us = 0
-        self.at_us: list[int] = [ask.at_us or now_us for ask in asks]
-        if all(ask.values is not None for ask in asks):
-            self.x = np.array([ask.values for ask in asks], dtype=np.float64)
-        else:
-            self._look_up(asks, version)
-        self.predictions = version.predict(self.x)
-        if len(self.predictions) != len(asks):
-            raise ValueError(f"{len(self.predictions)} predictions for {len(asks)} rows")
-
-    def _look_up(self, asks: Sequence[Ask], version: ServedVersion) -> None:
-        """Read the features of those that name an entity."""
-        self.x = np.empty((len(asks), len(version.features)))
-        keys: list[str | int] = []
-        places: list[int] = []
-        for place, ask in enumerate(asks):
-            if ask.values is not None:
-                self.x[place] = ask.values
-            elif ask.key is not None:
-                keys.append(ask.key)
-                places.append(place)
-        times = np.array([self.at_us[place] for place in places], dtype=np.int64)
-        given = [asks[place].given for place in places]
-        values, as_of_us, seen = version.read(keys, times, given)
-        self.x[places] = values
-        for place, as_of, progress in zip(places, as_of_us.tolist(), seen, strict=True):
-            self.at_us[place] = as_of
-            self.seen[place] = progress
+STORE_AGAIN_S = 0.05
+NO_PARTS: Mapping[str, float | None] = {}
 
 
 class _Failure(NamedTuple):
@@ -85,7 +48,7 @@ class _Failure(NamedTuple):
     took_us: int
 
 
-_Outcome: TypeAlias = "_Rows | _Failure | list[tuple[Ask, _Outcome]]"
+_Outcome: TypeAlias = "Rows | _Failure | StoreAway | list[tuple[Ask, _Outcome]]"
 
 
 class Lane(Gathering["Ask", "_Outcome"]):
@@ -100,15 +63,19 @@ class Lane(Gathering["Ask", "_Outcome"]):
         version: The version.
         counts: What it has done.
         deadline_us: Longest wait for an answer, in microseconds.
+        away: Why the features cannot be read now; none while they can.
     """
 
     def __init__(self, route: str, version: ServedVersion, writer: Writer) -> None:
-        super().__init__(f"lane-{version.label}", slow=version.slow)
+        super().__init__(f"lane-{version.label}", slow=version.slow, least_us=version.row_us)
         self.route = route
         self.version = version
         self.counts = LaneCounts()
         self.deadline_us = LONGEST_WAIT_US
+        self.away: UnavailableError | None = None
         self._writer = writer
+        self._model, self._number = version.manifest.model, version.manifest.version
+        self._is_paused = False
         self._row_us = 0.0  # what a row has taken lately, with all that goes on beside it
 
     def submit(self, ask: Ask) -> asyncio.Future[Score]:
@@ -117,17 +84,22 @@ class Lane(Gathering["Ask", "_Outcome"]):
         The future fails with the error of the version, or ``OverloadedError`` where the row would
         wait too long.
         """
-        ask.future = future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Score] = asyncio.get_running_loop().create_future()
+        self.take(ask, future)
+        return future
+
+    def take(self, ask: Ask, waiting: Waiting) -> None:
+        """Queue a row for whoever waits for it; otherwise as ``submit``."""
+        ask.waiting = waiting
         if self._is_full(ask):
             self.counts.failed += 1
             message = (
                 f"{len(self._queue)} rows wait for {self.version.label} already. Send fewer at a "
                 "time, or start another 'penstock serve'."
             )
-            future.set_exception(OverloadedError(message, retry_after_s=1))
-            return future
+            waiting.set_exception(OverloadedError(message, retry_after_s=1))
+            return
         self._push(ask)
-        return future
 
     def _is_full(self, ask: Ask) -> bool:
         """Whether a row would wait too long; the rows of a request are let in or refused as one."""
@@ -141,10 +113,12 @@ class Lane(Gathering["Ask", "_Outcome"]):
 
     def _next_batch(self) -> list[Ask]:
         """The oldest rows that somebody still waits for."""
+        if self._is_paused:
+            return self._without_store()
         batch: list[Ask] = []
         while self._queue and len(batch) < BATCH_ROWS:
             ask = self._queue.popleft()
-            if ask.future is not None and not ask.future.done():
+            if ask.waiting is not None and not ask.waiting.done():
                 batch.append(ask)
         return batch
 
@@ -153,7 +127,9 @@ class Lane(Gathering["Ask", "_Outcome"]):
         start_us = clock.now_us()
         # Whatever a model or a library raises is an answer to those who wait, never a crash.
         try:
-            rows = _Rows(batch, self.version, start_us)
+            rows = Rows(batch, self.version, start_us, clock if self._writer.spans else None)
+        except StoreAway as away:
+            return away
         except PenstockError as error:
             failure: Exception = error
         except Exception as error:  # noqa: BLE001 - see above
@@ -171,48 +147,77 @@ class Lane(Gathering["Ask", "_Outcome"]):
         # The lane goes on whatever happens here: those who come later wait for it.
         try:
             self._log_and_answer(batch, outcome)
-            took_us = 0 if isinstance(outcome, list) else outcome.took_us
-            if isinstance(outcome, _Rows):
+            took_us = outcome.took_us if isinstance(outcome, (Rows, _Failure)) else 0
+            if isinstance(outcome, Rows):
+                if self.away is not None and any(ask.values is None for ask in batch):
+                    self.away = None  # what brings its features says nothing of the store
                 self._place(took_us)
             if not self.slow and took_us > self.deadline_us // 2:
                 self._move(slow=True)  # another batch would hold up the event loop as long
         except Exception as error:  # noqa: BLE001 - see above
             self._fail(batch, _failed(self.version.label, error))
 
+    def _wait_for_store(self, batch: list[Ask], error: UnavailableError) -> None:
+        """Ask again soon: who waits for features does so until the deadline, and no version failed.
+
+        From now on in a thread, since to reach for a store that is away takes its time.
+        """
+        self.away = error
+        self._queue.extendleft(reversed(batch))
+        if not self.slow:
+            self._move(slow=True)
+        self._is_paused = True
+        asyncio.get_running_loop().call_later(STORE_AGAIN_S, self._resume)
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        self._wake()
+
+    def _without_store(self) -> list[Ask]:
+        """The oldest rows that bring their features."""
+        batch = [ask for ask in self._queue if ask.values is not None][:BATCH_ROWS]
+        for ask in batch:
+            self._queue.remove(ask)
+        return [ask for ask in batch if ask.waiting is not None and not ask.waiting.done()]
+
     def _move(self, *, slow: bool) -> None:
         """Compute elsewhere from now on; what waits is watched, as is what comes to a thread."""
         # What another process answers, however quick, never holds up the event loop.
         super()._move(slow=slow or self.version.apart)
         if self.slow:
-            loop = asyncio.get_running_loop()
             for ask in self._queue:
-                loop.call_later(self.deadline_us / 1e6, expire, ask.future)
+                watch(ask.waiting, self.deadline_us)
 
     def _log_and_answer(self, batch: list[Ask], outcome: _Outcome) -> None:
-        if isinstance(outcome, _Rows):
+        if isinstance(outcome, Rows):
             self._give(batch, outcome)
         elif isinstance(outcome, _Failure):
             self._fail(batch, outcome.error)
+        elif isinstance(outcome, StoreAway):
+            self._wait_for_store(batch, outcome.error)
         else:
             for ask, own in outcome:
                 self._log_and_answer([ask], own)
 
-    def _give(self, batch: list[Ask], rows: _Rows) -> None:
+    def _give(self, batch: list[Ask], rows: Rows) -> None:
         """Log the scores, then answer."""
         scores: list[Score] = []
         answered: list[Ask] = []
         now_us = self._writer.clock.now_us()
+        ids = self._writer.ids.several(len(batch))
         for place, (ask, prediction) in enumerate(
             zip(batch, rows.predictions.tolist(), strict=True)
         ):
-            if ask.future is None or ask.future.done():
+            if ask.waiting is None or ask.waiting.done():
                 continue  # it was late, and something else has answered
             if prediction - prediction != 0.0:  # NaN or infinite
                 self._fail([ask], _no_value(self.version.label))
                 continue
             answered.append(ask)
-            scores.append(self._score(ask, rows, place, prediction, now_us))
+            scores.append(self._score(ask, rows, place, ids[place], prediction, now_us))
         self.counts.computed(len(batch), rows.took_us)
+        if rows.run is not None:
+            self.counts.stepped(rows.run)
         took_us = now_us - max(self.counts.last_us, batch[0].arrived_us)
         self._row_us += (took_us / len(batch) - self._row_us) * NEWEST_SHARE
         if not scores:
@@ -223,31 +228,59 @@ class Lane(Gathering["Ask", "_Outcome"]):
             self._fail(answered, error)
             return
         self.counts.answered(answered, rows.start_us, now_us)
+        if self._writer.spans is not None:
+            self._trace(answered, scores, rows, now_us)
         for ask, score in zip(answered, scores, strict=True):
-            if ask.future is not None:
-                ask.future.set_result(score)
+            if ask.waiting is not None:
+                ask.waiting.set_result(score)
+
+    def _trace(
+        self, answered: Sequence[Ask], scores: Sequence[Score], rows: Rows, now_us: int
+    ) -> None:
+        """Note what was done for the requests that are traced."""
+        batch: BatchTrace | None = None
+        for ask, score in zip(answered, scores, strict=True):
+            if ask.trace is None or not ask.trace.recorded:
+                continue
+            if batch is None:
+                batch = BatchTrace(
+                    self.version.label,
+                    start_us=rows.start_us,
+                    looked_us=rows.looked_us,
+                    predicted_us=rows.start_us + rows.took_us,
+                    rows=len(rows.x),
+                )
+            batch.add(ask.trace, score)
+        spans = self._writer.spans
+        if batch is not None and batch.end((now_us, self._writer.clock.now_us())) and spans:
+            spans.emit(batch)
 
     def _fail(self, asks: Sequence[Ask], error: Exception) -> None:
         for ask in asks:
-            if ask.future is not None and not ask.future.done():
-                ask.future.set_exception(error)
+            if ask.waiting is not None and not ask.waiting.done():
+                ask.waiting.set_exception(error)
                 self.counts.failed += 1
 
-    def _score(self, ask: Ask, rows: _Rows, place: int, prediction: float, now_us: int) -> Score:
+    def _score(  # noqa: PLR0913, PLR0917 - of each row of each batch
+        self,
+        ask: Ask,
+        rows: Rows,
+        place: int,
+        prediction_id: str,
+        prediction: float,
+        now_us: int,
+    ) -> Score:
         looked_up = ask.values is None
-        features = ask.values or tuple(
-            [None if value != value else value for value in rows.x[place].tolist()]  # noqa: PLR0124
-        )
         return Score(
-            prediction_id=self._writer.ids.new(),
+            prediction_id=prediction_id,
             deployment=self._writer.deployment,
-            model=self.version.manifest.model,
-            version=self.version.manifest.version,
+            model=self._model,
+            version=self._number,
             route=self.route,
-            engine=self.version.engine.name_of(len(rows.x)),
+            engine=rows.engine,
             entity="" if ask.key is None else str(ask.key),
             at_us=rows.at_us[place],
-            features=features,
+            features=rows.features[place] or (),
             prediction=prediction,
             scored_at_us=now_us,
             duration_us=now_us - ask.arrived_us,
@@ -256,13 +289,9 @@ class Lane(Gathering["Ask", "_Outcome"]):
             reason=ask.reason,
             request_id=ask.request_id,
             given=ask.given if looked_up else {},
+            parts=NO_PARTS if rows.run is None else rows.parts[place],
+            trace_id="" if ask.trace is None else ask.trace.trace_id,
         )
-
-
-def expire(future: asyncio.Future[Score] | None) -> None:
-    """Give up waiting: the future fails with ``TimeoutError`` unless it is done."""
-    if future is not None and not future.done():
-        future.set_exception(TimeoutError())
 
 
 def _failed(label: str, error: Exception) -> UserCodeError:

@@ -88,7 +88,9 @@ class Payload:
         return int.from_bytes(digest, "big") < self._share * 2**64
 
     def stored(self, score: Score) -> Score:
-        """The score as it is stored."""
+        """The score as it is stored; one that answers again has been looked at before."""
+        if score.withheld:
+            return score
         found = self._redacted.get(score.version)
         unknown = found is None and bool(self._policy.redact)
         if found is None:
@@ -96,7 +98,11 @@ class Payload:
             found = _Redacted((), (), frozenset(score.given if unknown else ()))
         if unknown or not self.keeps(score.prediction_id):
             return msgspec.structs.replace(
-                score, features=(), given=_without(score.given, found), withheld=ALL_WITHHELD
+                score,
+                features=(),
+                given=_without(score.given, found),
+                withheld=ALL_WITHHELD,
+                parts={},
             )
         if not found.places or not score.features:
             return score
@@ -108,6 +114,7 @@ class Payload:
             features=tuple(features),
             given=_without(score.given, found),
             withheld=",".join(found.names),
+            parts={},  # a step may give what a feature says
         )
 
     def stored_frame(self, frame: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
@@ -134,6 +141,14 @@ class Payload:
             pl.Series("features", lists, dtype=pl.List(pl.Float64)),
             pl.Series("given", given, dtype=pl.String),
             pl.Series("withheld", withheld, dtype=pl.String),
+            pl.Series(
+                "parts",
+                [
+                    "{}" if hidden else text
+                    for hidden, text in zip(withheld, frame["parts"], strict=True)
+                ],
+                dtype=pl.String,
+            ),
         )
 
     def _instead(self, value: float | None) -> float | None:
@@ -155,7 +170,7 @@ def payload_of(
         catalogue: What is applied.
         manifests: Of the versions whose scores come.
     """
-    if declared.log is None:
+    if declared.log is None or declared.log.is_whole:
         return None
     views: list[View] = [*catalogue.all(FeatureView), *catalogue.all(OnDemandView)]
     made = Payload(declared.log, views, _key(services.score_log / KEY))

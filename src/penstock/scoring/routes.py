@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from penstock.ports import Ids
-    from penstock.spec import Deployment
+    from penstock.spec import Deployment, Route
 
     from .ask import Ask
 
@@ -72,10 +72,10 @@ class RouteTable:
             elif route.when is not None:
                 self._rules.append((compile_rule(route.when), chosen))
             elif route.role == "challenger":
-                own = route.target == route.role
-                order = deployment.name if own else f"{deployment.name}\0{route.target}"
-                self._bounds.append((order, route.share / left, chosen))
+                self._bounds.append((_order(deployment.name, route), route.share / left, chosen))
                 left -= route.share
+        # Whoever weighs what a bandit's arms bring has to know the share of each at the time.
+        self._champion = Chosen("champion", f"share {left:g}") if deployment.bandit else CHAMPION
         self.headers = tuple(dict.fromkeys(name for name, _, _ in self._headers))
         self.is_plain = not (self._headers or self._rules or self._bounds)
 
@@ -99,7 +99,7 @@ class RouteTable:
                 if holds(row):
                     return chosen
         if not self._bounds:
-            return CHAMPION
+            return self._champion
         return self.by_share(ids.new() if ask.key is None else str(ask.key))
 
     def by_share(self, key: str) -> Chosen:
@@ -112,4 +112,11 @@ class RouteTable:
         for order, bound, chosen in self._bounds:
             if share_of(order, key) < bound:
                 return chosen
-        return CHAMPION
+        return self._champion
+
+
+def _order(deployment: str, route: Route) -> str:
+    """What a challenger's order of the entities goes by."""
+    if route.salt:
+        return f"{deployment}\0{route.salt}\0{route.target}"
+    return deployment if route.target == route.role else f"{deployment}\0{route.target}"

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 import numpy as np
 
-from penstock.deployment import check_engine, load_engine
+from penstock.deployment import ENGINE_FILES, GraphEngine, check_engine, load_engine
 from penstock.errors import NotReadyError
 from penstock.features import OnlineReader, view_ages
-from penstock.registry import get_version, read_manifest, views_of
+from penstock.registry import NATIVE_FILES, get_version, read_manifest, views_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Keys = Sequence[str | int] | Mapping[str, Sequence[str | int]]
     Features = tuple[Floats, NDArray[np.int64], Sequence[Mapping[str, int]]]
+    Ages = dict[tuple[str, str], tuple[ViewAge, ...]]
 
 __all__ = ["ServedVersion", "load_served"]
 
@@ -33,6 +35,12 @@ WARM_ROWS = 64
 WARM_ROUNDS = 5
 SLOW_US = 1_000
 NEVER_STALE_US = 1 << 62
+OVERHEAD_BYTES = 400 << 10
+"""What a version takes however small it is: its session, its reader, its schema, its counters."""
+FACTOR = 5
+"""Memory for each byte of a model's files: nodes and weights are unpacked, and indexed."""
+APART_BYTES = 96 << 20
+"""What a process of its own takes, with numpy and little else."""
 
 
 class ServedVersion:
@@ -43,15 +51,19 @@ class ServedVersion:
         engine: What predicts.
         reader: Where its features come from; none for a version that is only handed features.
         slow: Whether a batch takes so long that it must not hold up the event loop.
+        row_us: What a batch of one row takes, in microseconds; 0 where that is not known.
 
     Attributes:
         manifest: What it is.
         label: ``model@version``.
         engine: What predicts.
+        graph: The same, where it is a graph.
         slow: See above.
+        row_us: See above.
         apart: Whether a process of its own predicts, which may hang at any time.
         classifies: Whether a prediction is the probability of true.
         ages: How old the views it reads are, as ``look_at_ages`` saw it last.
+        size_bytes: About how much memory it takes.
         load_us: How long it took to load, check and warm it, in microseconds.
         fresh_until_us: Until when none of them is older than allowed.
         features: Full names of its features, in order.
@@ -59,14 +71,23 @@ class ServedVersion:
     """
 
     def __init__(
-        self, manifest: Manifest, engine: Engine, reader: OnlineReader | None, *, slow: bool
+        self,
+        manifest: Manifest,
+        engine: Engine,
+        reader: OnlineReader | None,
+        *,
+        slow: bool,
+        row_us: int = 0,
     ) -> None:
         self.manifest = manifest
         self.label = f"{manifest.model}@{manifest.version}"
         self.engine = engine
         self.slow = slow
-        self.apart = manifest.native == "custom"
+        self.row_us = row_us
+        self.graph = engine if isinstance(engine, GraphEngine) else None
+        self.apart = _is_apart(manifest, engine)
         self.load_us = 0
+        self.size_bytes = 0
         self.classifies = manifest.task == "classification"
         self.features = manifest.features
         self.ages: tuple[ViewAge, ...] = ()
@@ -106,16 +127,24 @@ class ServedVersion:
         values = found.values if self._order is None else found.values[:, self._order]
         return values, found.as_of_us, found.seen
 
-    def look_at_ages(self, services: Services, declared: Mapping[str, FeatureView]) -> None:
+    def look_at_ages(
+        self, services: Services, declared: Mapping[str, FeatureView], seen: Ages
+    ) -> None:
         """See how old what it reads is, so that no request has to.
 
         Args:
             services: The ports; uses metadata and the online store.
             declared: The views that are applied now, by name: their freshness counts.
+            seen: What was found of views just now, by name and meaning; added to.
         """
         if self._reader is None:
             return
-        ages = view_ages(services.metadata, services.online, self._reader.views)
+        ages: list[ViewAge] = []
+        for view in self._reader.views:
+            key = view.name, self.manifest.views.get(view.name, self.label)
+            if key not in seen:
+                seen[key] = view_ages(services.metadata, services.online, [view])
+            ages += seen[key]
         now = [declared.get(view.name, view).freshness_us for view in self._reader.views]
         allowed = dict(zip([view.name for view in self._reader.views], now, strict=True))
         self.ages = tuple(
@@ -165,7 +194,8 @@ def load_served(services: Services, model: str, number: int) -> ServedVersion:
         StateError: Its files are damaged or predict otherwise.
         NotSupportedError: It needs a library that is not installed.
     """
-    began_us = services.clock.now_us()
+    clock = services.clock
+    began_us = clock.now_us()
     record = get_version(services.metadata, model, number)
     if not record.package:
         raise NotReadyError(f"{record.label} has no package. Run 'penstock train {model}'.")
@@ -174,22 +204,46 @@ def load_served(services: Services, model: str, number: int) -> ServedVersion:
     engine = load_engine(folder, manifest)
     check_engine(engine, folder, manifest)
     reader = OnlineReader(services.online, views_of(manifest))
-    apart = manifest.native == "custom"
-    slow = apart or batch_time_us(engine, len(manifest.features), services.clock) > SLOW_US
-    served = ServedVersion(manifest, engine, reader, slow=slow)
-    served.load_us = services.clock.now_us() - began_us
+    width = len(manifest.features)
+    slow = _is_apart(manifest, engine) or _time_us(engine, WARM_ROWS, width, clock) > SLOW_US
+    row_us = _time_us(engine, 1, width, clock)
+    served = ServedVersion(manifest, engine, reader, slow=slow, row_us=row_us)
+    served.size_bytes = _size_bytes(folder, manifest)
+    served.load_us = clock.now_us() - began_us
     return served
 
 
-def batch_time_us(engine: Engine, width: int, clock: Clock) -> int:
-    """Shortest time of a full batch through an engine, in microseconds; warms it on the way.
+def _size_bytes(folder: Path, manifest: Manifest) -> int:
+    """About how much memory a version takes, from the files that were loaded.
+
+    What a library really takes cannot be told apart from what others take in the same process at
+    the same time, and small models are below what the system counts in; files can be compared.
+    """
+    if manifest.native == "custom":
+        return APART_BYTES
+    engine = manifest.engine
+    names = {engine.engine, engine.batch_engine} if engine else {"native"}
+    files = [file for name, file in ENGINE_FILES.items() if name in names]
+    whole = "native" in names or manifest.native == "graph"  # whose engines are in the same file
+    files += [NATIVE_FILES[manifest.native]] if whole else []
+    sizes: list[int] = [(folder / file).stat().st_size for file in files]
+    return OVERHEAD_BYTES + FACTOR * sum(sizes)
+
+
+def _is_apart(manifest: Manifest, engine: Engine) -> bool:
+    """Whether a process of its own predicts, for the whole or for a step."""
+    return manifest.native == "custom" or (isinstance(engine, GraphEngine) and engine.apart)
+
+
+def _time_us(engine: Engine, rows: int, width: int, clock: Clock) -> int:
+    """Shortest time of a batch through an engine, in microseconds; warms it on the way.
 
     The shortest, since whatever else the machine does only adds to it.
     """
-    rows = np.zeros((WARM_ROWS, width))
+    batch = np.zeros((rows, width))
     times: list[int] = []
     for _ in range(WARM_ROUNDS):
         start_us = clock.now_us()
-        engine.predict(rows)
+        engine.predict(batch)
         times.append(clock.now_us() - start_us)
     return min(times)

@@ -22,6 +22,7 @@ from .aggregates import (
     total,
     var,
 )
+from .bandits import Bandit
 from .base import Declared, Named, Value
 from .cron import CronTimes, cron_times
 from .datasets import (
@@ -38,10 +39,12 @@ from .deployments import (
     Cron,
     Deployment,
     NewData,
+    NewPins,
     Schedule,
     Trigger,
     cron,
     new_data,
+    new_pins,
 )
 from .described import Described, day_of
 from .documents import (
@@ -56,6 +59,7 @@ from .documents import (
 from .dtypes import DType
 from .durations import DAY_US, HOUR_US, MINUTE_US, SECOND_US, duration_text, duration_us
 from .expectations import Expectation, between, matches, one_of, positive, unique
+from .experiments import EXPERIMENT_LOSSES, MEASURES, OUTCOME, Experiment, Guardrail
 from .expressions import (
     Call,
     Column,
@@ -77,6 +81,17 @@ from .expressions import (
 )
 from .feature_services import FeatureService
 from .features import FeatureView, ViewSubset
+from .graphs import (
+    Average,
+    Graph,
+    GraphStep,
+    Predict,
+    Switch,
+    Vote,
+    graph_order,
+    step_reads,
+    step_text,
+)
 from .models import (
     METRICS,
     SMALLER_IS_BETTER,
@@ -140,6 +155,7 @@ from .routes import (
     cached,
     challenger,
     champion,
+    precomputed,
     shadow,
 )
 from .score_logs import ScoreLog
@@ -149,9 +165,12 @@ from .words import expression_words, feature_words
 __all__ = [
     "ALIASES",
     "DAY_US",
+    "EXPERIMENT_LOSSES",
     "HOUR_US",
+    "MEASURES",
     "METRICS",
     "MINUTE_US",
+    "OUTCOME",
     "SECOND_US",
     "SMALLER_IS_BETTER",
     "AccuracyBound",
@@ -159,6 +178,8 @@ __all__ = [
     "Aggregate",
     "AggregateOp",
     "Approval",
+    "Average",
+    "Bandit",
     "BatchScoring",
     "Call",
     "Canary",
@@ -177,6 +198,7 @@ __all__ = [
     "DriftBound",
     "Entity",
     "Expectation",
+    "Experiment",
     "Expression",
     "Fallback",
     "FallbackStep",
@@ -186,6 +208,9 @@ __all__ = [
     "Files",
     "Function",
     "Gate",
+    "Graph",
+    "GraphStep",
+    "Guardrail",
     "Integer",
     "Label",
     "LatencyBound",
@@ -194,9 +219,11 @@ __all__ = [
     "Monitor",
     "Named",
     "NewData",
+    "NewPins",
     "Objective",
     "OnDemandView",
     "Operator",
+    "Predict",
     "Project",
     "Protection",
     "RandomSplit",
@@ -209,6 +236,7 @@ __all__ = [
     "Source",
     "Split",
     "StratifiedSplit",
+    "Switch",
     "TimeSplit",
     "Topic",
     "Trainer",
@@ -217,6 +245,7 @@ __all__ = [
     "Value",
     "View",
     "ViewSubset",
+    "Vote",
     "all_views",
     "approx_distinct",
     "approx_quantile",
@@ -254,6 +283,7 @@ __all__ = [
     "from_document",
     "function",
     "functions_of",
+    "graph_order",
     "integer",
     "is_condition",
     "key_of",
@@ -273,10 +303,12 @@ __all__ = [
     "minimum",
     "names_below",
     "new_data",
+    "new_pins",
     "notify",
     "one_of",
     "p99",
     "positive",
+    "precomputed",
     "psi",
     "references_of",
     "request_fields",
@@ -286,6 +318,8 @@ __all__ = [
     "shadow",
     "sklearn",
     "std",
+    "step_reads",
+    "step_text",
     "to_document",
     "top_k",
     "total",

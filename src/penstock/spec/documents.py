@@ -101,16 +101,25 @@ def from_document(cls: type[D], document: Mapping[str, object], known: Mapping[s
         ) from error
 
 
-def fingerprint(value: Declared) -> str:
+def fingerprint(value: Declared, known: dict[int, str] | None = None) -> str:
     """Hash (sha256, hex) of what the declaration means, through everything it refers to.
 
     A whole number means the same however it is written: ``between("low", 0, None)`` comes back from
     storage with 0.0, and is still the same declaration.
+
+    Args:
+        value: The declaration.
+        known: What was found of others before, by the identity of their objects, which live as long
+            as it is used; added to. Thousands of models on one dataset then have it hashed once.
     """
+    known = {} if known is None else known
+    if id(value) in known:
+        return known[id(value)]
     document = _canonical(_plain(value, top=True, shown=False))
-    inner = {key_of(other): fingerprint(other) for other in references_of(value)}
+    inner = {key_of(other): fingerprint(other, known) for other in references_of(value)}
     text = json.dumps([document, inner], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    known[id(value)] = found = hashlib.sha256(text.encode()).hexdigest()
+    return found
 
 
 def _inside(value: object) -> Iterator[Declared]:
@@ -162,7 +171,9 @@ def _names(value: msgspec.Struct, *, shown: bool) -> Iterator[str]:
 
 def _default(value: msgspec.Struct, name: str) -> object:
     """What a field is where nothing is said."""
-    return next(one.default for one in msgspec.structs.fields(value) if one.name == name)
+    names, defaults = value.__struct_fields__, value.__struct_defaults__
+    place = names.index(name) - len(names)  # the defaults are those of the last fields
+    return defaults[place] if -place <= len(defaults) else msgspec.NODEFAULT
 
 
 def _canonical(value: object) -> object:

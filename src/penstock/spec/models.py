@@ -108,7 +108,7 @@ class Trainer(Value, frozen=True, omit_defaults=True):
 
     Attributes:
         kind: The library that trains it; ``xgboost`` and ``lightgbm`` are extras; ``custom`` is a
-            class of the user.
+            class of the user; ``graph`` stands for the steps of a ``Graph``.
         estimator: ``module:Class`` of the estimator.
         params: Its parameters: fixed values, or spaces to search.
         prepare: What comes before it: ``impute`` fills nulls with the median, ``scale`` also
@@ -120,7 +120,7 @@ class Trainer(Value, frozen=True, omit_defaults=True):
         memory_mb: Of a custom model: most memory for its data; 0 for no bound.
     """
 
-    kind: Literal["sklearn", "xgboost", "lightgbm", "custom"]
+    kind: Literal["sklearn", "xgboost", "lightgbm", "custom", "graph"]
     estimator: str
     params: Mapping[str, Parameter] = msgspec.field(default_factory=dict)
     prepare: Literal["auto", "none", "impute", "scale"] = "auto"
@@ -215,17 +215,28 @@ class Model(Named, frozen=True, kw_only=True, tag="model"):
     select: Objective = Objective(metric="roc_auc")
     gates: Sequence[Gate] = ()
 
+    @property
+    def trainers(self) -> tuple[Trainer, ...]:
+        """What is tried."""
+        return tuple(self.candidates)
+
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
         if self.dataset.label is None:
             yield f"dataset {self.dataset.name!r} has no label; a model needs one"
-        if not self.candidates:
-            yield "it has no candidates"
-        yield from unique_faults("candidate", [trainer.name for trainer in self.candidates])
+        yield from self._candidate_faults()
         known = METRICS[self.dataset.task]
         for metric in (self.select.metric, *(gate.metric for gate in self.gates)):
             if metric not in known:
                 yield f"{metric!r} is no metric of {self.dataset.task}. {nearest(metric, known)}"
+
+    def _candidate_faults(self) -> Iterator[str]:
+        if not self.candidates:
+            yield "it has no candidates"
+        for trainer in self.candidates:
+            if trainer.kind == "graph":
+                yield f"candidate {trainer.name!r} is a graph; declare a ps.Graph instead"
+        yield from unique_faults("candidate", [trainer.name for trainer in self.candidates])
 
 
 def sklearn(

@@ -11,6 +11,7 @@ from .deployments import Deployment, Trigger
 from .documents import declarations_in, kind_of
 from .feature_services import FeatureService
 from .features import FeatureView, replacement_faults
+from .graphs import Graph
 from .models import Model
 from .monitors import Monitor
 from .on_demand import OnDemandView
@@ -30,12 +31,14 @@ Declaration = (
     | FeatureService
     | Dataset
     | Model
+    | Graph
     | Deployment
     | Monitor
     | Trigger
     | Protection
 )
 VIEWS = frozenset({"feature_view", "on_demand_view"})
+MODELS = frozenset({"model", "graph"})
 
 
 class Project(Named, frozen=True, kw_only=True, tag="project"):
@@ -64,3 +67,6 @@ class Project(Named, frozen=True, kw_only=True, tag="project"):
         names = {kind: {name for other, name in found if other == kind} for kind in VIEWS}
         for name in sorted(set[str].intersection(*names.values())):
             yield f"a feature view and an on-demand view are called {name!r}; rename one"
+        models = {kind: {name for other, name in found if other == kind} for kind in MODELS}
+        for name in sorted(set[str].intersection(*models.values())):
+            yield f"a model and a graph are called {name!r}; rename one"

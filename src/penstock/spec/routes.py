@@ -24,6 +24,7 @@ __all__ = [
     "cached",
     "challenger",
     "champion",
+    "precomputed",
     "shadow",
 ]
 
@@ -43,7 +44,8 @@ class Route(Value, frozen=True, omit_defaults=True):
         role: ``champion`` takes what others leave; ``challenger`` takes ``share`` of the entities;
             ``header`` takes the requests that have ``header`` with ``value``; ``rule`` those that
             fulfil ``when``; ``cached`` answers with the last score of the same entity by the same
-            version while it is young enough; ``shadow`` scores everything, after the answer, and
+            version while it is young enough; ``precomputed`` with the newest batch score of the
+            entity by the champion; ``shadow`` scores everything, after the answer, and
             answers nothing. Headers come before rules, rules before shares, each in the order
             declared.
         alias: The registry's alias whose version serves; empty where ``version`` names one.
@@ -53,12 +55,14 @@ class Route(Value, frozen=True, omit_defaults=True):
         header: Name of a header of HTTP or of a key of gRPC metadata, in lower case.
         value: What it has to be.
         when: A condition on the entities' keys and the fields of the request.
-        max_age: How old a score may be that answers again, such as ``"30s"``.
+        max_age: How old a score may be that answers again, such as ``"30s"``; of a precomputed one,
+            how old its features.
+        salt: Gives a challenger an order of the entities of its own, whatever the deployment's is.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("version", "header", "value", "when", "max_age")
+    LATER: ClassVar[tuple[str, ...]] = ("version", "header", "value", "when", "max_age", "salt")
 
-    role: Literal["champion", "challenger", "shadow", "header", "rule", "cached"]
+    role: Literal["champion", "challenger", "shadow", "header", "rule", "cached", "precomputed"]
     alias: str
     share: float = 0.0
     version: int = 0
@@ -66,6 +70,7 @@ class Route(Value, frozen=True, omit_defaults=True):
     value: str = ""
     when: Expression | None = None
     max_age: str = ""
+    salt: str = ""
 
     @property
     def target(self) -> str:
@@ -108,7 +113,7 @@ class Route(Value, frozen=True, omit_defaults=True):
     def _faults(self) -> Iterator[str]:
         if self.role == "challenger" and not 0 < self.share < 1:
             yield f"challenger's share={self.share} is not between 0 and 1"
-        if self.role == "cached":
+        if self.role in {"cached", "precomputed"}:
             yield from _duration_faults("max_age", self.max_age)
         elif self.version < 0 or not (self.alias or self.version):
             yield f"{self.role} leads to no version; give alias='candidate', or version=3"
@@ -256,3 +261,17 @@ def cached(*, max_age: str) -> Route:
         max_age: How old it may be, such as ``"30s"``.
     """
     return Route(role="cached", alias="", max_age=max_age)
+
+
+def precomputed(*, max_age: str) -> Route:
+    """Answer with the newest batch score of the entity, where the champion gave it.
+
+    The deployment scores batches (``batch=``), which keep each entity's newest score ready in the
+    online store. The champion answers where there is none, where it is too old, or another
+    version's, and requests that name a time or bring features.
+
+    Args:
+        max_age: How old the features of the score may be, such as ``"1d"``: how long ago the row
+            was known that was scored.
+    """
+    return Route(role="precomputed", alias="", max_age=max_age)

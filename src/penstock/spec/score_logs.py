@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from .base import Value, tag_faults
+from .durations import DAY_US, duration_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +15,7 @@ __all__ = ["ScoreLog"]
 
 
 class ScoreLog(Value, frozen=True, omit_defaults=True):
-    """What the score log of a deployment stores of the features that a model saw.
+    """What the score log of a deployment stores of the features that a model saw, and how long.
 
     Everything else of a score is always stored: its id, what answered and why, the entity, times,
     the prediction, and the raw batches behind its features.
@@ -24,14 +25,28 @@ class ScoreLog(Value, frozen=True, omit_defaults=True):
             and 1, by hash of the prediction id: the same scores in every process.
         redact: Tags such as ``pii``: features with one of them, by their own tags or those of
             their view or source, or computed from such features, are never stored as they are;
-            nor are the request fields of on-demand views among these.
+            nor are the request fields of on-demand views among these. Where features are withheld
+            of a score of a graph, so is what its steps gave.
         by: ``null`` stores nothing in their place; ``hash`` a number that is the same for equal
             values, made with a key of the project.
+        keep: How long scores are kept, such as ``"90d"``, at least a day; then the worker removes
+            them, and their ids alone are left. For ever when left out.
     """
 
     payload: Literal["all", "none"] | float = "all"
     redact: Sequence[str] = ()
     by: Literal["null", "hash"] = "null"
+    keep: str = ""
+
+    @property
+    def keep_us(self) -> int:
+        """How long scores are kept, in microseconds; only where it is said."""
+        return duration_us(self.keep)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all features of all scores are stored as they are."""
+        return self.share >= 1 and not self.redact
 
     @property
     def share(self) -> float:
@@ -49,5 +64,16 @@ class ScoreLog(Value, frozen=True, omit_defaults=True):
             yield f"payload={self.payload!r}; give 'all', 'none' or a share between 0 and 1"
         if self.by not in {"null", "hash"}:
             yield f"by={self.by!r}; give 'null' or 'hash'"
+        if self.keep:
+            yield from self._keep_faults()
         for fault in tag_faults(self.redact):
             yield fault.replace("tags=", "redact=")
+
+    def _keep_faults(self) -> Iterator[str]:
+        try:
+            kept_us = self.keep_us
+        except ValueError as error:
+            yield f"keep: {error}"
+        else:
+            if kept_us < DAY_US:
+                yield f"keep={self.keep!r} is less than a day; the worker looks once a day"

@@ -12,10 +12,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from penstock.errors import NotFoundError, NotReadyError, UnavailableError, UserCodeError
 from penstock.ports import Task
+
+from .working import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,6 +97,27 @@ class ExecutorSuite:
         assert list(executor.run([_task("echo", value=1)])) == [(0, 1)]
 
     @pytest.mark.slow
+    def test_timeout(self, executor: Executor, tmp_path: Path) -> None:
+        """A task that hangs is ended with its worker, and nothing else is; others take its turn."""
+        flag, stopped = str(tmp_path / "flag"), tmp_path / "stopped"
+        results: list[tuple[int, object]] = []
+        other = [_task("wait_for", path=flag)]
+        runner = threading.Thread(target=lambda: results.extend(executor.run(other)))
+        runner.start()
+        timeout_s = 3.0
+        hung = _task("stop_for_ever", path=str(stopped))
+        with pytest.raises(UnavailableError, match="took longer than 3 s") as caught:
+            list(executor.run([msgspec.structs.replace(hung, timeout_s=timeout_s)]))
+        assert caught.value.facts["timeout_s"] == timeout_s
+        quick = [msgspec.structs.replace(_task("echo", value=1), timeout_s=_PATIENCE_S)] * 3
+        assert [found for _, found in executor.run(quick, at_once=1)] == [1, 1, 1]
+        if stopped.exists():  # else the worker was ended before it came to it
+            until(lambda: not Path("/proc", stopped.read_text(encoding="utf-8")).exists())
+        touch(path=flag)
+        runner.join(_PATIENCE_S)
+        assert results == [(0, None)]
+
+    @pytest.mark.slow
     def test_close(self, executor: Executor, tmp_path: Path) -> None:
         """Closing does not wait for a task at work, whose result still comes."""
         ready, flag = tmp_path / "ready", tmp_path / "flag"
@@ -162,6 +186,12 @@ def fail_stubbornly() -> None:
 def die() -> None:
     """Kill the process this runs in."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop_for_ever(*, path: str) -> None:
+    """Stop the process this runs in, which then hears nothing but its end."""
+    Path(path).write_text(str(os.getpid()), encoding="utf-8")
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def _task(name: str, **arguments: object) -> Task:

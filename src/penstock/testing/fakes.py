@@ -44,3 +44,7 @@ class CountingIds:
         """The next one."""
         self._count += 1
         return f"{self._count:026d}"
+
+    def several(self, number: int) -> list[str]:
+        """The next ones."""
+        return [self.new() for _ in range(number)]

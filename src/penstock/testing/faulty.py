@@ -18,7 +18,7 @@ import numpy as np
 import penstock.scoring.served
 from penstock.deployment import Engine, load_engine
 
-from .redis_server import free_port
+from .ports import free_port
 from .serving import running
 
 if TYPE_CHECKING:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 import numpy as np
 
+import penstock as ps
 from penstock.adapters.system import SystemClock, UlidIds
 from penstock.deployment import Engine
 from penstock.features import Reading
 from penstock.records import Score
-from penstock.scoring import ScoreLog, ServedVersion, Writer
+from penstock.scoring import Ask, Counters, Endpoint, Lane, ScoreLog, ServedVersion, Writer
+from penstock.spec import Trainer
 
 from .manifests import manifest_of
 
@@ -23,11 +25,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.features import OnlineReader
+    from penstock.spec import Deployment, Fallback, Route
 
     Floats = NDArray[np.float64]
 
 
-__all__ = ["FixedReader", "LaneWorld", "Summing"]
+__all__ = [
+    "FixedReader",
+    "LaneWorld",
+    "Summing",
+    "Tenfold",
+    "ask_of",
+    "declare",
+    "endpoint_of",
+]
 
 UNLUCKY = 13
 
@@ -57,6 +68,15 @@ class Summing(Engine):
         if (x == UNLUCKY).any():
             raise ValueError("13 is not lucky")
         return np.asarray(x.sum(axis=1))
+
+
+class Tenfold(Summing):
+    """Predicts ten times the sum, and takes 13 like any other number."""
+
+    def predict(self, x: Floats) -> Floats:
+        """The sums times ten."""
+        self.batches.append(len(x))
+        return np.asarray(10 * x.sum(axis=1))
 
 
 class FixedReader:
@@ -94,6 +114,7 @@ class LaneWorld:
         engine: Engine | None = None,
         *,
         slow: bool = False,
+        row_us: int = 0,
         features: tuple[str, ...] = ("v.a", "v.b"),
     ) -> ServedVersion:
         """A version of a regression.
@@ -102,14 +123,57 @@ class LaneWorld:
             number: Its number.
             engine: What predicts; ``Summing`` when left out.
             slow: Whether it computes in a thread.
+            row_us: What a batch of one row is said to take, in microseconds.
             features: Names of its features.
         """
         manifest = manifest_of(*features, version=number)
         known = set(features) <= set(FixedReader.names)
         reader = cast("OnlineReader", FixedReader()) if known else None
-        return ServedVersion(manifest, engine or Summing(), reader, slow=slow)
+        return ServedVersion(manifest, engine or Summing(), reader, slow=slow, row_us=row_us)
 
     def logged(self) -> list[Score]:
         """Every score on disk, in the order written."""
         data = b"".join(path.read_bytes() for path in sorted(self.folder.glob("*.jsonl")))
         return msgspec.json.Decoder(Score).decode_lines(data)
+
+
+def declare(*routes: Route, fallback: Fallback | None = None) -> Deployment:
+    """The deployment ``btc`` of a model with the feature ``v.last_x``.
+
+    Args:
+        routes: Its routes beside the champion.
+        fallback: What falls back.
+    """
+    source = ps.Source(
+        "s",
+        entity=ps.Entity("k"),
+        timestamp="t",
+        schema={"k": ps.String, "t": ps.Timestamp, "x": ps.Float64},
+    )
+    view = ps.FeatureView("v", source=source, features=[ps.last("x")])
+    label = ps.Label("y", ps.col("x") * 2)
+    dataset = ps.Dataset("d", spine=source, features=[view], label=label)
+    trainer = Trainer(kind="sklearn", estimator="a:B")
+    objective = ps.minimise("rmse")
+    model = ps.Model("m", dataset=dataset, candidates=[trainer], select=objective)
+    return ps.Deployment("btc", model=model, routes=[ps.champion(), *routes], fallback=fallback)
+
+
+def endpoint_of(world: LaneWorld, declared: Deployment, **versions: ServedVersion) -> Endpoint:
+    """An endpoint that has answered nothing yet.
+
+    Args:
+        world: Where scores are logged.
+        declared: The deployment.
+        versions: By the role in which each answers.
+    """
+    lanes = {
+        role: Lane("fallback" if role == "previous" else role, version, world.writer)
+        for role, version in versions.items()
+    }
+    return Endpoint(declared, lanes, world.writer, Counters(), {})
+
+
+def ask_of(world: LaneWorld, *values: float, key: str | None = None) -> Ask:
+    """A row that arrives now: with features, or with a key to look them up."""
+    return Ask(world.writer.clock.now_us(), values=values or None, key=key)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-__all__ = ["free_port", "need_redis", "redis_server"]
+__all__ = ["need_redis", "redis_server"]
 
 REQUIRED = "PENSTOCK_TEST_SERVICES"
 START_S = 10.0
@@ -28,13 +28,6 @@ def need_redis() -> None:
         if os.environ.get(REQUIRED):
             pytest.fail(f"redis-server is not installed, and {REQUIRED} says it has to be.")
         pytest.skip("redis-server is not installed")
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nothing uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

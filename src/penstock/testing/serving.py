@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -10,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from .redis_server import free_port
+from .ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from pathlib import Path
 
     from .served_project import ServedProject
 
@@ -43,13 +47,16 @@ def serving(project: ServedProject, process_kind: str = "serve") -> Generator[ht
 
 
 @contextmanager
-def running(project: ServedProject, command: Sequence[str], port: str) -> Generator[httpx.Client]:
+def running(
+    project: ServedProject, command: Sequence[str], port: str, *, cert: Path | None = None
+) -> Generator[httpx.Client]:
     """Run a command that serves a project until the block ends; killed then.
 
     Args:
         project: The project.
         command: The command.
         port: Where it answers.
+        cert: Its certificate, where it answers over TLS.
 
     Yields:
         A client of its administrator, once it is ready.
@@ -57,10 +64,14 @@ def running(project: ServedProject, command: Sequence[str], port: str) -> Genera
     Raises:
         RuntimeError: It ended, or is not ready within a minute.
     """
-    process = subprocess.Popen(command)  # noqa: S603 - our own command
+    # Where it hangs is said by its own fault handler, when it is ended for it.
+    tells = os.environ | {"PYTHONFAULTHANDLER": "1"}
+    process = subprocess.Popen(command, env=tells)  # noqa: S603 - our own command
     headers = {"Authorization": f"Bearer {project.token}"}
+    url = f"{'https' if cert else 'http'}://127.0.0.1:{port}"
+    trusted = ssl.create_default_context(cafile=cert)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20) as http:
+        with httpx.Client(base_url=url, headers=headers, verify=trusted, timeout=20) as http:
             _wait_ready(http, process)
             yield http
     finally:
@@ -69,12 +80,21 @@ def running(project: ServedProject, command: Sequence[str], port: str) -> Genera
 
 
 def _wait_ready(http: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    end_s = time.monotonic() + READY_S
+    end_s, last = time.monotonic() + READY_S, ""
     while time.monotonic() < end_s and process.poll() is None:
         try:
-            if http.get("/v2/health/ready").is_success:
+            reply = http.get("/v2/health/ready")
+            if reply.is_success:
                 return
-        except httpx.TransportError:
-            pass
+            last = f"{reply.status_code} {reply.text}"
+        except httpx.TransportError as error:
+            last = repr(error)
         time.sleep(0.05)
-    raise RuntimeError("The process ended, or is not ready within a minute.")
+    if process.poll() is not None:
+        raise RuntimeError(f"The process ended with {process.returncode} before it was ready.")
+    process.send_signal(signal.SIGABRT)
+    process.wait()
+    raise RuntimeError(
+        f"The process is not ready within {READY_S:g} s; the last answer was {last}. What it was "
+        "about is in its standard error."
+    )

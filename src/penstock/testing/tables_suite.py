@@ -16,6 +16,7 @@ from penstock.errors import InputError, NotFoundError
 from penstock.ports import Vacuumed
 
 from .children import child
+from .tables_removal_suite import TablesRemovalSuite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ _EVERY_TYPE = pl.DataFrame(
 )
 
 
-class TablesSuite:
+class TablesSuite(TablesRemovalSuite):
     """Subclass it and override the fixture ``opener``."""
 
     @pytest.fixture

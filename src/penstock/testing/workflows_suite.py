@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from penstock.errors import ConflictError, NotFoundError, UnavailableError
-from penstock.ports import Pipeline, StepSpec, Workflows
+from penstock.ports import Pipeline, RunWatch, StepSpec, Watch, Workflows
 from penstock.testing.journal import Journal
 from penstock.testing.workflows_child import open_workflows
 
@@ -46,6 +46,33 @@ def pipeline(*functions: str, name: str = "train", attempts: int = 3) -> Pipelin
         name=name,
         steps=tuple(StepSpec(name=f, function=f, attempts=attempts) for f in functions),
     )
+
+
+class _Followed(Watch, RunWatch):
+    """Notes what it follows; pipelines called ``unseen`` it does not."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def begun(self, run_id: str, *, pipeline: str, subject: str) -> RunWatch | None:
+        if pipeline == "unseen":
+            return None
+        self.lines.append(f"begun {run_id} {pipeline} {subject}")
+        return self
+
+    @contextmanager
+    def step(self, name: str) -> Generator[None]:
+        error = ""
+        try:
+            yield
+        except Exception as raised:
+            error = f": {raised}"
+            raise
+        finally:
+            self.lines.append(f"step {name}{error}")
+
+    def ended(self, error: BaseException | None) -> None:
+        self.lines.append("ended" if error is None else f"ended: {error}")
 
 
 class WorkflowsSuite:
@@ -117,6 +144,25 @@ class WorkflowsSuite:
             int(t.timestamp() * 1000) for t in times
         )
         assert len(set(times)) > 1
+
+    def test_a_run_is_followed_where_it_is_executed(self, open_one: Open, journal: Journal) -> None:
+        workflows, seen = open_one("here"), _Followed()
+        workflows.launch(journal.functions, watch=seen)
+        workflows.submit(pipeline("first", "flaky", "broken"), {}, run_id="r", subject="btc")
+        assert workflows.wait("r", timeout_s=PATIENCE_S).state == "failed"
+        failed = [*seen.lines]
+        journal.switch("mended")
+        workflows.retry("r")
+        assert workflows.wait("r", timeout_s=PATIENCE_S).state == "succeeded"
+        workflows.submit(pipeline("stop", name="unseen"), {}, run_id="q", subject="btc")
+        workflows.wait("q", timeout_s=PATIENCE_S)
+
+        begun, ended = "begun r train btc", "ended"
+        assert failed[:3] == [begun, "step first", "step flaky"]  # however often it was tried
+        assert [line.partition(":")[0] for line in failed[3:]] == ["step broken", ended]
+        assert all("The file is no CSV" in line for line in failed[3:])
+        # What was done before is not followed again.
+        assert seen.lines[len(failed) :] == [begun, "step broken", ended]
 
     def test_the_same_id_is_the_same_run(self, launched: Workflows, journal: Journal) -> None:
         for value in (1, 2):

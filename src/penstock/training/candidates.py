@@ -12,7 +12,9 @@ import msgspec
 from penstock.errors import DeclarationError, StateError, UserCodeError
 from penstock.ports import Task
 from penstock.registry import NATIVE_FILES
+from penstock.spec import Graph
 
+from .graphs import graph_job
 from .learned import PREDICTIONS_FILE, TrainedCandidate, TrainingJob
 
 if TYPE_CHECKING:
@@ -47,12 +49,12 @@ def check_candidates(services: Services, model: Model) -> None:
             function=CHECK,
             arguments={"trainer": msgspec.to_builtins(trainer), "task": model.dataset.task},
         )
-        for trainer in model.candidates
+        for trainer in model.trainers
     ]
     found = dict(services.executor.run(tasks))
     faults = [
         f"candidate {trainer.name!r}: {fault}"
-        for place, trainer in enumerate(model.candidates)
+        for place, trainer in enumerate(model.trainers)
         for fault in msgspec.convert(found[place], list[str])
     ]
     if faults:
@@ -84,6 +86,8 @@ def train_candidates(
 
     Raises:
         DeclarationError: A candidate cannot be built; see ``check_candidates``.
+        NotReadyError: A model of a graph has no such version yet.
+        ConflictError: A version of such a model does not fit the graph's dataset.
         UserCodeError: Every candidate failed.
         UnavailableError: A worker process died.
     """
@@ -113,6 +117,7 @@ def _jobs(
     if dataset.label is None:  # pragma: no cover - a model without a label cannot be declared
         raise StateError(f"Dataset {dataset.name!r} has no label to learn.", dataset=dataset.name)
     rows = str(services.artifacts.path(snapshot.artifact))
+    graph = graph_job(services, model, snapshot) if isinstance(model, Graph) else None
     return [
         TrainingJob(
             trainer=trainer,
@@ -124,8 +129,9 @@ def _jobs(
             label=dataset.label.name,
             key=dataset.spine.entity.name,
             folder=str(folder / str(place)),
+            graph=graph,
         )
-        for place, trainer in enumerate(model.candidates)
+        for place, trainer in enumerate(model.trainers)
     ]
 
 

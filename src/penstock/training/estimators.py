@@ -53,7 +53,7 @@ class _Described(Estimator, Protocol):
 
 def estimator_path(trainer: Trainer, task: Task) -> str:
     """``module:Class`` of what a trainer trains for a task."""
-    if trainer.kind in {"sklearn", "custom"}:
+    if trainer.kind in {"sklearn", "custom", "graph"}:
         return trainer.estimator
     return f"{trainer.kind}:{BOOSTERS[trainer.kind][task]}"
 
@@ -68,6 +68,8 @@ def estimator_faults(trainer: Trainer, task: Task) -> list[str]:
     Returns:
         Sentences; none when it can be tried.
     """
+    if trainer.kind == "graph":  # applying it has checked what can be checked without versions
+        return []
     if trainer.kind == "custom":
         return _custom_faults(trainer)
     try:

@@ -10,7 +10,7 @@ import msgspec
 from penstock.records import NativeFormat
 from penstock.spec import Objective, Search, Trainer
 
-__all__ = ["PREDICTIONS_FILE", "TrainedCandidate", "TrainingJob", "Trial"]
+__all__ = ["PREDICTIONS_FILE", "GraphJob", "TrainedCandidate", "TrainingJob", "Trial"]
 
 PREDICTIONS_FILE = "predictions.parquet"
 
@@ -71,6 +71,22 @@ class TrainedCandidate(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str = ""
 
 
+class GraphJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What a graph is put together from.
+
+    Attributes:
+        key: Of the graph among ``definitions``.
+        definitions: The documents of the graph and of everything it refers to, by key.
+        pins: ``model@version`` of each step that predicts.
+        packages: Path of the package of each pinned version, by ``model@version``.
+    """
+
+    key: str
+    definitions: Mapping[str, object]
+    pins: Mapping[str, str]
+    packages: Mapping[str, str]
+
+
 class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that training one candidate takes.
 
@@ -84,6 +100,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
         label: The column it learns.
         key: The entity's key.
         folder: Where its files go.
+        graph: What a graph is put together from; none for what learns.
     """
 
     trainer: Trainer
@@ -95,3 +112,4 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     key: str
     folder: str
+    graph: GraphJob | None = None

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from penstock.algebra import compute_metric
 from penstock.errors import InputError, NotSupportedError, PenstockError, UserCodeError
-from penstock.registry import NATIVE_FILES, as_native, open_native, save_native
+from penstock.registry import NATIVE_FILES, GraphModel, as_native, open_native, save_native
 from penstock.spec import Trainer
 
 from .estimators import Estimator, build_estimator, estimator_faults, estimator_path, prepare_of
+from .graphs import put_together
 from .learned import PREDICTIONS_FILE, TrainedCandidate, TrainingJob
 from .search import Attempt, search
 
@@ -37,6 +38,7 @@ FORMATS: Mapping[str, NativeFormat] = {
     "xgboost": "ubj",
     "lightgbm": "lgb",
     "custom": "custom",
+    "graph": "graph",
 }
 
 
@@ -50,7 +52,7 @@ class _Part(msgspec.Struct, frozen=True):
 class _Fitted(msgspec.Struct, frozen=True):
     """A model of one trial."""
 
-    estimator: Estimator
+    estimator: Estimator | GraphModel
     params: Mapping[str, object]
     warnings: tuple[str, ...]
 
@@ -120,6 +122,8 @@ def _features(rows: pl.DataFrame, job: TrainingJob) -> NDArray[np.float64]:
 
 
 def _fit(job: TrainingJob, params: Mapping[str, object], train: _Part) -> _Fitted:
+    if job.graph is not None:
+        return _Fitted(put_together(job.graph, job.features), dict(job.graph.pins), ())
     truth = train.y.astype(np.int64) if job.task == "classification" else train.y
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -134,7 +138,7 @@ def _fit(job: TrainingJob, params: Mapping[str, object], train: _Part) -> _Fitte
     return _Fitted(estimator, chosen, tuple(found))
 
 
-def _value(job: TrainingJob, estimator: Estimator, validation: _Part) -> float:
+def _value(job: TrainingJob, estimator: Estimator | GraphModel, validation: _Part) -> float:
     """The objective on the validation part.
 
     Raises:
@@ -152,6 +156,12 @@ def _value(job: TrainingJob, estimator: Estimator, validation: _Part) -> float:
             "Try other parameters, or prepare='scale'.",
             candidate=job.trainer.name,
         )
+    if job.graph is not None and classifies and not ((predicted >= 0) & (predicted <= 1)).all():
+        raise UserCodeError(
+            f"Candidate {job.trainer.name!r} predicted {predicted.min():g} to {predicted.max():g} "
+            "on the validation part; a classification predicts the probability of true.",
+            candidate=job.trainer.name,
+        )
     value = compute_metric(job.objective.metric, validation.y, predicted)
     if value is None:
         raise InputError(
@@ -163,7 +173,7 @@ def _value(job: TrainingJob, estimator: Estimator, validation: _Part) -> float:
 
 
 def _write(
-    job: TrainingJob, estimator: Estimator, frame: pl.DataFrame, native: NativeFormat
+    job: TrainingJob, estimator: Estimator | GraphModel, frame: pl.DataFrame, native: NativeFormat
 ) -> None:
     """Write the model, and the predictions of the model as it is read back from its file."""
     folder = Path(job.folder)

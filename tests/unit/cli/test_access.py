@@ -83,6 +83,14 @@ def test_a_grant_opens_the_command(served: ServedProject, call: Call, admin: Cal
     assert call("access", "list", "--home", served.home, "--json").value["denials"] == [denial]
 
 
+def test_a_user_whom_nobody_added_is_named_as_such(admin: Call) -> None:
+    said = admin("access", "list", "nobody")
+    assert (said.code, said.out) == (1, "")
+    assert "There is no user 'nobody'." in said.err
+    assert admin("users", "add", "bob", "--role", "reader").code == 0
+    assert "bob was not granted anything" in admin("access", "list", "bob").out
+
+
 @pytest.mark.usefixtures("as_ana")
 def test_what_shows_no_value_is_open(served: ServedProject, call: Call) -> None:
     for words in (("features", "build"), ("features", "check", "momentum"), ("status",)):

@@ -30,6 +30,20 @@ def test_help_lists_every_command(call: Callable[..., Said]) -> None:
     assert all(name in said.out for name in COMMANDS)
 
 
+GROUPS = [name for name, entry in COMMANDS.items() if isinstance(entry, Group)]
+
+
+@pytest.mark.parametrize("words", [(), *((name,) for name in GROUPS)], ids=str)
+def test_what_a_command_does_is_told_in_a_line(
+    call: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    lines = call(*words, "--help").out.splitlines()
+
+    assert [line for line in lines if line.rstrip().endswith("...") and "Usage" not in line] == []
+
+
 @pytest.mark.parametrize(("words", "command"), list(every_command()), ids=lambda v: str(v)[:40])
 def test_every_command_is_there_and_its_example_calls_it(
     words: tuple[str, ...], command: Command

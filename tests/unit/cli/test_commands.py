@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 from typing import TYPE_CHECKING
 
@@ -137,6 +138,12 @@ def test_data_goes_in_and_features_come_out(home: Path, call: Call) -> None:
         (("runs", "list", "--state", "lost"), "There is no state"),
         (("predict", "btc"), "Give either --key"),
         (("observe", "btc", "--id", "p"), "Give either --id and --value"),
+        (
+            ("observe", "btc", "--id", "p", "--value", "1", "--measure", "revenue"),
+            "write revenue=12.5",
+        ),
+        (("client", "btc", "--out", "c", "--url", "localhost:8001"), "like http://localhost:8001"),
+        (("client", "btc", "--out", "c", "--url", "http://[::1"), "is no address"),
         (("demo", "psystok"), "Did you mean 'psystock'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -200,6 +207,24 @@ def test_models_are_listed_shown_and_promoted(served: ServedProject, call: Call)
     assert call("models", "promote", "direction@7", *home).code == 1
 
 
+def test_models_are_not_promoted_around_an_approval(served: ServedProject, call: Call) -> None:
+    assert call("models", "promote", "direction@1", "--home", served.home).code == 0
+    with open_services(served.home) as services:
+        asked = [
+            msgspec.structs.replace(one, approve=ps.Approval())
+            for one in Catalogue.load(services.metadata).all(ps.Deployment)
+        ]
+        project = ps.Project("served", declarations=asked)
+        apply(services.metadata, project, actor="tester", now=services.clock.now())
+
+    refused = call("models", "promote", "direction@2", "--home", served.home)
+
+    assert refused.code == 1
+    assert "run 'penstock deploy btc --version N'" in " ".join(refused.err.split())
+    # What answers already may be made to: it takes traffic from nobody.
+    assert call("models", "promote", "direction@1", "--home", served.home).code == 0
+
+
 def test_a_deployment_goes_forth_and_back(served: ServedProject, call: Call) -> None:
     home = ("--home", served.home)
 
@@ -228,11 +253,13 @@ def test_a_version_waits_for_an_approval_or_is_called_off(
     assert "error not_ready" in nothing.err
     assert (asked.code, "waits for an approval" in asked.out) == (0, True)
     assert "penstock approve btc" in asked.out
+    assert "It takes an admin other than admin, who asked" in " ".join(asked.out.split())
     assert both.code == 2
     assert "error access" in mine.err
     assert "four eyes" in " ".join(mine.err.split())
+    assert "penstock users add NAME --role admin" in " ".join(mine.err.split())
     assert (shown["state"], shown["approver"]) == ("waiting", None)
-    assert "aborted by admin: no time" in ended.out
+    assert "direction@1 on btc is aborted by admin: no time" in ended.out
     assert "error not_ready" in other.err
 
 
@@ -276,6 +303,30 @@ def test_a_prediction_without_a_serving_process_is_logged_and_replayed(
     assert "The same again." in replayed.out
     assert "direction@1" in origin.out
     assert "candles.parquet" in origin.out
+
+
+def test_a_batch_run_says_what_it_scored(served: ServedProject, call: Call) -> None:
+    home = ("--home", served.home)
+    with open_services(served.home) as services:
+        deploy(services, "btc", version=1)
+
+    first, again = call("score", "btc", *home), call("score", "btc", *home)
+
+    assert re.search(r"✓ direction@1 scored [\d,]+ rows on btc\.", first.out)
+    assert "✓ Nothing new to score on btc." in again.out
+
+
+def test_a_score_of_an_unknown_entity_is_said_to_be_one(served: ServedProject, call: Call) -> None:
+    home = ("--home", served.home)
+    with open_services(served.home) as services:
+        deploy(services, "btc", version=1)
+
+    known = call("predict", "btc", "--key", "BTC", *home)
+    unknown = call("predict", "btc", "--key", "BTX", *home)
+
+    assert (known.code, known.err) == (0, "")
+    assert unknown.code == 0
+    assert "No record of 'BTX' has come to 'momentum' yet: this is the score of an" in unknown.err
 
 
 def test_features_may_be_handed_in(served: ServedProject, call: Call) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.deployment import RouteEdit, change_routes, changes_of, deploy
+from penstock.deployment import RouteEdit, change_routes, changes_of, deploy, split_put
 from penstock.registry import aliases
 from penstock.runtime import open_services
 
@@ -55,6 +55,28 @@ def test_a_file_brings_versions_and_routes_back(
         assert changes_of(services.metadata, "btc").is_empty
         asked = [one.action for one in services.metadata.audit()]
     assert asked.count("begin rollout") == 1
+
+
+def test_what_an_experiment_shares_is_its_own(
+    served: ServedProject, call: Call, tmp_path: Path
+) -> None:
+    home, file = ("--home", served.home), tmp_path / "deployed.json"
+    with open_services(served.home) as services:
+        deploy(services, "btc", version=1)
+        call("deployments", "export", file, *home)
+        split = split_put(services, "btc", {"@2": 0.3}, salt="experiment trial", reason="trial")
+        services.metadata.write(split)
+
+    applied = call("deployments", "apply", file, *home)
+
+    assert "Everything is as the file says." in applied.out
+    assert call("deployments", "export", *home).out == file.read_text()
+    with open_services(served.home) as services:
+        change_routes(services, "btc", RouteEdit(pins={"previous": 2}), wait_s=0)
+    back = call("deployments", "apply", file, *home)
+    assert back.code == 0, back
+    with open_services(served.home) as services:
+        assert changes_of(services.metadata, "btc").shares == {"@2": 0.3}
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,11 @@ def test_what_is_wrong_is_the_same_error_from_both(client: Client, case: str) ->
         ask(client)
 
 
+def test_a_key_of_another_type_is_told_by_its_value(folder: Client) -> None:
+    with pytest.raises(InputError, match="does not fit: 5 is int"):
+        folder.online("scoring", {"symbol": 5})
+
+
 def test_a_folder_follows_what_is_applied(served: ServedProject) -> None:
     with open_services(served.home) as services:
         catalogue = Catalogue.load(services.metadata)
@@ -252,6 +257,8 @@ def test_where_nothing_is(tmp_path: Any, remote: Client) -> None:  # noqa: ANN40
         ps.connect(tmp_path)
     with pytest.raises(InputError, match="is no address"):
         ps.connect("http://host:port")
+    with pytest.raises(InputError, match="like http://localhost:8001"):
+        ps.connect("localhost:8001")
     with (
         ps.connect("http://127.0.0.1:1") as client,
         pytest.raises(UnavailableError, match="penstock serve"),

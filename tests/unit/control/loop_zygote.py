@@ -16,10 +16,12 @@ import structlog
 
 from penstock.adapters.dbos import DbosWorkflows
 from penstock.adapters.delta import DeltaTables
+from penstock.adapters.files import FileArtifacts
 from penstock.adapters.sqlite import SqliteEventLog, SqliteMetadata
-from penstock.control import due, react, start
+from penstock.control import advance_canaries, carry_out, due, react, start
+from penstock.deployment import decide_rollout
 from penstock.monitoring import drain_observations
-from penstock.records import MonitorReport
+from penstock.records import MonitorReport, ProcessCounts, Rollout, VersionCounts
 from penstock.runtime import open_services
 
 if TYPE_CHECKING:
@@ -40,13 +42,46 @@ def drain(services: Services) -> None:
     drain_observations(services)
 
 
-WORK = {"act": act, "trigger": trigger, "drain": drain}
+def roll_out(services: Services) -> None:
+    """Carry out the rollout that there is, as far as it goes."""
+    (rollout,) = services.metadata.find(Rollout)
+    carry_out(services, rollout)
+
+
+def approve(services: Services) -> None:
+    (rollout,) = services.metadata.find(Rollout)
+    if rollout.state == "waiting":
+        decide_rollout(services, rollout.rollout_id, approved=True, reason="")
+
+
+def step(services: Services) -> None:
+    """Look once at the canary that there is: both versions answer once a microsecond, and well."""
+    (rollout,) = services.metadata.find(Rollout)
+    answers = services.clock.now_us()
+    well = VersionCounts(answers=answers, bounds_us=(1_000,), buckets=(answers, 0))
+    counted = ProcessCounts(
+        process="p",
+        deployment=rollout.deployment,
+        versions={str(rollout.version): well, str(rollout.champion): well},
+    )
+    advance_canaries(services, [counted])
+
+
+WORK = {
+    "act": act,
+    "trigger": trigger,
+    "drain": drain,
+    "roll_out": roll_out,
+    "approve": approve,
+    "step": step,
+}
 PORTS: dict[str, type] = {
     "write": SqliteMetadata,
     "publish": SqliteEventLog,
     "commit": SqliteEventLog,
     "append": DeltaTables,
     "submit": DbosWorkflows,
+    "put": FileArtifacts,
 }
 
 

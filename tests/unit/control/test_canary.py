@@ -16,6 +16,7 @@ from penstock.deployment import (
     deploy,
     get_rollout,
 )
+from penstock.plan import Catalogue, apply
 from penstock.ports import EVENTS_TOPIC, Put
 from penstock.records import ProcessCounts, VersionCounts
 from penstock.registry import aliases
@@ -101,6 +102,7 @@ def test_a_breach_brings_all_traffic_back_at_once(services: LocalServices) -> No
 
     assert (moved.state, _share(services), _champion(services)) == ("returned", 0.0, 1)
     assert moved.reason.startswith("errors: 2 of 50 (4.00%)")
+    assert moved.steps[-1].answers == 3
     assert moved.ended_at is not None
     told = [entry.payload for entry in services.log.read(EVENTS_TOPIC, after=before, limit=9)]
     assert sum(b'"deployment.changed"' in one and b'"returned":"2"' in one for one in told) == 1
@@ -163,6 +165,45 @@ def test_another_champion_ends_it(services: LocalServices) -> None:
 
     assert moved.state == "returned"
     assert "direction@2 has become the champion" in moved.reason
+
+
+def _declared_no_more(services: LocalServices) -> None:
+    known = Catalogue.load(services.metadata).all(ps.Deployment)
+    others = [one for one in known if one.name != "btc"]
+    project = ps.Project("served", declarations=others)
+    apply(services.metadata, project, actor="tester", now=services.clock.now())
+
+
+def test_a_deployment_that_is_declared_no_more_ends_its_canary(services: LocalServices) -> None:
+    _begun(services)
+    _declared_no_more(services)
+
+    (moved,) = advance_canaries(services, [_counts("a", 0)])
+
+    assert (moved.state, _share(services)) == ("returned", 0.0)
+    assert advance_canaries(services, []) == []
+
+
+def test_a_canary_of_what_is_declared_no_more_can_be_aborted(services: LocalServices) -> None:
+    rollout = _begun(services)
+    _declared_no_more(services)
+
+    ended = abort_rollout(services, get_rollout(services.metadata, rollout.rollout_id))
+
+    assert ended.state == "aborted"
+
+
+def test_a_step_that_the_other_routes_leave_no_room_for_ends_it(services: LocalServices) -> None:
+    """One that cannot go on is in the way of no other: whoever looks goes on to the next."""
+    _begun(services)
+    change_routes(services, "btc", RouteEdit(shares={"candidate": 0.6}), wait_s=0)
+    advance_canaries(services, [_counts("a", 0)])
+
+    (moved,) = advance_canaries(services, [_counts("a", 50)])
+
+    assert (moved.state, _share(services), _champion(services)) == ("returned", 0.0, 1)
+    assert "share 1.1 of the traffic" in moved.reason
+    assert changes_of(services.metadata, "btc").shares == {"candidate": 0.6}
 
 
 def test_an_abort_gives_the_share_back(services: LocalServices) -> None:

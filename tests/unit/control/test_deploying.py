@@ -14,6 +14,7 @@ from penstock.deployment import (
     deploy,
     live_rollout,
     move_rollout,
+    refuse_going_around,
     rollouts,
 )
 from penstock.errors import AccessError, ConflictError, GateError, InputError, NotReadyError
@@ -86,6 +87,25 @@ def test_a_version_is_checked_asked_again_and_promoted(scored: LocalServices) ->
         "rollout done",
     ]  # fmt: skip
     assert live_rollout(scored.metadata, "direction") is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"approve": ps.Approval()}, "an approval"),
+        ({"checks": ps.Checks(latency="1s"), "canary": ps.Canary()}, "checks and a canary"),
+    ],
+)
+def test_nobody_goes_around_what_a_deployment_asks_of_a_version(
+    services: LocalServices, asked: dict[str, object], named: str
+) -> None:
+    refuse_going_around(services, "direction")  # nothing is asked
+
+    _declare(services, **asked)
+
+    with pytest.raises(ConflictError, match=f"'btc' declares {named} for a version of 'direction'"):
+        refuse_going_around(services, "direction")
+    refuse_going_around(services, "other")
 
 
 def test_the_newest_answers_of_the_champion_are_the_ones_asked_again(

@@ -8,9 +8,10 @@ import pytest
 
 import penstock as ps
 from penstock.control import due, monitor_run, start, train_run
+from penstock.errors import DeclarationError
 from penstock.monitoring import look
-from penstock.ports import EVENTS_TOPIC, announce
-from penstock.records import Event
+from penstock.ports import EVENTS_TOPIC, Put, announce
+from penstock.records import Event, ModelVersion
 from penstock.spec import psi
 
 if TYPE_CHECKING:
@@ -221,3 +222,44 @@ def test_runs_say_what_they_are_about() -> None:
     assert [step.function for step in run.pipeline.steps] == [
         "monitor.drain", "monitor.look", "monitor.react",
     ]  # fmt: skip
+
+
+def _blend(watched: Watched) -> ps.Graph:
+    model = watched.endpoint.model
+    return ps.Graph("blend", dataset=model.dataset, steps={"a": ps.Predict(model)})
+
+
+def _made(watched: Watched, number: int, pin: str) -> None:
+    like = watched.services.metadata.find(ModelVersion)[0]
+    made = msgspec.structs.replace(like, model="blend", version=number, params={"a": pin})
+    watched.services.metadata.write(Put(made))
+
+
+def test_a_graph_is_made_again_once_when_its_models_move_on(watched: Watched) -> None:
+    watched.apply(ps.Trigger(_blend(watched), on=[ps.new_pins()]), at=APPLIED)
+    assert started(watched, APPLIED) == []  # there is no champion to be pinned to
+
+    watched.answers(1)
+    (first,) = started(watched, APPLIED + HOUR)
+    assert first.startswith("train-blend-0-")
+    assert started(watched, APPLIED + HOUR) == []
+    end(watched, first)
+    assert started(watched, APPLIED + 2 * HOUR) == []  # it did not come to a version: no second try
+
+    _made(watched, 1, "direction@1")
+    assert started(watched, APPLIED + 3 * HOUR) == []
+    watched.answers(2, previous=1)
+    (second,) = started(watched, APPLIED + 4 * HOUR)
+    assert second.startswith("train-blend-1-")
+    end(watched, second)
+    _made(watched, 2, "direction@2")
+    watched.answers(1, previous=2)
+    (third,) = started(watched, APPLIED + 5 * HOUR)
+    assert third.startswith("train-blend-2-")
+
+
+def test_new_pins_are_an_occasion_for_graphs_alone(watched: Watched) -> None:
+    with pytest.raises(DeclarationError, match="is for a graph, and 'direction' is a model"):
+        ps.Trigger(watched.endpoint.model, on=[ps.new_pins()])
+    with pytest.raises(DeclarationError, match=r"ps\.new_pins\(\) is for a trigger"):
+        ps.BatchScoring(on=ps.new_pins())

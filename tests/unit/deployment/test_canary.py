@@ -77,6 +77,11 @@ def test_latency_is_compared_above_its_floor_only() -> None:
     assert _broken(_counted([4_000] * 99), fine) == []  # too few for a verdict
 
 
+def test_latency_is_compared_with_nothing_where_the_champion_gave_no_answer() -> None:
+    assert _broken(_counted([4_000] * 100), _counted([])) == []
+    assert _broken(_counted([4_000] * 100), _counted([90])) == ["latency, p99 in us"]
+
+
 def test_a_metric_is_compared_where_enough_outcomes_have_come() -> None:
     plan = ps.Canary(metric="roc_auc", min_observed=50, metric_drop=0.02)
 

@@ -138,7 +138,7 @@ def test_a_model_made_to_differ_is_served_natively(
 
     assert made.choice.engine == "native"
     assert made.choice.batch_engine == ""
-    assert made.files == {}
+    assert [*made.files] == ["sample.npz"]
     assert [one.proved for one in made.choice.tried] == [True, False, False, False]
     assert "the compiled forest in float64 is not equal" in made.choice.reason
     assert "0 of them real rows" in made.choice.reason
@@ -178,7 +178,7 @@ def test_the_fastest_at_64_rows_serves_beside_the_fastest_at_one(
     assert (made.choice.engine, made.choice.batch_engine) == ("onnx", "trees")
     # 5 us at one row against 10, growing by 5 us a row against 0.5.
     assert made.choice.batch_from == 3
-    assert set(made.files) == {"model.onnx", "trees.npz"}
+    assert set(made.files) == {"model.onnx", "trees.npz", "sample.npz"}
     engine = load_engine(tmp_path, stored(tmp_path, found, made))
     assert isinstance(engine, SplitEngine)
     assert [engine.name_of(rows) for rows in (1, 2, 3, 64)] == ["onnx", "onnx", "trees", "trees"]
@@ -255,7 +255,7 @@ def test_a_custom_model_is_served_by_its_own_process(
 
     found = choose_engine(tmp_path, made)
 
-    assert (found.choice.engine, found.files) == ("native", {})
+    assert (found.choice.engine, [*found.files]) == ("native", ["sample.npz"])
     assert found.choice.reason == "a class of the project, in a process of its own"
     assert found.choice.native_us > 0
     engine = load_engine(tmp_path, stored(tmp_path, made, found))

@@ -37,6 +37,7 @@ from penstock.deployment import (
     to_onnx,
     unpack_forest,
 )
+from penstock.deployment.compiled import compile_kernels
 from penstock.errors import NotSupportedError, StateError
 from penstock.registry import open_native, save_native
 
@@ -227,9 +228,14 @@ def test_without_llvmlite_the_reason_names_the_extra(
     native, _ = learned("hist", 1, SCALES[0], tmp_path, nulls=False)
     forest = read_forest(native.estimator, manifest_of(manifest, "hist"))
     monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
+    compile_kernels.cache_clear()
 
     with pytest.raises(NotSupportedError, match=r"pip install 'penstock\[trees\]'"):
         TreesEngine(forest)
+
+
+def test_thousands_of_forests_share_what_was_compiled_once() -> None:
+    assert compile_kernels() is compile_kernels()
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from penstock.deployment import (
     deploy,
     reset_routes,
     rollback,
-    routed,
     show_routes,
+    split_put,
 )
 from penstock.errors import (
     AccessError,
@@ -28,7 +28,7 @@ from penstock.errors import (
     NotFoundError,
     NotReadyError,
 )
-from penstock.plan import Catalogue, apply, preview
+from penstock.plan import Catalogue, apply, preview, routed
 from penstock.ports import Put
 from penstock.records import Identity
 from penstock.registry import get_version
@@ -262,6 +262,39 @@ def test_applying_other_routes_ends_the_changes_and_says_so(services: LocalServi
     assert plan.warnings == (expected,)
     assert (found.revision, found.changes.is_empty, found.changes.changed_by) == (2, True, "ann")
     assert _rows(found)[1] == ("challenger", "candidate", 2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("share", "declared"),
+    [
+        (0.2, {"bandit": ps.Bandit("promo", arms=["candidate"])}),
+        (0.6, {"experiment": ps.Experiment("trial", share=0.5)}),
+    ],
+)
+def test_applying_what_the_changes_do_not_go_with_ends_them(
+    services: LocalServices, share: float, declared: dict[str, object]
+) -> None:
+    change_routes(services, "btc", RouteEdit(shares={"@2": share}))
+    btc = msgspec.structs.replace(_declared(services, "btc"), **declared)
+    project = ps.Project("served", declarations=[btc, _declared(services, "split")])
+
+    plan = apply(services.metadata, project, actor="ann", now=services.clock.now())
+
+    (warning,) = plan.warnings
+    assert "ends, since they do not go with what is declared (" in warning
+    found = show_routes(services, "btc")
+    assert (found.changes.is_empty, found.changes.changed_by) == (True, "ann")
+
+
+def test_an_order_of_its_own_goes_with_the_share(services: LocalServices) -> None:
+    split = split_put(services, "btc", {"@2": 0.3}, salt="experiment trial", reason="trial")
+    services.metadata.write(split)
+    change_routes(services, "btc", RouteEdit(shares={"@2": 0.2}))
+    assert changes_of(services.metadata, "btc").salts == {"@2": "experiment trial"}
+
+    change_routes(services, "btc", RouteEdit(shares={"@2": None}))
+
+    assert changes_of(services.metadata, "btc").salts == {}
 
 
 def test_applying_anything_else_ends_nothing(services: LocalServices) -> None:

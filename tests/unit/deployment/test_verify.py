@@ -5,11 +5,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import polars as pl
 import pytest
 
 import penstock as ps
-from penstock.deployment import verify
+from penstock.deployment import sample_rows, verify
 from penstock.plan import Catalogue
 from penstock.registry import file_sha256, get_version, read_manifest, write_manifest
 from penstock.runtime import open_services
@@ -218,14 +219,23 @@ def test_a_package_of_another_version_does_not_hold(
     assert _broken(found) == {"manifest": "it is of direction@7; expected direction@1"}
 
 
+@pytest.mark.parametrize("name", ["sample.npz", "sample.parquet"])
 def test_a_sample_that_is_predicted_otherwise_does_not_hold(
-    verified: Verify, altered: Callable[..., Path]
+    verified: Verify, altered: Callable[..., Path], name: str
 ) -> None:
     folder = altered()
     sample = pl.read_parquet(folder / "sample.parquet")
-    sample.with_columns(pl.col("prediction") + 0.01).write_parquet(folder / "sample.parquet")
     manifest = read_manifest(folder)
-    files = {**manifest.files, "sample.parquet": file_sha256(folder / "sample.parquet")}
+    files = dict(manifest.files)
+    if name == "sample.npz":
+        x, predicted = sample_rows(folder, manifest)
+        (folder / name).chmod(0o644)
+        np.savez(folder / name, x=x, predicted=predicted + 0.01)
+    else:  # a package without arrays
+        (folder / "sample.npz").unlink()
+        del files["sample.npz"]
+        sample.with_columns(pl.col("prediction") + 0.01).write_parquet(folder / name)
+    files[name] = file_sha256(folder / name)
     write_manifest(folder, msgspec.structs.replace(manifest, files=files))
 
     broken = _broken(verified(package=folder))

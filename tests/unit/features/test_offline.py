@@ -246,6 +246,42 @@ def test_each_row_may_have_a_last_batch_of_its_own(world: World) -> None:
         point_in_time(world.tables, [VIEW], two, batches={"v": np.array([3, 1])}, as_known=True)
 
 
+def test_newest_values_are_read_a_few_columns_at_once_before_entities_are_split(
+    world: World,
+) -> None:
+    columns = ("x", "y", "z")
+    wide = msgspec.structs.replace(
+        VIEW.source, schema=dict(VIEW.source.schema) | dict.fromkeys(columns, DType.FLOAT64)
+    )
+    features = tuple(Aggregate(op="last", column=name, name=name) for name in columns)
+    view = FeatureView(name="v", source=wide, features=features)
+    rows = [
+        {"key": "abcd"[place % 4], "ts": place * HOUR_US} | dict.fromkeys(columns, float(place))
+        for place in range(20)
+    ]
+    world.ingest(wide, [*rows, {"key": "a", "ts": 20 * HOUR_US, "x": 20.0}])
+    spine = spine_of(*[(key, 30 * HOUR_US) for key in "abcd"])
+    frames: list[pl.DataFrame] = []
+    parts: list[int] = []
+    told: list[str] = []
+    for memory_bytes in (1 << 20, 2_100, 2_099):
+        frames.append(
+            point_in_time(
+                world.tables,
+                [view],
+                spine,
+                memory_bytes=memory_bytes,
+                progress=lambda text, _: told.append(text),
+            )
+        )
+        parts.append(len([text for text in told if "part" in text]))
+    assert parts == [0, 0, 2]
+    assert frames[0]["v.x"].to_list() == [20.0, 17.0, 18.0, 19.0]
+    assert frames[0]["v.z"].to_list() == [16.0, 17.0, 18.0, 19.0]
+    for frame in frames[1:]:
+        assert_frame_equal(frame, frames[0], check_exact=True)
+
+
 @pytest.mark.parametrize("memory_bytes", [1 << 30, 200])
 def test_entities_without_records_are_told_once_for_each_view(
     world: World, memory_bytes: int

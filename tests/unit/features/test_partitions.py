@@ -32,7 +32,8 @@ from penstock.features import (
     space_of,
 )
 from penstock.features.partitions import partitions_of
-from penstock.testing.redis_server import free_port, need_redis, redis_server
+from penstock.testing.ports import free_port
+from penstock.testing.redis_server import need_redis, redis_server
 
 from .test_online import HOUR_US, OTHER, VIEW, make_records
 

@@ -21,9 +21,12 @@ from penstock.runtime import open_services
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 
-    from penstock.http.serve_call import Call
+    from penstock.http.serve_call import Call, WholeCall
     from penstock.http.serve_errors import Answer
+    from penstock.http.serve_quick import Origin
     from penstock.http.serve_stream import Streamed
+    from penstock.http.serve_waking import ByNeed
+    from penstock.http.serve_ways import Way
     from penstock.runtime import LocalServices
     from penstock.testing.served_project import ServedProject
 
@@ -110,9 +113,13 @@ def services(served: ServedProject) -> Iterator[LocalServices]:
 def talk(services: LocalServices, served: ServedProject) -> Callable[..., None]:
     """Runs a conversation with a started application."""
 
-    def run(conversation: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
+    def run(
+        conversation: Callable[[Client], Coroutine[Any, Any, None]],
+        *,
+        by_need: ByNeed | None = None,
+    ) -> None:
         async def whole() -> None:
-            keeper = Keeper(services, address="http://here", limit_bytes=1 << 20)
+            keeper = Keeper(services, address="http://here", limit_bytes=1 << 20, by_need=by_need)
             client = Client(ServeApp(keeper, services.clock), keeper, served.token)
             await keeper.start()
             try:
@@ -132,6 +139,9 @@ class Held(ServeApp):
         if held := call.header(b"x-hold"):
             await asyncio.sleep(float(held))
         return await super().answer(call)
+
+    def begin(self, way: Way, call: WholeCall, origin: Origin) -> bool:
+        return not call.header(b"x-hold") and super().begin(way, call, origin)
 
 
 class Raw:
@@ -172,6 +182,7 @@ class Wire:
 
     def __init__(self, app: ServeApp, token: str, address: Any, tls: bool) -> None:  # noqa: ANN401, FBT001
         self.app = app
+        self.keeper: Keeper
         self.token = token
         self.address = address
         self.tls = tls
@@ -227,6 +238,7 @@ def wire(services: LocalServices, served: ServedProject) -> Callable[..., None]:
             server = server_of(app, cert=cert, key=key)
             listening = bound or socket.create_server(("127.0.0.1", 0))
             wire = Wire(app, served.token, listening.getsockname(), bool(cert))
+            wire.keeper = keeper
             wire.ended = asyncio.create_task(server.serve(sockets=[listening]))
             try:
                 while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it

@@ -121,6 +121,8 @@ def test_a_version_and_what_is_served(talk: Callable[..., None], services: Local
         (encoded(instances=[{"symbol": "BTC"}, {"symbl": "ETH"}]), 422, "names of the first row"),
         (encoded(instances=[{"momentum.last_clos": 1.0}]), 422, "Did you mean"),
         (encoded(inputs={"symbol": "BTC"}), 422, "Send a value for each row"),
+        (encoded(inputs={}), 422, "have no columns. Send the features"),
+        (encoded(instances=[{}]), 422, "have no columns. Send the features"),
         (encoded(dataframe_split=[1]), 422, "'columns' and its 'data'"),
         (encoded(dataframe_split={"columns": ["a"], "data": []}), 422, "a row or more"),
         (encoded(dataframe_split={"columns": ["a"], "data": [[1, 2]]}), 422, "list of 1 values"),

@@ -11,14 +11,16 @@ import httpx
 import pytest
 import uvicorn
 
+import penstock as ps
 from penstock.access import token_hash
-from penstock.control import carry_out
+from penstock.control import advance_bandit, advance_experiment, carry_out
 from penstock.deployment import deploy, get_rollout
 from penstock.http.api_app import build_app
 from penstock.http.api_limit import BODY_LIMIT_BYTES
 from penstock.ports import Put
 from penstock.records import FeatureCheck, FeatureReport, Identity
 from penstock.runtime import LocalServices, open_services
+from penstock.testing.traffic import declare
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -157,6 +159,23 @@ def test_unknown_names_get_the_nearest(caller: Caller) -> None:
     assert error_of(caller.http.get("/v1/runs?limit=0")) == (422, "input")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/deployments/btc/predict", "/v1/deployments/btc/explain", "/v1/models/btc:predict",
+        "/v1/models/btc/versions/1:explain", "/v2/models/btc/infer", "/invocations",
+        "/v1/features/scoring",
+    ],
+)  # fmt: skip
+def test_whoever_asks_for_scores_is_sent_to_the_process_that_answers_them(
+    caller: Caller, path: str
+) -> None:
+    answer = caller.http.post(path, json={})
+
+    assert answer.status_code in {404, 405}  # the last where the path is that of a model's page
+    assert "asked of 'penstock serve'" in answer.json()["error"]["message"]
+
+
 def test_sources_models_and_deployments_are_told(caller: Caller) -> None:
     (source,) = caller.http.get("/v1/sources").json()
     shown = caller.http.get("/v1/sources/candles").json()
@@ -197,6 +216,8 @@ def test_a_deployment_is_changed_in_the_name_of_the_caller(caller: Caller) -> No
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "direction@1 on btc" in page.text
     audit = caller.http.get("/v1/audit").json()
+    assert caller.http.get("/v1/audit", params={"after": (1 << 63) - 1}).json() == []
+    assert caller.http.get("/v1/audit", params={"after": 1 << 63}).status_code == 422
     mine = [entry["action"] for entry in audit if entry["actor"] == "ana-admin"]
     assert mine == ["begin rollout", "start deploy", "rollback"]
     assert error_of(caller.http.post("/v1/deployments/btc/deploy", json={"version": 9})) == (
@@ -243,6 +264,43 @@ def test_a_rollout_is_aborted_by_admins(caller: Caller) -> None:
     assert error_of(caller.http.get(f"/v1/rollouts/{name}/report")) == (404, "not_found")
 
 
+def test_experiments_are_listed_shown_reported_and_stopped_by_admins(caller: Caller) -> None:
+    deploy(caller.services, "btc", version=1)
+    declare(caller.services, experiment=ps.Experiment("trial", version=2))
+    advance_experiment(caller.services, "btc", to_us=caller.services.clock.now_us())
+    path, body = "/v1/experiments/trial", {"winner": False, "reason": "enough"}
+
+    (listed,) = caller.http.get("/v1/experiments", params={"deployment": "btc"}).json()
+    shown = caller.http.get("/v1/experiments/btc/trial").json()
+    report = caller.http.get("/v1/experiments/btc/trial/report")
+    small = caller.http.post(f"{path}/stop", json=body, headers=caller.as_role("writer"))
+    wrong = caller.http.post(f"{path}/stop", json={"reason": "enough"})
+    done = caller.http.post(f"{path}/stop", json=body)
+
+    assert listed == shown
+    assert (shown["stage"], shown["version"], shown["champion"]) == ("running", 2, 1)
+    assert report.headers["content-type"].startswith("text/html")
+    assert "Experiment trial on btc" in report.text
+    assert (error_of(small), error_of(wrong)) == ((403, "access"), (422, "input"))
+    assert (done.json()["stage"], done.json()["verdict"]) == ("ended", "stopped")
+    assert error_of(caller.http.post(f"{path}/stop", json=body)) == (409, "not_ready")
+    assert error_of(caller.http.get("/v1/experiments/none")) == (404, "not_found")
+
+
+def test_bandits_are_listed_and_shown(caller: Caller) -> None:
+    deploy(caller.services, "btc", version=1)
+    declare(caller.services, bandit=ps.Bandit("promo", arms=[2]))
+    advance_bandit(caller.services, "btc", to_us=caller.services.clock.now_us())
+
+    (listed,) = caller.http.get("/v1/bandits").json()
+
+    assert listed == caller.http.get("/v1/bandits/btc/promo").json()
+    assert [(arm["target"], arm["share"]) for arm in listed["arms"]] == [
+        ("champion", 0.5), ("@2", 0.5),
+    ]  # fmt: skip
+    assert error_of(caller.http.get("/v1/bandits/none")) == (404, "not_found")
+
+
 def test_records_are_deleted_once_and_by_admins(caller: Caller) -> None:
     path, admin = "/v1/sources/candles/deletions", caller.as_role("admin")
     body = {"keys": ["BTC"], "id": "gdpr-1", "reason": "asked to"}
@@ -279,8 +337,25 @@ def test_records_are_deleted_once_and_by_admins(caller: Caller) -> None:
     assert caller.http.post("/v1/sources/candle/deletions", json=body).status_code == 404
 
 
+@pytest.mark.parametrize("said", [None, "application/x-www-form-urlencoded"])
+def test_a_body_is_json_where_nobody_said_what_it_is(caller: Caller, said: str | None) -> None:
+    """As of ``curl -d``, which the guides call."""
+    one = {"prediction_id": "p", "value": 1}
+    body = json.dumps({"deployment": "btc", "observations": [one]})
+    headers = {} if said is None else {"Content-Type": said}
+
+    taken = caller.http.post("/v1/observations", content=body, headers=headers)
+    other = caller.http.post("/v1/observations", content=body, headers={"Content-Type": "text/csv"})
+    events = caller.http.post("/v1/sources/candles/events", content="[]", headers=headers)
+
+    assert (taken.status_code, taken.json()) == (202, {"count": 1})
+    assert other.status_code == 422
+    assert events.status_code == 415
+
+
 def test_observations_are_checked_and_durable(caller: Caller) -> None:
-    path, one = "/v1/observations", {"prediction_id": "p", "value": 1}
+    path = "/v1/observations"
+    one = {"prediction_id": "p", "value": 1, "measures": {"revenue": 2.5}}
 
     taken = caller.http.post(path, json={"deployment": "btc", "observations": [one]})
 

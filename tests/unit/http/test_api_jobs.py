@@ -188,7 +188,9 @@ def test_who_may_ask_and_who_may_look(caller: Caller) -> None:
     assert caller.http.get(where, headers=reader).json()["asked_by"] == "ana-writer"
     assert error_of(caller.http.delete(where, headers=reader)) == (403, "access")
     assert caller.services.metadata.audit()[-1].actor == "ana-writer"
-    assert error_of(caller.http.get(JOBS + "/other")) == (404, "not_found")
+    missing = caller.http.get(JOBS + "/other")
+    assert error_of(missing) == (404, "not_found")
+    assert "There is no job 'other'." in missing.text
     nowhere = "/v1/deployments/none/jobs"
     assert error_of(caller.http.post(nowhere, json=asked)) == (404, "not_found")
     assert error_of(caller.http.get("/v1/deployments/split/jobs/x/scores")) == (404, "not_found")

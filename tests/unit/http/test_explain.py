@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import psutil
 import pytest
 
 from penstock.deployment import deploy
 from penstock.http.serve_explain import MOST_EXPLAINED, MOST_WAITING
-from penstock.scoring import drain_scores
+from penstock.scoring import drain_scores, explain_worker
 from penstock.testing.protecting import protect
 
 if TYPE_CHECKING:
@@ -87,6 +88,41 @@ def test_what_is_asked_is_bounded(talk: Callable[..., None], services: LocalServ
         assert (await client.post(EXPLAIN, encoded(**one), token="")).status == 401
 
     talk(conversation)
+
+
+def test_one_that_hangs_is_ended_and_the_next_is_explained(
+    talk: Callable[..., None], services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(services, "btc", version=1)
+    asked = encoded(entity={"symbol": "BTC"})
+
+    async def conversation(client: Client) -> None:
+        others = _workers()
+        first = (await client.post(EXPLAIN, asked)).json
+        (worker,) = _workers() - others
+        worker.suspend()
+        with monkeypatch.context() as patch:
+            patch.setattr(explain_worker, "START_S", 0.5)
+            patch.setattr(explain_worker, "ROW_S", 0.1)
+            reply = await client.post(EXPLAIN, asked)
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert "The explanation took longer than 0.6 s and was ended" in reply.message
+        again = await client.post(EXPLAIN, asked)
+        assert again.status == 200, again.body
+        assert again.json["contributions"] == first["contributions"]
+        assert worker not in _workers()
+
+    talk(conversation)
+
+
+def _workers() -> set[psutil.Process]:
+    """The processes that this one has tasks done by, and that live."""
+    children = psutil.Process().children()
+    return {
+        child
+        for child in children
+        if child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(child.cmdline())
+    }
 
 
 def test_who_may_not_read_the_features_is_refused(

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import shutil
 import socket
-import subprocess
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from penstock.deployment import deploy
-from penstock.http import serve_protocol
+from penstock.http import serve_process, serve_protocol, serve_sockets
 from penstock.http.serve_app import ServeApp
 from penstock.http.serve_call import BODY_LIMIT_BYTES
 from penstock.http.serve_direct import Direct
+from penstock.testing.certificates import self_signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from penstock.runtime import LocalServices
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .conftest import Wire
 
 ENTITY = b'{"entity":{"symbol":"BTC"}}'
+TENSOR = b'{"inputs":[{"name":"symbol","shape":[1],"datatype":"BYTES","data":["BTC"]}]}'
+TWO = TENSOR.replace(b"[1]", b"[2]").replace(b'["BTC"]', b'["BTC","ETH"]')
 DIRECT, ASGI = "/v1/deployments/btc/predict", "/v1/deployments/b%74c/predict"
 both_ways = pytest.mark.parametrize("predict", [DIRECT, ASGI], ids=["direct", "asgi"])
 
@@ -40,34 +42,46 @@ def test_scores_go_the_short_way(
     wire: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ways: list[str] = []
-    respond, call = Direct.respond, ServeApp.__call__
+    begin, respond, call = Direct.begin, Direct.respond, ServeApp.__call__
 
-    async def short(self: Direct) -> None:
+    def quick(self: Direct) -> bool:
+        began = begin(self)
+        ways.extend(["quick"] * began)
+        return began
+
+    def short(self: Direct) -> Coroutine[None, None, None]:
         ways.append("direct")
-        await respond(self)
+        return respond(self)
 
     async def long(self: ServeApp, scope: Any, *rest: Any) -> None:  # noqa: ANN401 - as ASGI has it
         if scope["type"] == "http":
             ways.append("asgi")
         await call(self, scope, *rest)
 
+    monkeypatch.setattr(Direct, "begin", quick)
     monkeypatch.setattr(Direct, "respond", short)
     monkeypatch.setattr(ServeApp, "__call__", long)
 
     async def conversation(wire: Wire) -> None:
         async with wire.connection() as raw:
-            for path, headers, way in (
-                (DIRECT, [], "direct"),
-                (f"{DIRECT}?features=true", [], "direct"),
-                ("/v2/models/btc/infer", [], "direct"),
-                ("/v1/models/btc:predict", [], "direct"),
-                (ASGI, [], "asgi"),
-                (DIRECT, [b"Expect: 100-continue"], "asgi"),
+            for path, headers, body, way in (
+                (DIRECT, [], ENTITY, "quick"),
+                (DIRECT, [], b'{"rows":[%b]}' % ENTITY, "direct"),
+                (DIRECT, [], b"{}", "direct"),
+                (DIRECT, [b"Accept: application/vnd.apache.arrow.stream"], ENTITY, "direct"),
+                (f"{DIRECT}?features=true", [], ENTITY, "direct"),
+                ("/v2/models/btc/infer", [], TENSOR, "quick"),
+                ("/v2/models/btc/infer", [], TWO, "direct"),
+                ("/v2/models/btc/versions/1/infer", [], TENSOR, "direct"),
+                ("/v2/models/btc/infer", [], ENTITY, "direct"),
+                ("/v1/models/btc:predict", [], ENTITY, "direct"),
+                (ASGI, [], ENTITY, "asgi"),
+                (DIRECT, [b"Expect: 100-continue"], ENTITY, "asgi"),
             ):
                 ways.clear()
-                await raw.send(wire.request(path, ENTITY, *headers))
+                await raw.send(wire.request(path, body, *headers))
                 assert (await raw.reply()).status in {100, 200, 422}
-                if headers:
+                if way == "asgi" and headers:
                     assert (await raw.reply()).status == 200
                 assert ways == [way], path
 
@@ -482,21 +496,69 @@ def test_a_unix_socket(wire: Callable[..., None], predict: str, tmp_path: Path) 
         wire(conversation, bound=bound)
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[str, str]:
-    """A certificate that signs itself, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("there is no openssl")
-    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    subject = ["-subj", "/CN=here", "-keyout", key, "-out", cert, "-days", "2"]
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key
+def test_a_client_that_rests_over_tls_does_not_hold_up_the_end(
+    wire: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_process, "GRACE_S", 40)
+    cert, key = self_signed(tmp_path)
+
+    def deaf(address: tuple[str, int]) -> ssl.SSLSocket:
+        """A connection that has been answered, and of which nobody reads any more."""
+        context = ssl.create_default_context(cafile=cert)
+        made = context.wrap_socket(socket.create_connection(address), server_hostname="localhost")
+        made.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert made.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        return made
+
+    async def conversation(wire: Wire) -> None:
+        client = await asyncio.to_thread(deaf, wire.address)
+        wire.stop.set()
+        async with asyncio.timeout(20):
+            await wire.ended
+        client.close()
+
+    wire(conversation, cert=str(cert), key=str(key))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_who_has_come_before_the_end_is_answered(
+    wire: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    tls = scheme == "https"
+    cert, key = self_signed(tmp_path)
+    context = ssl.create_default_context(cafile=cert)
+    come: list[socket.socket] = []
+    ends = asyncio.Event()
+
+    def waiting_at(listening: socket.socket) -> list[socket.socket]:
+        """Connections that the kernel has made, and the loop has not been told of yet."""
+        come.extend(socket.create_connection(listening.getsockname()) for _ in range(3))
+        ends.set()
+        return serve_sockets.waiting_at(listening)
+
+    monkeypatch.setattr(serve_process, "waiting_at", waiting_at)
+
+    def ask(client: socket.socket, request: bytes) -> bytes:
+        client.settimeout(20)
+        if tls:
+            client = context.wrap_socket(client, server_hostname="localhost")
+        with client:
+            client.sendall(request)
+            return b"".join(iter(lambda: client.recv(1 << 16), b""))
+
+    async def conversation(wire: Wire) -> None:
+        request = wire.request(DIRECT, ENTITY)
+        wire.stop.set()
+        await ends.wait()
+        answers = [asyncio.to_thread(ask, one, request) for one in come]
+        for answer in await asyncio.gather(*answers):
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+
+    wire(conversation, cert=str(cert) if tls else None, key=str(key) if tls else None)
 
 
 @both_ways
-def test_over_tls(wire: Callable[..., None], predict: str, certificate: tuple[str, str]) -> None:
+def test_over_tls(wire: Callable[..., None], predict: str, tmp_path: Path) -> None:
     async def conversation(wire: Wire) -> None:
         async with wire.connection() as raw:
             good = wire.request(predict, ENTITY)
@@ -510,5 +572,5 @@ def test_over_tls(wire: Callable[..., None], predict: str, certificate: tuple[st
             await wire.ended
             assert await resting.is_closed()
 
-    cert, key = certificate
-    wire(conversation, cert=cert, key=key)
+    cert, key = self_signed(tmp_path)
+    wire(conversation, cert=str(cert), key=str(key))

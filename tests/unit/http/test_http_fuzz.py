@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import shutil
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,15 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from penstock.deployment import deploy
+from penstock.deployment import RouteEdit, change_routes, deploy
 from penstock.http.serve_app import ServeApp
 from penstock.http.serve_keeper import Keeper
 from penstock.http.serve_process import server_of
 from penstock.http.serve_protocol import ServeProtocol
 from penstock.runtime import open_services
+from penstock.spec import Fallback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
 
     from penstock.testing.served_project import ServedProject
 
@@ -89,14 +92,18 @@ class Server:
         if not waits:
             protocol.connection_lost(None)
         async with asyncio.timeout(20):
-            while state.tasks:
-                await asyncio.wait(state.tasks)
+            # What is answered without a task is under way as well.
+            while state.tasks or (  # noqa: ASYNC110 - there is no event for it
+                waits and not pipe.closed and not protocol.cycle.response_complete
+            ):
+                await asyncio.sleep(0)
         if waits:
             protocol.connection_lost(None)
-        return _parsed(bytes(pipe.written))
+        return _parsed(bytes(pipe.written), heads=b"HEAD " in b"".join(parts))
 
 
-def _parsed(written: bytes) -> list[tuple[int, bytes]]:
+def _parsed(written: bytes, *, heads: bool) -> list[tuple[int, bytes]]:
+    """The answers; to HEAD one tells the length of a body that it does not have."""
     found: list[tuple[int, bytes]] = []
     while written:
         head = HEAD.match(written)
@@ -104,31 +111,44 @@ def _parsed(written: bytes) -> list[tuple[int, bytes]]:
         status = int(head[1])
         headers = dict(line.split(b": ", 1) for line in head[2].splitlines())
         size = 0 if status == 100 else int(headers[b"content-length"])
-        body = written[head.end() : head.end() + size]
+        after = written[head.end() :]
+        if heads and (not after or after.startswith(b"HTTP/1.1 ")):
+            size = 0
+        body = after[:size]
         assert len(body) == size
         found.append((status, WHEN.sub(b'"then":0', body)))
         written = written[head.end() + size :]
     return found
 
 
-@pytest.fixture(scope="module")
-def server(
-    served_template: ServedProject, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
+@contextmanager
+def started(home: Path, token: str) -> Generator[Server]:
+    """A project's application, until the block ends; ``home`` is changed."""
     loop = uvloop.new_event_loop()
-    home = tmp_path_factory.mktemp("fuzz") / "home"
-    shutil.copytree(served_template.home, home)
     with open_services(home, actor="tester") as services:
         deploy(services, "btc", version=1, wait_s=0)
+        # A fuzzer that runs beside other work stalls, and late is not what it looks for.
+        patient = Fallback(deadline="10s", to="previous")
+        change_routes(services, "btc", RouteEdit(fallback=patient))
         keeper = Keeper(services, address="http://here", limit_bytes=1 << 20)
         app = ServeApp(keeper, services.clock)
         loop.run_until_complete(keeper.start())
         try:
-            yield Server(app, served_template.token, loop)
+            yield Server(app, token, loop)
         finally:
             loop.run_until_complete(keeper.stop())
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
+
+
+@pytest.fixture(scope="module")
+def server(
+    served_template: ServedProject, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("fuzz") / "home"
+    shutil.copytree(served_template.home, home)
+    with started(home, served_template.token) as server:
+        yield server
 
 
 def _request(draw: st.DrawFn, token: str) -> bytes:
@@ -216,15 +236,21 @@ def test_whatever_comes_nothing_fails(
     places: list[int],
 ) -> None:
     stream = _mutated(b"".join(requests), mutations).replace(b"TOKEN", server.token.encode())
-    answers = server.answers(_cut(stream, places))
+    check(server, _cut(stream, places))
+
+
+def check(server: Server, parts: Sequence[bytes]) -> None:
+    """Whatever comes is answered as it may be, and a good request after it as ever."""
+    answers = server.answers(parts)
     assert all(status in {*range(200, 500), 100, 503} for status, _ in answers), answers
     for _, body in answers:
         if body.startswith(b"{"):
             json.loads(body)
-    good = _whole(PATHS[0], server.token)
-    assert [status for status, _ in server.answers([good])] == [200]
+    good = whole(PATHS[0], server.token)
+    after = server.answers([good])
+    assert [status for status, _ in after] == [200], after
 
 
-def _whole(path: str, token: str) -> bytes:
+def whole(path: str, token: str) -> bytes:
     head = f"POST {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"
     return f"{head}Content-Length: {len(ENTITY)}\r\n\r\n".encode() + ENTITY

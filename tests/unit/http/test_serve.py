@@ -99,6 +99,7 @@ BAD = [
     (b'{"entity":{"symbl":"BTC"}}', 422, "Did you mean 'symbol'?"),
     (b'{"entity":{"symbol":1}}', 422, "Expected `str`, got `int`"),
     (b'{"entity":{"symbol":"BTC"},"at":"2026-01-05T00:00:00"}', 422, "timezone"),
+    (b'{"entity":{"symbol":"BTC"},"at":"2026-01-05"}', 422, "like '2024-03-01T12:00:00Z'"),
     (b'{"entity":{"symbol":"BTC"},"at":"yesterday"}', 422, "RFC3339"),
     (b'{"features":{"momentum.last_clos":1}}', 422, "Did you mean 'momentum.last_close'?"),
     (b'{"features":{"momentum.last_close":"1"}}', 422, "is text; send a number"),
@@ -147,6 +148,8 @@ def test_unknown_names_and_wrong_methods(
         assert (unknown.status, "Did you mean 'btc'?" in unknown.message) == (404, True)
         nowhere = await client.get("/v1/deploymens")
         assert (nowhere.status, "'/v1/deployments'" in nowhere.message) == (404, True)
+        jobs = await client.post("/v1/deployments/btc/jobs", b"{}")
+        assert (jobs.status, "asked of 'penstock api'" in jobs.message) == (404, True)
         got = await client.get(PREDICT)
         assert (got.status, got.headers["allow"]) == (405, "POST")
         posted = await client.post("/metrics", b"")

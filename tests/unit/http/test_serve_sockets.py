@@ -1,16 +1,39 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 import stat
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from penstock.errors import UnavailableError
-from penstock.http.serve_sockets import unix_socket
+from penstock.http.serve_app import ServeApp
+from penstock.http.serve_keeper import Keeper
+from penstock.http.serve_process import server_of
+from penstock.http.serve_sockets import bind_port, unix_socket
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from penstock.runtime import LocalServices
+
+
+def test_whoever_listens_first_has_the_port_and_the_other_says_so(services: LocalServices) -> None:
+    async def serve(ours: socket.socket) -> None:
+        keeper = Keeper(services, address="http://here", limit_bytes=1 << 20)
+        server = server_of(ServeApp(keeper, services.clock))
+        with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:\d+: another process"):
+            await asyncio.wait_for(server.serve(sockets=[ours]), 20)
+        assert not keeper.ready
+
+    with (
+        bind_port("127.0.0.1", 0) as ours,
+        bind_port("127.0.0.1", ours.getsockname()[1]) as theirs,
+    ):
+        theirs.listen()
+        uvloop.run(serve(ours))
 
 
 def test_a_socket_is_there_while_it_is_used(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from penstock.deployment import deploy
 from penstock.errors import UnavailableError
+from penstock.records import Score
 from penstock.testing.serving import serving
 
 if TYPE_CHECKING:
@@ -153,6 +154,27 @@ def test_who_takes_nothing_or_hangs_up_has_nothing_scored(
         await task
         assert counts.rows <= 192
         assert "event: end" not in stream.text
+
+    talk(conversation)
+
+
+def test_the_time_a_client_takes_is_counted_as_nobodys(talk: Talk, services: LocalServices) -> None:
+    deploy(services, "btc", version=2)
+
+    async def conversation(client: Client) -> None:
+        stream = Stream(client, rows(130), LINES)
+        stream.may.clear()
+        task = asyncio.create_task(stream.run())
+        await stream.waiting.wait()
+        taken_us = services.clock.now_us()
+        stream.may.set()
+        await task
+        (log,) = (services.score_log / "btc").glob("*.jsonl")
+        scores = msgspec.json.Decoder(Score).decode_lines(log.read_bytes())
+        arrivals = [score.scored_at_us - score.duration_us for score in scores]
+        assert max(arrivals[:64]) < taken_us <= min(arrivals[64:])
+        end = msgspec.json.decode(stream.text.splitlines()[-1])["end"]
+        assert end["duration_ms"] * 1000 >= taken_us - arrivals[0]
 
     talk(conversation)
 

@@ -18,15 +18,8 @@ from hypothesis import strategies as st
 from penstock.access import add_user
 from penstock.deployment import deploy
 from penstock.errors import PenstockError
-from penstock.http.serve_v2_wire import (
-    InferRequest,
-    Output,
-    Tensor,
-    read_request,
-    read_tensor,
-    write_answer,
-    write_tensor,
-)
+from penstock.http.serve_v2_tensors import Output, Tensor, read_tensor, write_tensor
+from penstock.http.serve_v2_wire import InferRequest, read_request, write_answer
 from penstock.scoring import find_score
 
 if TYPE_CHECKING:
@@ -129,6 +122,7 @@ def test_a_version_is_asked_by_its_number(
         assert about["versions"] == ["1", "2"]
         assert (await client.get("/v2/models/btc/versions/1/ready")).status == 200
         for path in ("/v2/models/btc/versions/7", "/v2/models/btc/versions/x/ready",
+                     "/v2/models/btc/versions/" + "1" * 5_000,
                      "/v2/models/btc/versions/", "/v2/models/btc/versions"):  # fmt: skip
             missing = await client.get(path)
             assert (missing.status, "only with 1, 2" in missing.message) == (404, True)

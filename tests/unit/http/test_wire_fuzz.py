@@ -24,6 +24,7 @@ from penstock.http.serve_packing import unpacked
 from penstock.http.serve_predict_arrow import rows_of_arrow
 from penstock.http.serve_schema import Schema
 from penstock.http.serve_v2_rows import rows_of_tensors
+from penstock.http.serve_v2_tensors import Tensor, read_tensor
 from penstock.http.serve_v2_wire import read_request
 from penstock.testing.damage import damaged
 from penstock.testing.manifests import manifest_of
@@ -202,7 +203,68 @@ def test_any_bytes_are_rows_or_a_fault(wire: str) -> None:
     @example(b"")
     @example(b"[" * 100_000)
     @example(b"\xff" * 64)
+    @example(b'{"inputs":{}}')
+    @example(b'{"instances":[{}]}')
+    @example(b'{"dataframe_split":{"columns":[],"data":[[]]}}')
+    @example(b"\r\n\r\n")
     def fuzzed(body: bytes) -> None:
         check(wire, body)
 
     fuzzed()
+
+
+PAIR = manifest_of("v.a", "v.b", dtypes={"v.a": "float64", "v.b": "float64"})
+LARGE = st.sampled_from([1.7e308, -1.7e308, math.inf, -math.inf])
+ANYTHING = st.one_of(
+    st.floats(), LARGE, st.none(), st.booleans(), st.integers(), st.just(10**400), st.text()
+)
+
+
+def _naive(values: list[Any]) -> list[Any] | None:
+    """The values as features, one by one; none where one of them is no finite number or null."""
+    for value in values:
+        if value is None:
+            continue
+        if isinstance(value, (bool, str)) or not abs(value) <= 1.7976931348623157e308:
+            return None
+    return values
+
+
+@given(st.lists(ANYTHING, min_size=1, max_size=3).map(lambda values: values * 2))
+@example([1.7e308, 1.7e308])
+@example([1.0, math.inf])
+@example([math.inf, -math.inf])
+@example([True, 1.0])
+def test_numbers_are_looked_at_together_as_they_are_one_by_one(values: list[Any]) -> None:
+    tensor = Tensor("x", "FP64", [len(values) // 2, 2], values)
+    wanted = _naive(values)
+    if wanted is None:
+        with pytest.raises(InputError, match="Tensor 'x' has"):
+            rows_of_tensors(PAIR, [tensor])
+    else:
+        pairs = list(zip(wanted[::2], wanted[1::2], strict=True))
+        assert [row.values for row in rows_of_tensors(PAIR, [tensor])] == pairs
+
+
+@given(st.lists(st.one_of(st.floats(), LARGE), min_size=1, max_size=6))
+@example([math.inf, -math.inf])
+@example([1.0, math.nan])
+def test_nan_and_only_nan_is_null_in_binary(values: list[float]) -> None:
+    data = np.array(values, "<f8").tobytes()
+    found = read_tensor("x", "FP64", [len(values)], data).values
+    assert found == [None if math.isnan(value) else value for value in values]
+
+
+@given(st.lists(st.lists(st.floats(-9, 9), min_size=2, max_size=2), min_size=1, max_size=4))
+def test_rows_may_be_nested_or_flat(rows: list[list[float]]) -> None:
+    def asked(data: object) -> list[Row]:
+        tensor = {"name": "x", "datatype": "FP64", "shape": [len(rows), 2], "data": data}
+        return rows_of_tensors(
+            PAIR, read_request(msgspec.json.encode({"inputs": [tensor]})).tensors
+        )
+
+    flat = [value for row in rows for value in row]
+    assert [row.values for row in asked(rows)] == [tuple(row) for row in rows]
+    assert asked(flat) == asked(rows)
+    mixed = [*rows[0], *rows[1:]]
+    assert asked(mixed) == asked(rows)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,8 @@ from penstock.monitoring import (
     OBSERVATIONS_TOPIC,
     REJECTED_TOPIC,
     drain_observations,
+    latest_outcomes,
+    measured,
     observe,
 )
 from penstock.ports import EVENTS_TOPIC
@@ -54,6 +57,59 @@ def test_all_faults_are_listed_and_nothing_is_taken(watched: Watched) -> None:
     assert "4 faults in 5 observations" in message
     for part in ("1: value nan", "2: prediction_id is empty", "3: value 0.5", "4: value 7e+300"):
         assert part in message
+    assert watched.services.log.end(OBSERVATIONS_TOPIC) == 0
+
+
+def measured_of(services: Services, *names: str) -> dict[str, float | None]:
+    scores = pl.LazyFrame({"prediction_id": names})
+    found = latest_outcomes(services.tables, "btc", scores)
+    rows = found.select("prediction_id", measured("revenue").alias("told")).collect().rows()
+    return dict(rows)
+
+
+def test_measures_are_kept_beside_the_value_and_the_latest_count(watched: Watched) -> None:
+    services, more = watched.services, msgspec.structs.replace
+    told = [
+        more(seen("a"), measures={"revenue": 1.5, "clicks": 2.0}),
+        more(seen("a", at_us=9), measures={"revenue": -2.5e-3}),
+        more(seen("b"), measures={"clicks": 1.0}),
+        seen("c"),
+    ]
+    observe(services, "btc", told)
+    observe(services, "btc", told)
+    assert drain_observations(services) == 4
+
+    assert measured_of(services, "a", "b", "c") == {"a": -2.5e-3, "b": None, "c": None}
+
+
+def test_a_table_from_before_there_were_measures_is_read_and_goes_on(watched: Watched) -> None:
+    services = watched.services
+    old = pl.DataFrame(
+        {"prediction_id": ["a"], "value": [1.0], "observed_at_us": [5], "_offset": [0]}
+    )
+    services.tables.append(TABLE, old, app="before", number=1)
+    assert measured_of(services, "a") == {"a": None}
+
+    observe(services, "btc", [msgspec.structs.replace(seen("b"), measures={"revenue": 3.0})])
+    drain_observations(services)
+
+    assert measured_of(services, "a", "b") == {"a": None, "b": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("measures", "said"),
+    [
+        ({"Revenue": 1.0}, "measure 'Revenue': use lower-case letters"),
+        ({"": 1.0}, "measure '': use lower-case letters"),
+        ({"revenue": float("inf")}, "measure 'revenue' is inf"),
+        ({f"m{number}": 1.0 for number in range(21)}, "21 measures; send 20 at most"),
+    ],
+)
+def test_measures_have_names_and_numbers(
+    watched: Watched, measures: dict[str, float], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        observe(watched.services, "btc", [msgspec.structs.replace(seen("a"), measures=measures)])
     assert watched.services.log.end(OBSERVATIONS_TOPIC) == 0
 
 

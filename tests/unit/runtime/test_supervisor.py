@@ -17,6 +17,7 @@ from penstock.errors import NotReadyError, SettingsError, UnavailableError
 from penstock.runtime import ProcessStatus, supervisor, up
 from penstock.runtime.children import Child
 from penstock.runtime.supervisor import Supervisor, Ward
+from penstock.testing.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -43,9 +44,7 @@ DEAF = (
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
+    return free_port()
 
 
 class Watched:
@@ -215,5 +214,6 @@ def test_up_starts_as_many_streams_as_the_settings_say(home: Path) -> None:
 
 
 def test_up_runs_once_in_a_folder(home: Path, services: LocalServices) -> None:
-    with services.locks.hold("up"), pytest.raises(UnavailableError, match="'up'"):
+    with services.locks.hold("up"), pytest.raises(UnavailableError, match="run already") as refused:
         up(home, processes=[], stop=threading.Event())
+    assert f"process {os.getpid()}" in refused.value.message

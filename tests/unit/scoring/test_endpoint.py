@@ -15,49 +15,45 @@ from penstock.errors import (
     InputError,
     NotReadyError,
     OverloadedError,
+    PenstockError,
     StaleError,
     UnavailableError,
     UserCodeError,
 )
 from penstock.features import ViewAge
 from penstock.records import Score
-from penstock.scoring import Ask, Counters, Endpoint, KeptScores, Lane
-from penstock.spec import Trainer
-from penstock.testing.lanes import LaneWorld, Summing
+from penstock.scoring import Ask, Endpoint, KeptScores
+from penstock.testing.lanes import LaneWorld, Summing, Tenfold
+from penstock.testing.lanes import ask_of as _ask
+from penstock.testing.lanes import declare as _declare
+from penstock.testing.lanes import endpoint_of as _endpoint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.scoring import ServedVersion
-    from penstock.spec import Deployment, Fallback, Route
 
 
-def _declare(*routes: Route, fallback: Fallback | None = None) -> Deployment:
-    source = ps.Source(
-        "s",
-        entity=ps.Entity("k"),
-        timestamp="t",
-        schema={"k": ps.String, "t": ps.Timestamp, "x": ps.Float64},
-    )
-    view = ps.FeatureView("v", source=source, features=[ps.last("x")])
-    label = ps.Label("y", ps.col("x") * 2)
-    dataset = ps.Dataset("d", spine=source, features=[view], label=label)
-    trainer = Trainer(kind="sklearn", estimator="a:B")
-    objective = ps.minimise("rmse")
-    model = ps.Model("m", dataset=dataset, candidates=[trainer], select=objective)
-    return ps.Deployment("btc", model=model, routes=[ps.champion(), *routes], fallback=fallback)
+@pytest.fixture(params=["waits", "is told"], autouse=True)
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits in a task, and whoever is told without one, come to the same."""
+    waits = Endpoint.score
 
+    async def is_told(self: Endpoint, ask: Ask) -> Score:
+        lane = self.lane_of(ask) if self.is_quick else None
+        if lane is None or not self.takes_at_once(ask, lane):
+            return await waits(self, ask, lane)
+        future: asyncio.Future[Score] = asyncio.get_running_loop().create_future()
+        self.give(ask, lane, future)
+        try:
+            score = await future
+        except (TimeoutError, PenstockError) as error:
+            return await self.instead(ask, lane, error)
+        self.answered(ask, lane, score)
+        return score
 
-def _endpoint(world: LaneWorld, declared: Deployment, **versions: ServedVersion) -> Endpoint:
-    lanes = {
-        role: Lane("fallback" if role == "previous" else role, version, world.writer)
-        for role, version in versions.items()
-    }
-    return Endpoint(declared, lanes, world.writer, Counters(), {})
-
-
-def _ask(world: LaneWorld, *values: float, key: str | None = None) -> Ask:
-    return Ask(world.writer.clock.now_us(), values=values or None, key=key)
+    if request.param == "is told":
+        monkeypatch.setattr(Endpoint, "score", is_told)
 
 
 def _score(endpoint: Endpoint, *asks: Ask) -> list[Score]:
@@ -309,15 +305,8 @@ def test_versions_with_other_features_get_theirs(world: LaneWorld) -> None:
     assert dropped.counters.shadows_dropped == 1
 
 
-class _Tenfold(Summing):
-    """Takes what the usual one refuses."""
-
-    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((x * 10).sum(axis=1))
-
-
 def _other(world: LaneWorld, number: int) -> ServedVersion:
-    return world.version(number, _Tenfold())
+    return world.version(number, Tenfold())
 
 
 class _Nothing(Summing):
@@ -399,8 +388,26 @@ def test_a_champion_that_fails_again_after_its_circuit_opened_is_no_good(
     assert score.version == (0 if previous_fails else 1)
 
 
+class _Held(Summing):
+    """Answers once it has been asked and been let go; the asker may be let go a little later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        self.asked.set()
+        return super().predict(x)
+
+    def let_go_late(self) -> None:
+        """Set the gate well after the deadline of what is asked next."""
+        self.asked.wait()
+        time.sleep(0.05)
+        self.gate.set()
+
+
 def test_one_batch_that_is_late_moves_a_version_to_a_thread(world: LaneWorld) -> None:
-    engine = Summing()
+    engine = _Held()
     endpoint = _endpoint(
         world,
         _declare(fallback=ps.Fallback(deadline="20ms", value=0.5)),
@@ -410,19 +417,22 @@ def test_one_batch_that_is_late_moves_a_version_to_a_thread(world: LaneWorld) ->
     engine.gate.clear()
 
     async def scenario() -> list[Score]:
-        loop = asyncio.get_running_loop()
-        threading.Timer(0.05, engine.gate.set).start()
+        other = threading.Thread(target=engine.let_go_late)
+        other.start()
         first = await endpoint.score(_ask(world, 1.0, 2.0))
+        other.join()
         engine.gate.clear()
-        loop.call_later(0.3, engine.gate.set)
-        return [first, await endpoint.score(_ask(world, 1.0, 2.0))]
+        second = await endpoint.score(_ask(world, 1.0, 2.0))
+        assert not engine.gate.is_set()  # it did not wait for the version
+        engine.gate.set()
+        return [first, second]
 
     assert not lane.slow
     first, second = asyncio.run(scenario())
 
     assert lane.slow
     assert (first.route, second.route) == ("champion", "fallback")
-    assert second.duration_us < 250_000
+    assert len(engine.batches) == 2
 
 
 class _Fickle(Summing):

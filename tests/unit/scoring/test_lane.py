@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +58,40 @@ def test_a_row_alone_waits_for_nobody(world: LaneWorld) -> None:
     asyncio.run(one_by_one())
 
     assert engine.batches == [1, 1, 1]
+
+
+async def _a_row_each_turn(lane: Lane, asks: Sequence[Ask]) -> None:
+    futures: list[asyncio.Future[Score]] = []
+    for ask in asks:
+        futures.append(lane.submit(ask))
+        await asyncio.sleep(0)
+    await asyncio.gather(*futures)
+
+
+@pytest.mark.parametrize(("row_us", "batches"), [(0, [1] * 6), (60_000_000, [6])])
+def test_what_the_next_turns_bring_is_taken_in_where_a_batch_is_costly(
+    world: LaneWorld, row_us: int, batches: list[int]
+) -> None:
+    engine = Summing()
+    lane = Lane("champion", world.version(3, engine, row_us=row_us), world.writer)
+
+    asyncio.run(_a_row_each_turn(lane, _asks(world, [(1.0, 1.0)] * 6)))
+
+    assert engine.batches == batches
+
+
+def test_no_more_is_taken_in_for_longer_than_a_batch_takes(
+    world: LaneWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, millisecond = Summing(), itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(millisecond) / 1_000)
+    monkeypatch.setattr("penstock.features.gathering.time", clock)
+    lane = Lane("champion", world.version(3, engine, row_us=5_000), world.writer)
+
+    asyncio.run(_a_row_each_turn(lane, _asks(world, [(1.0, 1.0)] * 60)))
+
+    assert sum(engine.batches) == 60
+    assert 4 <= max(engine.batches) <= 8
 
 
 def test_what_is_answered_is_logged_whole_and_before(world: LaneWorld) -> None:

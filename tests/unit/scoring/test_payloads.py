@@ -285,6 +285,25 @@ def test_a_version_that_nobody_has_learned_is_stored_without_anything(
     assert (key.stat().st_mode & 0o777, len(key.read_bytes())) == (0o600, 32)
 
 
+def test_what_is_about_to_be_replaced_is_stored_as_before(services: LocalServices) -> None:
+    declare_log(services, ps.ScoreLog(redact=["pii"]))
+    nothing = Fleet()
+    first = build_fleet(services, nothing, read_target(services.metadata, nothing.target))
+    deploy(services, "btc", version=2, wait_s=0)
+    # It answers while its successor is made, and finishes what is under way after that.
+    second = build_fleet(services, first, read_target(services.metadata, first.target))
+
+    async def ask(fleet: Fleet) -> Score:
+        return await fleet.endpoints["btc"].score(_asks(services, 1)[0])
+
+    scores = [asyncio.run(ask(fleet)) for fleet in (first, second)]
+    second.close()
+    assert [score.version for score in scores] == [1, 2]
+    stored = [_stored(services, score.prediction_id) for score in scores]
+    assert [one.withheld for one in stored] == [CLOSE, CLOSE]
+    assert all(len(one.features) == 5 for one in stored)
+
+
 def test_older_rows_of_the_table_are_read(services: LocalServices) -> None:
     score_batch(services, "btc")
     frame = (

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -183,6 +184,43 @@ def test_a_route_says_why_it_answers(deployment: Callable[..., Deployment]) -> N
     assert _chosen(table, ids, headers={"x-group": "beta"}).why == "header x-group=beta"
     assert _chosen(table, ids, given={"amount": 101.0}).why == "rule (amount > 100)"
     assert _chosen(table, ids, key="b", given={"amount": None}).why == "share 0.999"
+
+
+def test_each_answer_of_a_bandit_says_the_share_its_arm_had(
+    deployment: Callable[..., Deployment],
+) -> None:
+    plain = deployment()
+    salted = [
+        msgspec.structs.replace(ps.challenger(share=share, version=version), salt="bandit promo")
+        for share, version in ((0.25, 3), (0.125, 4))
+    ]
+    table = RouteTable(
+        msgspec.structs.replace(
+            plain, bandit=ps.Bandit("promo", arms=[3, 4]), routes=[*plain.routes, *salted]
+        )
+    )
+    asked = [table.by_share(f"entity-{key}") for key in range(20_000)]
+
+    shares = {"share 0.25": 0.25, "share 0.125": 0.125, "share 0.625": 0.625}
+    counted = {why: sum(one.why == why for one in asked) / len(asked) for why in shares}
+    assert counted == pytest.approx(shares, abs=0.01)
+    assert {one.name for one in asked} == {"champion", "challenger", "challenger @4"}
+    # Without a bandit the champion takes the rest and says nothing.
+    alone = RouteTable(deployment(ps.challenger(share=0.1)))
+    assert {alone.by_share(f"E{key}").why for key in range(100)} == {"", "share 0.1"}
+
+
+def test_a_salt_gives_an_order_of_its_own(deployment: Callable[..., Deployment]) -> None:
+    def half(salt: str) -> list[bool]:
+        route = msgspec.structs.replace(ps.challenger(share=0.5, version=3), salt=salt)
+        table = RouteTable(deployment(route))
+        return [table.by_share(f"E{key}").name == "challenger" for key in range(4_000)]
+
+    unsalted, one, two = (np.array(half(salt)) for salt in ("", "one", "two"))
+
+    assert np.array_equal(one, np.array(half("one")))
+    for first, second in ((unsalted, one), (unsalted, two), (one, two)):
+        assert np.mean(first == second) == pytest.approx(0.5, abs=0.04)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,10 @@ from penstock.ports import Pipeline, StepFunction, StepSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from penstock.ports import RunWatch, Watch
+
+    Bound = Callable[["Output", "Output"], "Output"]
+
 __all__ = ["Interpreter", "Output"]
 
 FIRST_WAIT_S = 0.2
@@ -28,10 +32,12 @@ class Interpreter:
 
     Args:
         functions: The step functions by their registered names.
+        watch: Follows every run; none where nobody does.
     """
 
-    def __init__(self, functions: Mapping[str, StepFunction]) -> None:
+    def __init__(self, functions: Mapping[str, StepFunction], watch: Watch | None = None) -> None:
         self._functions = dict(functions)
+        self._watch = watch
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -50,17 +56,36 @@ class Interpreter:
             The output of each step by its name.
         """
         pipeline = msgspec.convert(document, Pipeline)
+        watch, run_id = self._watch, DBOS.workflow_id or ""
+        begun = watch.begun(run_id, pipeline=pipeline.name, subject=subject) if watch else None
+        if begun is None:
+            return self._steps(pipeline, parameters, subject, None)
+        try:
+            outputs = self._steps(pipeline, parameters, subject, begun)
+        except BaseException as error:
+            begun.ended(error)
+            raise
+        begun.ended(None)
+        return outputs
+
+    def _steps(
+        self, pipeline: Pipeline, parameters: Output, subject: str, watch: RunWatch | None
+    ) -> dict[str, Output]:
         outputs: dict[str, Output] = {}
         for step in pipeline.steps:
+            bound = self._bound(step, subject)
             output = DBOS.run_step(
-                StepOptions(name=step.name), self._bound(step, subject), parameters, dict(outputs)
+                StepOptions(name=step.name),
+                bound if watch is None else _watched(bound, watch, step.name),
+                parameters,
+                dict(outputs),
             )
             outputs[step.name] = output
             if output.get("stop") is True:
                 break
         return outputs
 
-    def _bound(self, step: StepSpec, subject: str) -> Callable[[Output, Output], Output]:
+    def _bound(self, step: StepSpec, subject: str) -> Bound:
         """The step as a function of its inputs, tried again as often as it allows."""
         log = structlog.get_logger("penstock.workflows").bind(step=step.name, subject=subject)
 
@@ -87,3 +112,13 @@ class Interpreter:
             raise AssertionError(step)  # pragma: no cover - attempts is at least 1
 
         return attempt
+
+
+def _watched(bound: Bound, watch: RunWatch, name: str) -> Bound:
+    """A step that is followed where it is done; DBOS does not call it where it was done before."""
+
+    def follow(parameters: Output, outputs: Output) -> Output:
+        with watch.step(name):
+            return bound(parameters, outputs)
+
+    return follow

@@ -78,7 +78,8 @@ def steps_of(status: WorkflowStatus, rows: Sequence[DbosStep]) -> list[StepInfo]
 
 def _arguments(status: WorkflowStatus) -> _Arguments:
     stored: Any = status.input
-    return msgspec.convert(stored["args"], _Arguments)
+    document, *rest = stored["args"]
+    return _Arguments(msgspec.convert(document, Pipeline), *rest)
 
 
 def _ended(

@@ -24,7 +24,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 from msgspec import to_builtins
 
 from penstock.errors import ConflictError, NotFoundError, UnavailableError
-from penstock.ports import Clock, Pipeline, RunInfo, RunState, StepFunction, Workflows
+from penstock.ports import Clock, Pipeline, RunInfo, RunState, StepFunction, Watch, Workflows
 
 from .database import open_database
 from .interpreter import Interpreter, Output
@@ -73,7 +73,7 @@ class DbosWorkflows(Workflows):
         self._interpreter: Interpreter | None = None
         self._lock = threading.Lock()
 
-    def launch(self, functions: Mapping[str, StepFunction]) -> None:
+    def launch(self, functions: Mapping[str, StepFunction], *, watch: Watch | None = None) -> None:
         """Register the step functions and begin to execute runs in this process.
 
         Raises:
@@ -89,7 +89,7 @@ class DbosWorkflows(Workflows):
                     "launched object per process; close the other first.",
                     executor_id=DBOS.executor_id,
                 )
-            self._interpreter = interpreter = Interpreter(functions)
+            self._interpreter = interpreter = Interpreter(functions, watch)
 
             def run(
                 document: object, parameters: Output, subject: str, _submitted_us: int

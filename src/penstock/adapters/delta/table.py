@@ -19,6 +19,7 @@ from penstock.errors import StateError, UnavailableError
 from .frames import checked_schema, conformed, missing_fields, schema_of
 from .holding import holding
 from .listing import Listing, list_files, size_on_disk
+from .removal import remove_below
 from .vacuum import remove_old, vacuumed
 
 if TYPE_CHECKING:
@@ -93,8 +94,7 @@ class OneTable:
                 return
             with self._creating():
                 self._refresh(handle)
-                fields = missing_fields(handle, columns)
-                if fields:
+                if fields := missing_fields(handle, columns):
                     handle.alter.add_columns(fields, commit_properties=_properties())
                     self._refresh(handle)
 
@@ -142,6 +142,11 @@ class OneTable:
             handle = DeltaTable(self._folder)
             if len(handle.file_uris()) > 1:
                 handle.optimize.compact(commit_properties=_properties())
+
+    def remove(self, column: str, below: int) -> int:
+        """Remove the rows whose number in a column is below a bound; returns how many."""
+        with self._guarded(), holding(self._folder / _COMPACTION_LOCK, wait=True):
+            return remove_below(self._name, self._folder, column, below, _properties())
 
     def vacuum(self, keep: Collection[int], older_than_h: int, *, dry_run: bool) -> list[int]:
         """Remove what only old versions need; the sizes of the files, in bytes."""

@@ -153,6 +153,26 @@ class DeltaTables(Tables):
             raise NotFoundError.of("table", name, self.names())
         self._table(name).compact()
 
+    def remove(self, name: str, column: str, *, below: int) -> int:
+        """Remove the rows whose whole number in a column is below a bound, as a new version.
+
+        Waits while another process compacts or vacuums the table.
+
+        Args:
+            name: The table.
+            column: A column of type Int64; null stays.
+            below: The bound.
+
+        Returns:
+            How many rows were removed.
+
+        Raises:
+            NotFoundError: There is no such table or column.
+            UnavailableError: The table was written all the time in a way that collides.
+        """
+        self.scan(name, columns=[column])  # says what there is not
+        return self._table(name).remove(column, below)
+
     def vacuum(
         self, name: str, *, keep: Collection[int], older_than_h: int, dry_run: bool = False
     ) -> Vacuumed:

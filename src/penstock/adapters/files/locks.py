@@ -110,8 +110,9 @@ def _write(handle: int, token: int, holder: str) -> None:
 def _busy(name: str, handle: int, wait_s: float) -> UnavailableError:
     text = os.pread(handle, _HOLDER_BYTES, 0).decode(errors="replace")
     holder = text.partition("\n")[2] or "another process"
+    waited = f" and was not let go within {wait_s:g} s" if wait_s else ""
     message = (
-        f"The lock {name!r} is held by {holder} and was not let go within {wait_s:g} s. "
+        f"The lock {name!r} is held by {holder}{waited}. "
         "Wait until that has ended, or stop it, then try again."
     )
     return UnavailableError(message, lock=name, holder=holder, wait_s=wait_s)

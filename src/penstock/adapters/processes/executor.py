@@ -58,7 +58,7 @@ class ProcessExecutor(Executor):
         that succeeded were yielded before.
 
         Raises:
-            UnavailableError: A worker died.
+            UnavailableError: A worker died, or a task took longer than it may.
             NotFoundError: There is no such function.
         """
         most = self._most if at_once is None else min(self._most, max(at_once, 1))
@@ -114,7 +114,7 @@ class ProcessExecutor(Executor):
             task, result = self._waiting.popleft()
             self._workers.append(worker)
             started = worker.start(task)
-            started.add_done_callback(partial(self._ended, worker, result))
+            started.add_done_callback(partial(self._ended, worker, task, result))
 
     def _idle_worker(self, task: Task) -> LoneWorker | None:
         """Take out the best idle worker for the task; a new one if there may be one more."""
@@ -127,18 +127,21 @@ class ProcessExecutor(Executor):
         self._workers.remove(best)
         return best
 
-    def _ended(self, worker: LoneWorker, result: Future[object], started: Future[object]) -> None:
+    def _ended(
+        self, worker: LoneWorker, task: Task, result: Future[object], started: Future[object]
+    ) -> None:
         """Make room, hand the result over, begin what waits; a worker that died is let go."""
         error = None if started.cancelled() else started.exception()
         with self._lock:
-            worker.busy = False
-            if isinstance(error, BrokenProcessPool) and worker in self._workers:
+            worker.rest()
+            dead = worker.late or isinstance(error, BrokenProcessPool)
+            if dead and worker in self._workers:
                 self._workers.remove(worker)
                 worker.end()
         if started.cancelled():
             _cancel(result)
         elif error is not None:
-            result.set_exception(error)
+            result.set_exception(_late(task) if worker.late else error)
         else:
             result.set_result(started.result())
         with self._lock:
@@ -149,6 +152,15 @@ def _cancel(result: Future[object]) -> None:
     """Let whoever waits for it hear that nothing comes."""
     result.cancel()
     result.set_running_or_notify_cancel()
+
+
+def _late(task: Task) -> UnavailableError:
+    return UnavailableError(
+        f"{task.function!r} took longer than {task.timeout_s:g} s, and its worker was ended. Try "
+        "again with less to do at a time.",
+        function=task.function,
+        timeout_s=task.timeout_s,
+    )
 
 
 def _told(error: BaseException, task: Task) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
@@ -23,10 +24,13 @@ class LoneWorker:
 
     Attributes:
         busy: Whether it has a task.
+        late: Whether it was killed, since its task took longer than it may.
     """
 
     def __init__(self, python_path: tuple[str, ...]) -> None:
-        self.busy = False
+        self.busy = self.late = False
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
         self._modules: set[str] = set()
         self._pool = ProcessPoolExecutor(
             1,
@@ -44,12 +48,35 @@ class LoneWorker:
         self.busy = True
         self._modules.add(_module_of(task))
         try:
-            return self._pool.submit(call, task.function, dict(task.arguments))
+            started = self._pool.submit(call, task.function, dict(task.arguments))
         except (BrokenProcessPool, OSError) as error:
             # It died since its last task, or cannot be started: told as of any failed task.
             broken: Future[object] = Future()
             broken.set_exception(BrokenProcessPool(str(error)))
             return broken
+        if task.timeout_s:
+            self._timer = threading.Timer(task.timeout_s, self._kill)
+            self._timer.daemon = True
+            self._timer.start()
+        return started
+
+    def rest(self) -> None:
+        """Take note that the task has ended: it is not late any more."""
+        with self._lock:
+            self.busy = False
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _kill(self) -> None:
+        """Kill the process: a task that hangs hears nothing. The pool then says it is broken."""
+        with self._lock:
+            if self._timer is None:
+                return
+            self.late = True
+            # As ``kill_workers`` does, which Python has from 3.14 on.
+            for process in list((self._pool._processes or {}).values()):  # noqa: SLF001
+                process.kill()
 
     def end(self) -> None:
         """End the process once its task is done, without waiting for that."""

@@ -1,0 +1,176 @@
+"""Requests of one row that nothing stands in the way of: answered without a task or a future.
+
+Such a request is looked at when it has come, its row goes to its lane at once, and its answer is
+written when the lane has its score. Whatever is unusual about a request, wrong with it, or goes
+wrong with its row takes the long way, through a task, which has the words for it: nothing is
+refused here. What has been drawn for a row is not drawn again there: a challenger that takes no row
+at once would get its share of its share.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from penstock.errors import PenstockError
+
+from .arrow_columns import arrow_asked
+from .serve_scoring import ask_of, door_of
+from .serve_v2_rows import rows_of_tensors
+from .serve_v2_wire import HEADER_LENGTH, read_request, told_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from penstock.records import Score
+    from penstock.scoring import Ask, Endpoint, Lane
+
+    from .serve_call import WholeCall
+    from .serve_errors import Answer
+    from .serve_keeper import Keeper
+    from .serve_schema import Row, Schema
+    from .serve_ways import Way
+
+    Tell = Callable[[Score], Answer]
+
+__all__ = ["Origin", "QuickDoor"]
+
+SEVERAL = b'"rows"'
+
+
+class Origin(Protocol):
+    """Where the answer to a request goes."""
+
+    def give(self, kind: str, answer: Answer) -> None:
+        """Send an answer."""
+        ...
+
+    def give_later(self, kind: str, answering: Coroutine[None, None, Answer]) -> None:
+        """Send an answer that is still to be found, or what its error becomes."""
+        ...
+
+
+class _Waiting:
+    """Waits for the score of a row, in the place of a future and a task.
+
+    Args:
+        kind: What the request is counted as.
+        ask: The row.
+        lane: The lane that it is given to.
+        endpoint: The deployment.
+        origin: Where the answer goes.
+        tell: Makes an answer of a score.
+    """
+
+    __slots__ = ("_ask", "_endpoint", "_is_done", "_kind", "_lane", "_origin", "_tell")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what there is to know when the score comes
+        self, kind: str, ask: Ask, lane: Lane, endpoint: Endpoint, origin: Origin, tell: Tell
+    ) -> None:
+        self._kind = kind
+        self._ask = ask
+        self._lane = lane
+        self._endpoint = endpoint
+        self._origin = origin
+        self._tell = tell
+        self._is_done = False
+
+    def done(self) -> bool:
+        """Whether it has been told."""
+        return self._is_done
+
+    def set_result(self, score: Score, /) -> None:
+        """Answer with a score."""
+        self._end()
+        try:
+            self._endpoint.answered(self._ask, self._lane, score)
+            answer = self._tell(score)
+        except Exception as error:  # noqa: BLE001 - neighbours in the batch have no part in it
+            self._origin.give_later(self._kind, _raised(error))
+        else:
+            self._origin.give(self._kind, answer)
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Find out what answers instead."""
+        self._end()
+        self._origin.give_later(self._kind, self._instead(exception))
+
+    def _end(self) -> None:
+        self._is_done = True
+        self._ask.waiting = None  # each holds the other
+
+    async def _instead(self, error: BaseException) -> Answer:
+        if not isinstance(error, (TimeoutError, PenstockError)):
+            raise error
+        return self._tell(await self._endpoint.instead(self._ask, self._lane, error))
+
+
+class QuickDoor:
+    """Begins requests.
+
+    Args:
+        keeper: What is served, and who may ask.
+    """
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def begin(self, way: Way, call: WholeCall, origin: Origin) -> bool:
+        """Begin to answer a request; false where it has to take the long way.
+
+        Args:
+            way: Where its path leads.
+            call: The request, a ``POST``.
+            origin: Where the answer goes.
+        """
+        if way.query or call.encoding:
+            return False
+        try:
+            self._keeper.guard.check(call.authorization, "writer")
+            door, schema = door_of(self._keeper, way.name)
+            if not door.endpoint.is_quick:
+                return False
+            asked = self._asked(way, call, schema)
+            if asked is None:
+                return False
+            row, tell = asked
+            endpoint = door.endpoint
+            ask = ask_of(endpoint, row, call)
+            lane = endpoint.lane_of(ask)
+        except Exception:  # noqa: BLE001 - the long way comes to the same, and says so
+            return False
+        if lane is not None and endpoint.takes_at_once(ask, lane):
+            endpoint.give(ask, lane, _Waiting(way.kind, ask, lane, endpoint, origin, tell))
+        else:
+            origin.give_later(way.kind, _scored(endpoint, ask, lane, tell))
+        return True
+
+    def _asked(self, way: Way, call: WholeCall, schema: Schema) -> tuple[Row, Tell] | None:
+        """The one row that a request asks for, and how to tell its score; none for any other."""
+        if way.kind == "infer":
+            return None if way.number else _asked_of_tensors(way.name, call, schema)
+        if way.kind != "predict" or any(arrow_asked(call.content_type, call.accept)):
+            return None
+        if SEVERAL in call.whole:
+            return None  # nearly always so; where it is not, the long way is no mistake
+        rows, several = schema.rows_of(call.whole)
+        return None if several else (rows[0], schema.told)
+
+
+def _asked_of_tensors(name: str, call: WholeCall, schema: Schema) -> tuple[Row, Tell] | None:
+    request = call.read = read_request(call.whole, call.header(HEADER_LENGTH))
+    if request.tensors[0].shape[0] != 1:
+        return None
+    rows = rows_of_tensors(schema.manifest, request.tensors)
+    if len(rows) != 1:
+        return None
+    call.request_id = request.id or call.request_id
+    version = str(schema.manifest.version)
+    return rows[0], lambda score: told_scores(name, version, request, [score])
+
+
+async def _scored(endpoint: Endpoint, ask: Ask, lane: Lane | None, tell: Tell) -> Answer:
+    return tell(await endpoint.score(ask, lane))
+
+
+async def _raised(error: Exception) -> Answer:
+    raise error

@@ -1,0 +1,133 @@
+"""The features of a batch of rows, and what a version predicts from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from penstock.errors import OverloadedError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from penstock.algebra import GraphRun
+    from penstock.ports import Clock
+
+    from .ask import Ask
+    from .served import ServedVersion
+
+    Floats = NDArray[np.float64]
+
+__all__ = ["Rows", "StoreAway"]
+
+
+class StoreAway(Exception):  # noqa: N818 - no error of the version's: who asks waits for it
+    """The features of a batch cannot be read now.
+
+    Args:
+        error: What the store said.
+
+    Attributes:
+        error: See above.
+    """
+
+    def __init__(self, error: UnavailableError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Rows:
+    """The features of a batch, and what was predicted from them.
+
+    Args:
+        asks: The rows, at least one.
+        version: What predicts.
+        now_us: The time, in microseconds since 1970 UTC.
+        clock: Tells the time where somebody wants to know when features had been looked up.
+
+    Attributes:
+        at_us: The time that each row's features are of.
+        engine: What predicted, by its name.
+        features: Each row's features as they are logged: null for NaN.
+        looked_us: When those that were to be looked up had been; 0 where nobody wants to know.
+        parts: What the steps of a graph gave for each row; only where there is a ``run``.
+        predictions: A number for each row.
+        run: What a graph did; none for what is no graph.
+        seen: For each row, the last raw batch that its features contain, by view.
+        start_us: See ``now_us``.
+        took_us: How long all of it took; whoever measures it says so.
+        x: The features as the version took them.
+
+    Raises:
+        StoreAway: The features cannot be read now.
+        Exception: Whatever the version or its reader raises.
+    """
+
+    __slots__ = (
+        "at_us", "engine", "features", "looked_us", "parts", "predictions", "run", "seen",
+        "start_us", "took_us", "x",
+    )  # fmt: skip
+
+    def __init__(
+        self, asks: Sequence[Ask], version: ServedVersion, now_us: int, clock: Clock | None
+    ) -> None:
+        self.seen: list[Mapping[str, int]] = [{}] * len(asks)
+        self.start_us = now_us
+        self.took_us = self.looked_us = 0
+        self.at_us: list[int] = [ask.at_us or now_us for ask in asks]
+        self.features = [ask.values for ask in asks]
+        if None in self.features:
+            self._look_up(asks, version)
+            if clock is not None:
+                self.looked_us = clock.now_us()
+        else:
+            self.x = np.array(self.features, dtype=np.float64)
+        self.engine = version.engine.name_of(len(asks))
+        self.run: GraphRun | None = None
+        if version.graph is None:
+            self.predictions = version.predict(self.x)
+        else:
+            self.run = version.graph.run(self.x)
+            self.predictions = self.run.predictions
+            self.parts = self.run.parts(version.graph.output)
+        if len(self.predictions) != len(asks):
+            raise ValueError(f"{len(self.predictions)} predictions for {len(asks)} rows")
+
+    def _look_up(self, asks: Sequence[Ask], version: ServedVersion) -> None:
+        """Read the features of those that name an entity."""
+        self.x = np.empty((len(asks), len(version.features)))
+        keys: list[str | int] = []
+        places: list[int] = []
+        for place, ask in enumerate(asks):
+            if ask.values is not None:
+                self.x[place] = ask.values
+            elif ask.key is not None:
+                keys.append(ask.key)
+                places.append(place)
+        times = np.array([self.at_us[place] for place in places], dtype=np.int64)
+        given = [asks[place].given for place in places]
+        try:
+            values, as_of_us, seen = version.read(keys, times, given)
+        except OverloadedError:
+            raise
+        except UnavailableError as error:
+            raise StoreAway(error) from error
+        self.x[places] = values
+        told = zip(places, _with_nulls(values), as_of_us.tolist(), seen, strict=True)
+        for place, features, as_of, progress in told:
+            self.features[place] = features
+            self.at_us[place] = as_of
+            self.seen[place] = progress
+
+
+def _with_nulls(x: Floats) -> list[tuple[float | None, ...]]:
+    """Rows as they are logged: null for NaN."""
+    null = np.isnan(x)
+    if not null.any():
+        return [tuple(row) for row in x.tolist()]
+    rows = x.astype(object)
+    rows[null] = None
+    return [tuple(row) for row in rows.tolist()]

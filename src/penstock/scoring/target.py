@@ -1,0 +1,78 @@
+"""What a serving process should have loaded, as the records say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from penstock.plan import Catalogue
+from penstock.records import Aliases, AppliedProject, RouteChanges
+from penstock.spec import Deployment
+
+from .building import wanted_versions
+
+if TYPE_CHECKING:
+    from penstock.ports import Metadata
+
+__all__ = ["Target", "audited_to", "read_target"]
+
+
+class Target(msgspec.Struct, frozen=True):
+    """What a serving process should have loaded; compared to see whether anything changed.
+
+    Attributes:
+        project: Revision of the applied project; -1 before anything was read.
+        aliases: The aliases of each deployed model, by its name.
+        changes: What was changed of routes at run time, by the deployment's name.
+    """
+
+    project: int
+    aliases: Mapping[str, Aliases]
+    changes: Mapping[str, RouteChanges] = {}
+
+    def wanted(self, declared: Deployment) -> dict[str, int]:
+        """The version each role of a deployment should have; roles without one are left out."""
+        pointers = self.aliases.get(declared.model.name)
+        return wanted_versions(declared, pointers, self.changes.get(declared.name))
+
+
+def read_target(metadata: Metadata, current: Target) -> Target:
+    """Read what should be loaded now; cheap while the project has not been applied anew.
+
+    Args:
+        metadata: The records.
+        current: What was read last.
+    """
+    project = metadata.read(AppliedProject, "project")
+    revision = project.revision if project else 0
+    if revision == current.project:
+        names = list(current.aliases)
+    else:
+        deployments = Catalogue.load(metadata).all(Deployment)
+        names = sorted({one.model.name for one in deployments})
+    changes = {one.deployment: one for one in metadata.find(RouteChanges)}
+    # One question for all: with thousands of models a question for each takes a second.
+    known = {one.model: one for one in metadata.find(Aliases)}
+    none = datetime.fromtimestamp(0, tz=UTC)
+    found = {name: known.get(name) or Aliases(model=name, changed_at=none) for name in names}
+    return Target(revision, found, changes)
+
+
+def audited_to(metadata: Metadata, after: int) -> int:
+    """Number of the newest audit entry; every change of what should be loaded makes one.
+
+    Args:
+        metadata: The records.
+        after: A number that is not above it; the nearer, the fewer questions.
+    """
+    step = 1
+    while metadata.audit(after=after + step - 1, limit=1):
+        after, step = after + step, step * 2
+    while step > 1:
+        step //= 2
+        if metadata.audit(after=after + step - 1, limit=1):
+            after += step
+    return after

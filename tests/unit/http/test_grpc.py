@@ -1,0 +1,100 @@
+"""Requests over gRPC that end before they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from penstock.deployment import deploy
+from penstock.http.grpc_messages import SERVICE, message
+from penstock.http.grpc_service import GrpcServer
+from penstock.http.serve_app import ServeApp
+from penstock.http.serve_keeper import Keeper
+from penstock.http.serve_traces import Tracing
+from penstock.ports import SpanCounts, Spans
+from penstock.runtime import Sampling
+from penstock.testing.lanes import Summing
+from penstock.testing.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from penstock.ports import Traced
+    from penstock.runtime import LocalServices
+    from penstock.testing.served_project import ServedProject
+
+
+class Kept(Spans):
+    """Keeps what was traced."""
+
+    def __init__(self) -> None:
+        self.told: list[Traced] = []
+
+    def emit(self, told: Traced) -> None:
+        self.told.append(told)
+
+    def counts(self) -> SpanCounts:
+        return SpanCounts(0, 0)
+
+    def close(self) -> None:
+        pass
+
+
+@asynccontextmanager
+async def _serving(services: LocalServices, spans: Spans) -> AsyncGenerator[tuple[Keeper, str]]:
+    tracing = Tracing(spans, services.clock, Sampling(1.0))
+    keeper = Keeper(services, address="http://here", limit_bytes=1 << 20, spans=spans)
+    app = ServeApp(keeper, services.clock, tracing=tracing)
+    port = free_port()
+    server = GrpcServer(keeper, app.inference, app.version, host="127.0.0.1", port=port)
+    await keeper.start()
+    await server.start()
+    try:
+        yield keeper, f"127.0.0.1:{port}"
+    finally:
+        await server.stop()
+        await keeper.stop()
+
+
+async def _until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - another thread makes it so
+            await asyncio.sleep(0.01)
+
+
+def test_a_call_that_the_client_gives_up_is_no_fault_of_the_server(
+    services: LocalServices, served: ServedProject
+) -> None:
+    deploy(services, "btc", version=1, wait_s=0)
+    request = message("ModelInferRequest")(model_name="btc", id="g1")
+    tensor = request.inputs.add(name="x", datatype="FP64", shape=[1, len(served.features)])
+    tensor.contents.fp64_contents.extend([1.0] * len(served.features))
+    kept, engine = Kept(), Summing()
+
+    async def talk() -> None:
+        async with _serving(services, kept) as (keeper, address):
+            lane = keeper.doors["btc"].endpoint.lanes["champion"]
+            lane.version.engine, lane.slow = engine, True
+            engine.gate.clear()
+            async with grpc.aio.insecure_channel(address) as channel:
+                infer: Any = channel.unary_unary(
+                    f"/{SERVICE}/ModelInfer",
+                    request_serializer=message("ModelInferRequest").SerializeToString,
+                )
+                call = infer(request, metadata=(("authorization", f"Bearer {served.token}"),))
+                await _until(lambda: engine.batches)
+                call.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await call
+                await _until(lambda: kept.told)
+            engine.gate.set()
+            assert lane.counts.failed == 0
+            assert not keeper.doors["btc"].endpoint.counters.errors
+
+    asyncio.run(talk())
+    (span,) = [span for told in kept.told for span in told.spans() if span.kind == "server"]
+    assert (span.attributes["rpc.response.status_code"], span.error) == ("CANCELLED", "")

@@ -30,15 +30,18 @@ BENCHMARKS = {
     "feast": "joins, reads and events beside Feast 0.67 (needs PENSTOCK_BENCH_FEAST)",
     "scale": "1e4 to 1e6 entities: loaded, read and checked",
     "engines": "1 and 64 rows of every family through every engine, beside the bare libraries",
+    "many": "thousands of small models in one process, loaded by need",
     "predict": "single predictions over HTTP at 1, 16 and 64 connections (needs wrk)",
     "predict_arrow": "rows to score as Arrow beside JSON, 1 to 1,000 a request (needs wrk)",
     "incidents": "a champion that turns slow, wrong or crashing under load, until it is replaced",
     "overload": "ten times the connections: who is answered, and how late (needs wrk)",
+    "costs": "what each feature of a served prediction costs (needs wrk)",
     "scoring": "single predictions beside MLflow, BentoML, MLServer, FastAPI and Triton",
     "grpc_scoring": "single predictions over gRPC beside echoes of grpcio (needs h2load)",
     "vectors": "precomputed feature vectors beside the views they are made of",
     "feature_server": "features by key over HTTP at 16 connections (needs wrk)",
     "upgrades": "requests that fail while versions change and processes are killed",
+    "traces": "single predictions while nothing, a hundredth and everything is traced (needs wrk)",
     "demo": "penstock demo psystock, from nothing to the last screen",
 }
 

@@ -6,6 +6,7 @@ Twenty features, a hundred trees, one thread; all engines of a family in turn, o
 from __future__ import annotations
 
 import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,16 +22,22 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression
 from xgboost import XGBClassifier
 
+import penstock as ps
+from penstock.algebra import GraphProgram
+from penstock.algebra import Predictor as Part
 from penstock.deployment import NativeEngine, prove, time_engines
 from penstock.deployment.candidates import candidates
 from penstock.records import Manifest
-from penstock.registry import open_native, save_native
+from penstock.registry import as_native, open_native, save_native
 
 from .figure import Figure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
+    from penstock.deployment import Engine
     from penstock.deployment.proof import Predictor
     from penstock.records import NativeFormat
 
@@ -41,6 +48,7 @@ ROUNDS = 5
 SIZES = (1, 64)
 ONE_ROW = 1 / 9
 """Bound on one row through the fastest engine, as a share of the library's own time."""
+GRAPHED = ("logistic regression", "HistGradientBoosting")
 TREES_US = {"HistGradientBoosting": 0.6 * 64, "LightGBM": 0.6 * 64}
 """Bound on 64 rows through compiled trees, in microseconds."""
 
@@ -84,7 +92,89 @@ def measure(*, quick: bool) -> list[Figure]:
     figures: list[Figure] = []
     for family in FAMILIES:
         figures += _family(family, x[:rows], y[:rows], rounds=2 if quick else ROUNDS)
+    return figures + _graphs(x[:rows], y[:rows], rounds=2 if quick else ROUNDS)
+
+
+class _Called:
+    """What a function predicts."""
+
+    def __init__(self, called: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> None:
+        self._called = called
+
+    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._called(x)
+
+
+def _graphs(x: NDArray[np.float64], y: NDArray[np.int64], *, rounds: int) -> list[Figure]:
+    """The mean of two models as a graph, beside the same written by hand and one of them alone."""
+    one, two = (_fastest(family, x, y) for family in GRAPHED)
+    program = _mean_of(one, two)
+    engines: dict[str, Predictor] = {
+        "one of them alone": one,
+        "by hand": _Called(lambda rows: (one.predict(rows) + two.predict(rows)) / 2),
+        "the graph": _Called(lambda rows: program.run(rows).predictions),
+    }
+    figures: list[Figure] = []
+    for size in SIZES:
+        taken = [time_engines(list(engines.values()), x, size) for _ in range(rounds)]
+        times = dict(zip(engines, np.median(taken, axis=0).tolist(), strict=True))
+        what = f"mean of {' and '.join(GRAPHED)}, {size} row{'s' if size > 1 else ''}: the graph"
+        figures += [
+            Figure(
+                what=what,
+                ours=times["the graph"],
+                unit="us",
+                baseline=times[name],
+                baseline_name=name,
+                note="the linear model in ONNX" if name == "one of them alone" else "",
+            )
+            for name in ("by hand", "one of them alone")
+        ]
     return figures
+
+
+def _fastest(family: str, x: NDArray[np.float64], y: NDArray[np.int64]) -> Engine:
+    """The engine of a family that answers a row first."""
+    estimator, native = FAMILIES[family]
+    estimator.fit(x, y)
+    loaded = as_native(estimator, classifies=True)
+    made = [one.engine for one in candidates(loaded, _manifest(estimator, native)) if one.engine]
+    times = time_engines(made, x, 1)
+    return made[times.index(min(times))]
+
+
+def _mean_of(one: Engine, two: Engine) -> GraphProgram:
+    columns = {f"f{place}": ps.Float64 for place in range(WIDTH)}
+    source = ps.Source(
+        "rows",
+        entity=ps.Entity("key"),
+        timestamp="ts",
+        schema={"key": ps.String, "ts": ps.Timestamp, **columns},
+    )
+    view = ps.FeatureView("v", source=source, features=[ps.last(name) for name in columns])
+    dataset = ps.Dataset(
+        "rows",
+        spine=source,
+        features=[view],
+        label=ps.Label("up", ps.col("f0") > 0),
+        split=ps.TimeSplit(),
+    )
+    models = [
+        ps.Model(name, dataset=dataset, candidates=[ps.sklearn(LogisticRegression)])
+        for name in ("one", "two")
+    ]
+    graph = ps.Graph(
+        "mean",
+        dataset=dataset,
+        steps={
+            **{model.name: ps.Predict(model) for model in models},
+            "answer": ps.Average(["one", "two"]),
+        },
+    )
+    predictors = {
+        name: Part(view.names, engine.predict) for name, engine in (("one", one), ("two", two))
+    }
+    return GraphProgram(graph, view.names, predictors, clock=time.perf_counter_ns)
 
 
 def _family(

@@ -17,7 +17,8 @@ from penstock.adapters.lmdb import LmdbOnlineStore
 from penstock.adapters.redis import RedisOnlineStore
 from penstock.algebra import Events, compile_view, fold
 from penstock.features import OnlineReader, space_of
-from penstock.testing.redis_server import free_port, redis_server
+from penstock.testing.ports import free_port
+from penstock.testing.redis_server import redis_server
 
 from .figure import Figure
 

@@ -33,7 +33,8 @@ from penstock.features import built_to, marks_of, refresh, space_of
 from penstock.plan import apply
 from penstock.records import Batch
 from penstock.runtime import init_project, open_services
-from penstock.testing.redis_server import free_port, redis_server
+from penstock.testing.ports import free_port
+from penstock.testing.redis_server import redis_server
 
 from .figure import Figure
 

@@ -17,6 +17,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock.testing.redis_server import redis_server
+
 from .figure import Figure
 from .project import DECLARED, answers, build, command, free_port, run
 
@@ -27,6 +29,7 @@ CONNECTIONS = 64
 REQUESTS, QUICK = 1_000_000, 60_000
 DEVICES = 40
 WAIT_S = 300.0
+AWAY_S = 2.0
 CANARY = """
 from penstock.spec import Checks
 import msgspec
@@ -132,19 +135,48 @@ class Client:
             self.failed.append(what)
 
 
+class _Store:
+    """A Redis that keeps what it is told, and can be killed.
+
+    Args:
+        folder: Where it keeps it.
+        stack: Ends it.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._port, self._stack = folder, free_port(), stack
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._child = self._started()
+
+    def restart(self) -> None:
+        """Kill it, leave it away for a moment, and wait until requests have had it again."""
+        self._child.kill()
+        self._child.wait()
+        time.sleep(AWAY_S)
+        self._child = self._started()
+        time.sleep(AWAY_S)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return self._stack.enter_context(
+            redis_server(self._folder, self._port, "--appendonly", "yes")
+        )
+
+
 def measure(*, quick: bool) -> list[Figure]:
     """Take the figures."""
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder, ExitStack() as stack:
         home = Path(folder) / "home"
         home.mkdir()
+        store = _Store(Path(folder) / "redis", stack)
+        (home / "penstock.toml").write_text(f'online_url = "{store.url}"\n', encoding="utf-8")
         build(home)
         (home / "project.py").write_text(DECLARED + CANARY, encoding="utf-8")
         run(home, "apply")
         run(home, "train", "boosted", "--no-promote")
-        return _figures(home, stack, QUICK if quick else REQUESTS)
+        return _figures(home, stack, store, QUICK if quick else REQUESTS)
 
 
-def _figures(home: Path, stack: ExitStack, wanted: int) -> list[Figure]:
+def _figures(home: Path, stack: ExitStack, store: _Store, wanted: int) -> list[Figure]:
     token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
     ports = [free_port(), free_port()]
     servers = [_serve(home, stack, port) for port in ports]
@@ -162,6 +194,7 @@ def _figures(home: Path, stack: ExitStack, wanted: int) -> list[Figure]:
         happen("canary of 2 steps, its worker killed", lambda: _canary(home, stack, worker))
         happen("rollback", lambda: run(home, "rollback", "boosted"))
         happen("hot reload", lambda: run(home, "rollback", "boosted", "--to", "2"))
+        happen("kill and start of the store", store.restart)
         happen(
             "kill of a serving process", lambda: _kill(home, stack, client, ports[1], servers[1])
         )

@@ -33,9 +33,9 @@ pyright:
 contracts:
     lint-imports
 
-# The whole test suite
+# The whole test suite; three processes on two cores, since its tests wait half of their time
 test *ARGS:
-    pytest -n 2 {{ARGS}}
+    pytest -n 3 {{ARGS}}
 
 # The quick tests: no processes, no services
 quick:
@@ -46,10 +46,11 @@ long:
     HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 7200 tests/unit/algebra/test_engine.py tests/unit/features/test_deletes.py -k naive
 
 # Ask the processes whatever their OpenAPI documents allow and forbid, and hand any bytes to what
-# decodes them; takes an hour
+# decodes them, bred by what they reach where atheris is installed; takes an hour and a half
 fuzz:
     PENSTOCK_FUZZ_EXAMPLES=1000 pytest tests/flows/test_described_doors.py
     HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 7200 tests/unit/http -k "fuzz or wire"
+    python tests/fuzz/reach.py --seconds 120
 
 # The conformance suites of one kind of adapter, such as `just ports lmdb`
 ports WORD:

@@ -166,3 +166,29 @@ def test_pinned_listing_is_read_once(folder: Path) -> None:
         assert expected.height == 10
         log_gone(folder)
         assert tables.scan("raw/a", version=5).collect().equals(expected)
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_rows_go_while_others_are_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, changed: bool
+) -> None:
+    """An append that began before a removal, or a compaction, is committed after it."""
+    write = pl.DataFrame.write_parquet
+    turns: list[bool] = []
+
+    def write_late(frame: pl.DataFrame, path: Path, **_: object) -> None:
+        write(frame, path)
+        if not turns:
+            turns.append(True)
+            with closing(DeltaTables(folder.parents[1])) as other:
+                if changed:
+                    assert other.remove("raw/a", "a", below=2) == 30
+                else:
+                    other.compact("raw/a")
+
+    with closing(DeltaTables(folder.parents[1])) as tables:
+        tables.version("raw/a")
+        monkeypatch.setattr(pl.DataFrame, "write_parquet", write_late)
+        assert tables.append("raw/a", FRAME, app="app", number=31)
+        assert not tables.append("raw/a", FRAME, app="app", number=31)
+        assert tables.scan("raw/a").collect().height == (32 if changed else 62)

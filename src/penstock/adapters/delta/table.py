@@ -45,9 +45,13 @@ _KEPT = 16
 # Readers of Delta tables pass over names that begin with an underscore.
 _COMPACTION_LOCK = "_compaction.lock"
 _CREATION_LOCK = "_creation.lock"
-# What the library says when the writer's number was committed, or the table widened, after the
-# handle was read.
-_RACES = ("Concurrent transaction failed", "Metadata changed")
+# What the library says when the writer's number was committed, the table widened, or rows were
+# removed after the handle was read: the last it says to every append, though none reads a row.
+_RACES = (
+    "Concurrent transaction failed",
+    "Metadata changed",
+    "concurrent transaction deleted data",
+)
 
 
 class OneTable:

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
     from deltalake import CommitProperties
 
-__all__ = ["remove_below"]
+__all__ = ["RACES", "remove_below"]
 
-# What the library says where rows came in or went, or the table was widened, while others were
-# removed: they might have been among these.
-_RACES = (
-    "added new data",
-    "concurrent transaction deleted data",
+RACES = (
     "Concurrent transaction failed",
     "Metadata changed",
+    "added new data",
+    "concurrent transaction deleted data",
 )
+"""What the library says when, since the handle was read, the writer's number was committed, the
+table widened, or rows came in or went; the last it tells appends too, though they read no rows."""
 _ATTEMPTS = 200
 
 
@@ -51,7 +51,7 @@ def remove_below(
         try:
             removed = handle.delete(f'"{column}" < {int(below)}', commit_properties=properties)
         except CommitFailedError as error:
-            if not any(race in str(error) for race in _RACES):
+            if not any(race in str(error) for race in RACES):
                 raise
         else:
             return int(removed["num_deleted_rows"] or 0)

@@ -19,7 +19,7 @@ from penstock.errors import StateError, UnavailableError
 from .frames import checked_schema, conformed, missing_fields, schema_of
 from .holding import holding
 from .listing import Listing, list_files, size_on_disk
-from .removal import remove_below
+from .removal import RACES, remove_below
 from .vacuum import remove_old, vacuumed
 
 if TYPE_CHECKING:
@@ -45,13 +45,6 @@ _KEPT = 16
 # Readers of Delta tables pass over names that begin with an underscore.
 _COMPACTION_LOCK = "_compaction.lock"
 _CREATION_LOCK = "_creation.lock"
-# What the library says when the writer's number was committed, the table widened, or rows were
-# removed after the handle was read: the last it says to every append, though none reads a row.
-_RACES = (
-    "Concurrent transaction failed",
-    "Metadata changed",
-    "concurrent transaction deleted data",
-)
 
 
 class OneTable:
@@ -230,7 +223,7 @@ class OneTable:
         except CommitFailedError as error:
             for action in actions:
                 (self._folder / action.path).unlink(missing_ok=True)
-            if not any(race in str(error) for race in _RACES):
+            if not any(race in str(error) for race in RACES):
                 raise
             return False
         return True

@@ -6,10 +6,11 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -117,6 +118,22 @@ def streaming(services: LocalServices, **settings: object) -> Generator[subproce
             stream.terminate()
 
 
+def stop(services: LocalServices, process: subprocess.Popen[bytes]) -> None:
+    """Stop a process anywhere but in a write to SQLite: nobody takes a lock from a stopped one."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.01)
+        try:
+            for path in services.home.rglob("*.db"):
+                with closing(sqlite3.connect(path, timeout=0.1, isolation_level=None)) as database:
+                    database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.01)
+        else:
+            return
+
+
 def owners(services: LocalServices) -> list[int]:
     """The process that has each partition, 0 for none."""
     found = [services.metadata.read(Lease, lock_of(SPACE, slot)) for slot in range(PARTITIONS)]
@@ -192,7 +209,7 @@ def test_a_stopped_process_is_replaced_and_writes_nothing_when_it_goes_on(
         for _ in range(10):
             events.send()
         time.sleep(0.1)
-        stopped.send_signal(signal.SIGSTOP)
+        stop(services, stopped)
         tokens = {lease.name: lease.token for lease in services.metadata.find(Lease)}
         other = others.enter_context(streaming(services))
         wait_until(lambda: set(owners(services)) == {other.pid})

@@ -41,10 +41,12 @@ CHALLENGER_SHARE = 0.1
 MORE = f"""
 none = ps.Deployment("none", model=boosted, log=ps.ScoreLog(payload="none"))
 sampled = ps.Deployment("sampled", model=boosted, log=ps.ScoreLog(payload=0.01))
-routed = ps.Deployment("routed", model=boosted, routes=[
-    ps.champion(), ps.by_header("x-plan", "gold", version=1),
-    ps.by_rule(ps.col("device") > 1000, version=1),
-    ps.challenger(share={CHALLENGER_SHARE}, version=1)])
+header = ps.by_header("x-plan", "gold", version=1)
+rule = ps.by_rule(ps.col("device") > 1000, version=1)
+share = ps.challenger(share={CHALLENGER_SHARE}, version=1)
+headed = ps.Deployment("headed", model=boosted, routes=[ps.champion(), header])
+ruled = ps.Deployment("ruled", model=boosted, routes=[ps.champion(), rule])
+shared = ps.Deployment("shared", model=boosted, routes=[ps.champion(), share])
 """
 NAMES = [f"recent.last_x{i}" for i in range(10)] + [f"recent.mean_x{i}_6h" for i in range(10)]
 ROW = np.random.default_rng(3).normal(size=20).round(6).tolist()
@@ -64,7 +66,9 @@ ASKED = {
     "none": _Asked("none", FEATURES),
     "sampled": _Asked("sampled", FEATURES),
     "key": _Asked("boosted", KEY),
-    "routed": _Asked("routed", KEY),
+    "headed": _Asked("headed", KEY),
+    "ruled": _Asked("ruled", KEY),
+    "shared": _Asked("shared", KEY),
 }
 Pieces = dict[str, float]
 
@@ -175,7 +179,14 @@ def _switched(times_us: dict[str, float], pieces_us: Pieces) -> list[Figure]:
     """What more a request takes with a setting than without."""
     key_us = times_us["key"]
     return [
-        _more("routes: a header, a rule and a share", times_us["routed"], key_us, BUDGET),
+        _more("a route by header", times_us["headed"], key_us, BUDGET),
+        _more("a route by rule", times_us["ruled"], key_us, BUDGET),
+        _more(
+            f"a challenger with {CHALLENGER_SHARE:.0%}: rows of two versions",
+            times_us["shared"],
+            key_us,
+            BUDGET,
+        ),
         _more(
             "features of 1 % in the log", times_us["sampled"], times_us["none"], LOG_BUDGET,
         ),

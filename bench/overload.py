@@ -2,12 +2,18 @@
 
 ``wrk`` floods the process with 640 connections that ask again at once, whatever they are told.
 Beside it a few connections of a probe note for each request whether it was answered, and when.
+The probe goes before ``wrk`` where the system allows it: on two processors it would otherwise wait
+for its own turn, and call that the answer's time. It begins a second later: until the door closes,
+a tenth of a second, everybody is let in, which is one of five hundred requests that are answered
+to ``wrk`` in a minute, and would be one of twenty of the probe's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import re
 import shutil
 import statistics
@@ -24,6 +30,7 @@ from .load import need_wrk, script
 from .project import build, command, free_port, process
 
 USUAL, FLOOD, PROBES = 64, 640, 8
+BEGIN_S = 1.0
 
 
 class Seen(NamedTuple):
@@ -48,7 +55,14 @@ def measure(*, quick: bool) -> list[Figure]:
         home = Path(folder) / "home"
         home.mkdir()
         build(home)
+        _go_first()
         return _figures(home, seconds=6 if quick else 60)
+
+
+def _go_first() -> None:
+    """Let this process run as soon as it can, and none that it starts."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
 def _figures(home: Path, *, seconds: int) -> list[Figure]:
@@ -112,8 +126,8 @@ async def _under(
     load = await asyncio.create_subprocess_exec(
         str(shutil.which("wrk")), *options, stdout=subprocess.PIPE
     )
-    await asyncio.sleep(0.3)
-    await asyncio.gather(*[_probe(*one, request, seconds - 0.8, seen) for one in streams])
+    await asyncio.sleep(BEGIN_S)
+    await asyncio.gather(*[_probe(*one, request, seconds - BEGIN_S - 0.5, seen) for one in streams])
     told = (await load.communicate())[0].decode()
     for _, writer in streams:
         writer.close()

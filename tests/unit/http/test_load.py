@@ -27,18 +27,27 @@ PREDICT = "/v1/deployments/btc/predict"
 CONNECTIONS, FLOOD_S = 400, 2.0
 
 
-async def _busy(load: Load, *, rounds: int, stall_s: float, rest_s: float = 0.0) -> bool:
-    """Ask as requests do, while the loop is held up again and again."""
+async def _busy(
+    load: Load, *, rounds: int, stall_s: float, rest_s: float = 0.0, work_s: float = 0.0
+) -> bool:
+    """Ask as requests do, while the loop is held up again and again, or works."""
     loop = asyncio.get_running_loop()
     for _ in range(rounds):
         load.is_too_much(loop)
         time.sleep(stall_s)  # noqa: ASYNC251 - what keeps the loop from turning
+        until_s = time.thread_time() + work_s
+        while time.thread_time() < until_s:
+            pass
         await asyncio.sleep(rest_s)
     return load.is_too_much(loop)
 
 
 def test_much_that_waits_while_the_loop_turns_is_not_too_much() -> None:
     assert not asyncio.run(_busy(Load(), rounds=12, stall_s=0.0, rest_s=0.021))
+
+
+def test_a_loop_that_never_rests_is_too_much_though_its_turns_are_short() -> None:
+    assert asyncio.run(_busy(Load(), rounds=200, stall_s=0.0, work_s=0.002))
 
 
 def test_a_burst_is_not_too_much() -> None:

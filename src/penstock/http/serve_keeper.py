@@ -103,7 +103,7 @@ class Keeper:
         self._address = address
         self._limit_bytes = limit_bytes
         self._told: Fleet | None = None  # the one that the status in the metadata describes
-        self._revision = self._guarded = -1
+        self._revision = self._guarded = self._let_in_to = -1
         self._audited = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger("penstock.serve")
@@ -200,10 +200,13 @@ class Keeper:
         revision = await asyncio.to_thread(metadata.revision)
         if revision == self._guarded:
             return
-        identities = await asyncio.to_thread(users, metadata)
-        permissions = await asyncio.to_thread(Permissions.load, metadata)
-        self.guard.refresh(identities, permissions)
-        self._guarded = revision
+        # As below: heartbeats change nothing here. Users and grants are in the audit, too.
+        audited = await asyncio.to_thread(audited_to, metadata, max(self._let_in_to, 0))
+        if audited != self._let_in_to:
+            identities = await asyncio.to_thread(users, metadata)
+            permissions = await asyncio.to_thread(Permissions.load, metadata)
+            self.guard.refresh(identities, permissions)
+        self._guarded, self._let_in_to = revision, audited
 
     async def load(self, name: str, *, actor: str) -> None:
         """Serve a deployment again, or look again at what it should be served with.

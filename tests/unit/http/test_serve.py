@@ -217,7 +217,8 @@ def test_a_withdrawn_token_stops_working(
         assert (await client.post(PREDICT, ENTITY)).status == 200
         services.metadata.write(Delete(admin))
         changed = msgspec.structs.replace(admin, name="another", token_sha256=token_hash("another"))
-        services.metadata.write(Put(changed))
+        told = Audit(actor="tester", action="change", subject="user:another", difference={})
+        services.metadata.write(Put(changed), audit=told)
         for _ in range(100):
             await asyncio.sleep(0.05)
             if (await client.post(PREDICT, ENTITY)).status == 401:

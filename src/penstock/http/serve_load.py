@@ -1,9 +1,10 @@
 """Whether more is asked than can be answered, found out before a request costs anything.
 
 Where ten times as much is asked as can be answered, most of the work would go into refusals: what
-a lane refuses has been decoded, checked and queued by then. So the door looks first. Where more
-requests are under way than two full batches, and the event loop has had no rest for a tenth of a
-second, whoever comes next is turned away, whatever is asked.
+a lane refuses has been decoded, checked and queued by then. So the door looks first. Where five
+full batches and more are under way, and the event loop has had no rest for a tenth of a second,
+two full batches are let in from then on, and whoever comes above that is turned away, whatever is
+asked.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_UNDER_WAY", "OVERLOADED", "Holding", "Load"]
 
-MOST_UNDER_WAY = 128
+MANY_UNDER_WAY, MOST_UNDER_WAY = 320, 128
 TICK_S = 0.02
 LATE_S = 0.005
 BUSY = 0.85
@@ -58,16 +59,20 @@ class Load:
 
     def __init__(self) -> None:
         self.without_task = 0
-        self._is_watched = self._is_high = False
+        self._is_watched = self._is_high = self._are_many = False
         self._strained = 0
         self._last_strained_s = self._looked_s = self._worked_s = 0.0
 
-    def is_too_much(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether to turn a request away; asked while more than enough are under way.
+    def is_too_much(self, loop: asyncio.AbstractEventLoop, under_way: int) -> bool:
+        """Whether to turn a request away; asked while ``MOST_UNDER_WAY`` and more are under way.
 
         Args:
             loop: The event loop.
+            under_way: How many requests are.
         """
+        if under_way <= MANY_UNDER_WAY:
+            return self._is_high
+        self._are_many = True
         if not self._is_watched:
             self._is_watched = True
             self._last_strained_s = loop.time()
@@ -87,11 +92,13 @@ class Load:
         """
         now_s = loop.time()
         worked = (time.thread_time() - self._worked_s) / (now_s - self._looked_s)
-        if worked > BUSY or now_s - due_s > LATE_S:
+        has_no_rest = worked > BUSY or now_s - due_s > LATE_S
+        if has_no_rest and (self._are_many or self._is_high):
             self._strained += 1
             self._last_strained_s = now_s
         else:
             self._strained = max(self._strained - 1, 0)
+        self._are_many = False
         self._is_high = self._is_high or self._strained >= IN_A_ROW
         if now_s - self._last_strained_s < RETRY_AFTER_S:
             self._wait(loop)

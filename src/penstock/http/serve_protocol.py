@@ -250,7 +250,8 @@ class ServeProtocol(HttpToolsProtocol):
         if direct is None:
             return
         load = direct.complete(b"".join(self._gathered))
-        if len(self.tasks) + load.without_task > MOST_UNDER_WAY and load.is_too_much(self.loop):
+        under_way = len(self.tasks) + load.without_task
+        if under_way > MOST_UNDER_WAY and load.is_too_much(self.loop, under_way):
             direct.turn_away()
         self._gathered = None
         busy = self._busy

@@ -25,21 +25,28 @@ if TYPE_CHECKING:
 ENTITY = b'{"entity":{"symbol":"BTC"}}'
 PREDICT = "/v1/deployments/btc/predict"
 CONNECTIONS, FLOOD_S = 400, 2.0
+MANY = serve_load.MANY_UNDER_WAY + 1
 
 
 async def _busy(
-    load: Load, *, rounds: int, stall_s: float, rest_s: float = 0.0, work_s: float = 0.0
+    load: Load,
+    *,
+    rounds: int,
+    stall_s: float,
+    rest_s: float = 0.0,
+    work_s: float = 0.0,
+    many: int = MANY,
 ) -> bool:
     """Ask as requests do, while the loop is held up again and again, or works."""
     loop = asyncio.get_running_loop()
     for _ in range(rounds):
-        load.is_too_much(loop)
+        load.is_too_much(loop, many)
         time.sleep(stall_s)  # noqa: ASYNC251 - what keeps the loop from turning
         until_s = time.thread_time() + work_s
         while time.thread_time() < until_s:
             pass
         await asyncio.sleep(rest_s)
-    return load.is_too_much(loop)
+    return load.is_too_much(loop, many)
 
 
 def test_much_that_waits_while_the_loop_turns_is_not_too_much() -> None:
@@ -48,6 +55,23 @@ def test_much_that_waits_while_the_loop_turns_is_not_too_much() -> None:
 
 def test_a_loop_that_never_rests_is_too_much_though_its_turns_are_short() -> None:
     assert asyncio.run(_busy(Load(), rounds=200, stall_s=0.0, work_s=0.002))
+
+
+def test_no_rest_is_not_too_much_while_there_are_not_many() -> None:
+    few = serve_load.MANY_UNDER_WAY
+    assert not asyncio.run(_busy(Load(), rounds=200, stall_s=0.0, work_s=0.002, many=few))
+
+
+def test_once_it_is_too_much_fewer_are_let_in() -> None:
+    load, few = Load(), serve_load.MOST_UNDER_WAY + 1
+
+    async def scenario() -> tuple[bool, bool, bool]:
+        loop = asyncio.get_running_loop()
+        before = load.is_too_much(loop, few)
+        many = await _busy(load, rounds=200, stall_s=0.0, work_s=0.002)
+        return before, many, load.is_too_much(loop, few)
+
+    assert asyncio.run(scenario()) == (False, True, True)
 
 
 def test_a_burst_is_not_too_much() -> None:
@@ -64,12 +88,12 @@ def test_a_loop_that_goes_on_being_late_is_too_much_until_it_has_been_in_time(
         loop = asyncio.get_running_loop()
         at_once = await _busy(load, rounds=12, stall_s=0.05)
         await asyncio.sleep(0.1)
-        soon = load.is_too_much(loop)
+        soon = load.is_too_much(loop, MANY)
         for _ in range(100):  # other work on the machine makes the loop late as well
-            if not load.is_too_much(loop):
+            if not load.is_too_much(loop, 0):
                 break
             await asyncio.sleep(0.3)
-        return at_once, soon, load.is_too_much(loop)
+        return at_once, soon, load.is_too_much(loop, 0)
 
     assert asyncio.run(scenario()) == (True, True, False)
 

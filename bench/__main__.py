@@ -25,6 +25,7 @@ BENCHMARKS = {
     "parts": "point-in-time features in parts: two worker processes against one",
     "online": "features of 1 and 100 entities from the embedded store",
     "events": "events into online features, and reads from Redis (needs redis-server)",
+    "lookups": "records completed from another source, beside bare Polars",
     "partitions": "events into online features by one consumer and by two (needs redis-server)",
     "candles": "sixty features of hourly candles, streamed, against the batch engine",
     "feast": "joins, reads and events beside Feast 0.67 (needs PENSTOCK_BENCH_FEAST)",

@@ -6,6 +6,7 @@
 - ``program``: a feature view compiled once; ``compute_points`` is the batch engine over it,
   ``fold`` the stream engine, ``ValueReader`` the reader of what the stream engine keeps.
 - ``tombstones``: which records a deletion takes away.
+- ``lookups``: which record of another source is found for a record.
 - ``spread``: how the values of a column lie, day by day.
 - ``drift``: how far a feature has moved from the rows a model learned from.
 - ``metrics``: how far predictions agree with what came true; ``losses``, score by score.
@@ -26,6 +27,7 @@ from .graphs import GraphProgram, GraphRun, Predictor, check_graph
 from .kernel import Each, compute_points, in_turn
 from .known import compute_points_as_known
 from .layout import newest_one
+from .lookups import Found, Keyed, find_newest
 from .losses import score_values
 from .metrics import compute_metric, compute_metrics
 from .newest import NewestValues, asks_newest
@@ -62,9 +64,11 @@ __all__ = [
     "Each",
     "Events",
     "FloatArray",
+    "Found",
     "GraphProgram",
     "GraphRun",
     "IntArray",
+    "Keyed",
     "NewestValues",
     "OnDemandProgram",
     "Predictor",
@@ -97,6 +101,7 @@ __all__ = [
     "equal_bins",
     "event_times",
     "extract",
+    "find_newest",
     "first_tile",
     "floored",
     "fold",

@@ -197,7 +197,7 @@ def compile_view(view: FeatureView) -> Program:
     own = {view.source.entity.name, view.source.timestamp}
     return Program(
         view=view,
-        columns=tuple(sorted((wanted & set(view.source.schema)) - own)),
+        columns=tuple(sorted((wanted & set(view.source.columns)) - own)),
         derived=tuple(name for name in view.derive if name in wanted),
         inputs=distinct,
         groups=tuple(
@@ -209,7 +209,7 @@ def compile_view(view: FeatureView) -> Program:
 
 
 def _schema(view: FeatureView) -> dict[str, DType]:
-    schema = dict(view.source.schema)
+    schema = view.source.columns
     faults: list[str] = []
     for name, expression in view.derive.items():
         try:
@@ -304,8 +304,17 @@ def _fingerprint(view: FeatureView, wanted: set[str]) -> bytes:
         [(name, expression) for name, expression in view.derive.items() if name in wanted],
         features,
         *([view.ttl_us] if view.ttl_us else ()),
+        *_captured(view, wanted),
     ]
     return hashlib.sha256(msgspec.json.encode(meaning)).digest()[:8]
+
+
+def _captured(view: FeatureView, wanted: set[str]) -> Iterator[list[object]]:
+    """What the columns mean that records are completed with, where they are wanted."""
+    for name, one in sorted(view.source.captured.items()):
+        if name in wanted:
+            lookup = one.lookup
+            yield [name, one.dtype, lookup.source.name, lookup.on, one.column, lookup.within_us]
 
 
 def _meaning(feature: Aggregate) -> list[object]:

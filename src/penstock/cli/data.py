@@ -16,6 +16,7 @@ from penstock.control import (
 )
 from penstock.errors import NotReadyError
 from penstock.features import refresh
+from penstock.ingest import has_files
 from penstock.plan import Catalogue
 from penstock.runtime import living_processes, open_services
 from penstock.spec import FeatureView, Source
@@ -26,7 +27,7 @@ from .humanise import count
 from .screen import Screen, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from penstock.runtime import LocalServices
 
@@ -49,13 +50,19 @@ def ingest(
         catalogue = Catalogue.load(services.metadata)
         catalogue.require_applied()
         found = catalogue.all(Source)
-        chosen = [catalogue.source(source)] if source else [s for s in found if s.batch]
+        named = _with_others(services, catalogue.source(source)) if source else found
+        chosen = [one for one in named if one.batch or one.name == source]
         if not chosen:
             raise NotReadyError("No source declares files. Add batch=ps.Files(...) to one.")
-        results = [_ingest(screen, services, one, file) for one in chosen]
+        results = [
+            _ingest(screen, services, one, file if one.name == source else ()) for one in chosen
+        ]
     rows = [_ingested_row(one) for one in results]
     columns = ["source", "files", *COUNTS, "why"]
     screen.show(results, table(columns, rows, right=columns[1:-1]))
+    for one in results:
+        for sentence in _missing(one):
+            screen.hint(sentence)
 
 
 def features_build(
@@ -105,6 +112,21 @@ def _ingest(
     paths = [str(Path(name).absolute()) for name in files] or None
     run = follow(screen, services, ingest_run(run_id, source.name, paths=paths))
     return {"source": source.name, "run_id": run_id, **output_of(run, "files")}
+
+
+def _with_others(services: LocalServices, source: Source) -> list[Source]:
+    """A source after those that its records are completed from and that have files."""
+    return [*(one for one in source.looks_into if has_files(services.home, one)), source]
+
+
+def _missing(done: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each lookup that found nothing for some records."""
+    for one in done["lookups"]:
+        if one["missing"]:
+            yield (
+                f"{done['source']}: {one['missing']:,} of {done['stored']:,} records found nothing "
+                f"in {one['source']} by {one['on']}. They are not looked up again."
+            )
 
 
 def _ingested_row(done: Mapping[str, Any]) -> list[str]:

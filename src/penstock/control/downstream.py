@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from penstock.plan import Catalogue
-from penstock.records import ALIASES, Aliases, DatasetSnapshot, ModelVersion
+from penstock.records import ALIASES, Aliases, Batch, DatasetSnapshot, ModelVersion
 from penstock.scoring import SCORE_SCHEMA
-from penstock.spec import FeatureView, OnDemandView, names_below
+from penstock.spec import FeatureView, OnDemandView, Source, names_below
 
 from .links import Link
 from .upstream import version_detail
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from penstock.ports import Services
-    from penstock.records import Batch
+    from penstock.records import LookedUp
 
 __all__ = [
     "batch_products",
@@ -33,13 +33,44 @@ GRAPH = "graph"  # the only candidate of a graph, whose parameters are the versi
 
 
 def batch_products(services: Services, batch: Batch) -> tuple[Link, ...]:
-    """The online features, datasets, versions and scores derived from a batch."""
+    """The online features, datasets, versions and scores derived from a batch.
+
+    Records of other sources that could find its records are derived from it too, with all that is
+    derived from them.
+    """
     datasets = [
         _dataset_link(services, snapshot)
         for snapshot in services.metadata.find(DatasetSnapshot)
         if snapshot.batches.get(batch.source, 0) >= batch.number
     ]
-    return (*_feature_links(services, batch), *datasets)
+    return (*_feature_links(services, batch), *datasets, *_completed_links(services, batch))
+
+
+def _completed_links(services: Services, batch: Batch) -> Iterator[Link]:
+    """The batches of each other source whose records looked into the batch, or past its deletion.
+
+    What was derived from the first of them was from them all: it reads the batches up to one.
+    """
+    for source in Catalogue.load(services.metadata).all(Source):
+        if batch.source not in {lookup.source.name for lookup in source.lookups}:
+            continue
+        found = [
+            one
+            for one in services.metadata.find(Batch, where={"source": source.name})
+            if any(_saw(looked_up, batch) for looked_up in one.lookups)
+        ]
+        if found:
+            first, last = found[0].batch_id, found[-1].batch_id
+            yield Link(
+                kind="looked up by",
+                id=source.name,
+                detail={"batches": len(found), "first": first, "last": last},
+                links=batch_products(services, found[0]),
+            )
+
+
+def _saw(looked_up: LookedUp, batch: Batch) -> bool:
+    return looked_up.source == batch.source and looked_up.last_batch >= batch.number
 
 
 def column_products(

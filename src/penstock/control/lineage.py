@@ -92,7 +92,7 @@ def _of_batch(services: Services, identifier: str) -> Lineage | None:
         kind="batch",
         id=identifier,
         detail=batch_detail(found[0]),
-        comes_from=batch_origins(found[0]),
+        comes_from=batch_origins(services.metadata, found[0]),
         leads_to=batch_products(services, found[0]),
     )
 

@@ -11,7 +11,7 @@ __all__ = ["Lineage", "Link", "LinkKind"]
 
 LinkKind: TypeAlias = Literal[
     "score", "scores", "features", "version", "run", "code", "dataset", "table", "batch", "file",
-    "messages", "deletion", "online features", "role", "source",
+    "messages", "deletion", "online features", "role", "source", "looked up", "looked up by",
 ]  # fmt: skip
 
 

@@ -88,6 +88,9 @@ def _files(services: Services, given: Values, _: Values) -> Mapping[str, object]
     for batch in batches:
         for reason, count in batch.reasons.items():
             reasons[reason] = reasons.get(reason, 0) + count
+    missing: dict[tuple[str, str], int] = {}
+    for one in (one for batch in batches for one in batch.lookups):
+        missing[one.source, one.on] = missing.get((one.source, one.on), 0) + one.missing
     return {
         "batches": [batch.batch_id for batch in batches],
         "read": sum(batch.read for batch in batches),
@@ -95,6 +98,9 @@ def _files(services: Services, given: Values, _: Values) -> Mapping[str, object]
         "quarantined": sum(batch.quarantined for batch in batches),
         "duplicates": sum(batch.duplicates for batch in batches),
         "reasons": reasons,
+        "lookups": [
+            {"source": other, "on": on, "missing": count} for (other, on), count in missing.items()
+        ],
     }
 
 

@@ -11,7 +11,7 @@ from penstock.errors import NotFoundError, StateError
 from penstock.ingest import raw_name, read_tombstones, remaining_records
 from penstock.records import Batch, DatasetSnapshot
 from penstock.registry import find_version, get_version, read_manifest, views_of
-from penstock.spec import FeatureView, OnDemandView, fingerprint
+from penstock.spec import FeatureView, OnDemandView, fingerprint, lookup_words
 
 from .hiding import shown_values
 from .links import Link
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from penstock.ports import Metadata, Services, Tables
-    from penstock.records import Deletion, Manifest, ModelVersion, Score, StoredPin
+    from penstock.records import Deletion, LookedUp, Manifest, ModelVersion, Score, StoredPin
     from penstock.spec import FeatureService, View
 
 __all__ = ["batch_detail", "batch_origins", "batches_of", "dataset_link", "manifest_of",
@@ -116,6 +116,10 @@ def view_origins(
         detail["files"] = source.batch.pattern
     if source.stream is not None:
         detail["topic"] = source.stream.name
+    detail |= {
+        name: lookup_words(one.column, one.lookup.source.name, one.lookup.on, one.lookup.within)
+        for name, one in source.captured.items()
+    }
     tables = _raw_table(services, source.name, newest)
     return (Link(kind="source", id=source.name, detail=detail, links=tables),)
 
@@ -129,26 +133,43 @@ def _raw_table(services: Services, source: str, newest: int) -> tuple[Link, ...]
     where = {"source": source, "state": "stored"}
     found = services.metadata.find(Batch, where=where, newest_first=True, limit=newest)
     detail = {"batches": found[0].number if found else 0}
-    links = tuple(map(_batch_link, found))
+    links = tuple(_batch_link(services.metadata, batch) for batch in found)
     return (Link(kind="table", id=f"{name}@{version}", detail=detail, links=links),)
 
 
-def _batch_link(batch: Batch) -> Link:
+def _batch_link(metadata: Metadata, batch: Batch) -> Link:
     return Link(
         kind="batch",
         id=batch.batch_id,
         detail=batch_detail(batch),
-        links=batch_origins(batch),
+        links=batch_origins(metadata, batch),
     )
 
 
-def batch_origins(batch: Batch) -> tuple[Link, ...]:
-    """The file or messages that a batch was read from, or the deletion that it is."""
+def batch_origins(metadata: Metadata, batch: Batch) -> tuple[Link, ...]:
+    """The file or messages that a batch was read from, or the deletion that it is.
+
+    And for each source that its records were completed from, the last batch that they could find
+    records of; those before it are that source's batches with smaller numbers.
+    """
     kind, _, origin = batch.origin.partition(":")
     if batch.deletion is not None:
         return (Link(kind="deletion", id=origin, detail=_deletion_detail(batch.deletion)),)
     detail = {"sha256": batch.sha256}
-    return (Link(kind="file" if kind == "file" else "messages", id=origin, detail=detail),)
+    read = Link(kind="file" if kind == "file" else "messages", id=origin, detail=detail)
+    return (read, *(_looked_up_link(metadata, one) for one in batch.lookups))
+
+
+def _looked_up_link(metadata: Metadata, looked_up: LookedUp) -> Link:
+    """The last batch of a source that records were completed from."""
+    found = metadata.read(Batch, Batch.key_of(looked_up.source, looked_up.last_batch))
+    detail: dict[str, object] = {
+        "source": looked_up.source,
+        "by": looked_up.on,
+        "last batch": looked_up.last_batch,
+        "found nothing": looked_up.missing,
+    }
+    return Link(kind="looked up", id=found.batch_id if found else looked_up.source, detail=detail)
 
 
 def batch_detail(batch: Batch) -> dict[str, object]:
@@ -191,7 +212,7 @@ def batches_of(metadata: Metadata, source: str, numbers: Iterable[int]) -> tuple
     """The batches of a source with those numbers, with their origins."""
     wanted = set(numbers)
     found = metadata.find(Batch, where={"source": source})
-    return tuple(_batch_link(batch) for batch in found if batch.number in wanted)
+    return tuple(_batch_link(metadata, batch) for batch in found if batch.number in wanted)
 
 
 def _stored_link(metadata: Metadata, pin: StoredPin) -> Link:

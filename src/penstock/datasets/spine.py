@@ -69,7 +69,7 @@ def read_records(
             f"The source {source.name!r} has no records yet. Run 'penstock ingest {source.name}'.",
             source=source.name,
         )
-    wanted = source.schema if columns is None else columns
+    wanted = source.columns if columns is None else columns
     chosen = list(dict.fromkeys([key, stamp, *wanted, *ORDER]))
     version = (versions or {}).get(name)
     frame = remaining_records(tables, source, version=version, columns=chosen).collect()

@@ -92,7 +92,7 @@ def check_features(catalogue: Catalogue, model: Model, manifest: Manifest) -> No
     """
     label = f"{manifest.model}@{manifest.version}"
     faults: list[str] = []
-    spine = model.dataset.spine.schema
+    spine = model.dataset.spine.columns
     for name, dtype in {**manifest.keys, **manifest.request}.items():
         if name not in spine:
             faults.append(f"{name!r}, which it is asked by, is gone. {nearest(name, spine)}")

@@ -11,7 +11,7 @@ import polars as pl
 
 from penstock.algebra import IntArray, asks_newest, compile_view
 from penstock.errors import InputError, NotReadyError, nearest
-from penstock.ingest import read_tombstones
+from penstock.ingest import raw_records, read_tombstones
 from penstock.spec import DType
 
 from .composition import Composition, request_dtype
@@ -205,7 +205,7 @@ def scan_records(
     """All records, in no particular order and not read yet; ``also`` are more columns."""
     source = program.view.source
     columns = [source.entity.name, source.timestamp, *program.columns, *ARRIVAL, *also]
-    return tables.scan(raw_table(program.view), version=version, columns=columns)
+    return raw_records(tables, source, version=version, columns=columns)
 
 
 @dataclass(frozen=True, kw_only=True)

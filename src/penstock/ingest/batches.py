@@ -14,6 +14,7 @@ from penstock.spec import fingerprint
 
 from .files import find_files, open_file
 from .intake import FILE_GONE, intake_lock, take_in
+from .lookups import Lookups
 from .messages import GROUP, messages_intake
 from .recovery import file_intake, finish_started
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.ports import Locks, Services
     from penstock.spec import Source
 
-__all__ = ["Progress", "ingest_files", "ingest_log"]
+__all__ = ["Progress", "ingest_files", "ingest_log", "ingest_waiting"]
 
 Progress: TypeAlias = Callable[[str, float], None]
 """Called with what is being done, and the share of the work that is behind, from 0 to 1."""
@@ -40,8 +41,9 @@ def ingest_files(
 
     A file is recognised by the hash of its bytes: one that was taken in already, under the same
     declaration of the source, is answered with its batch, in which every record is a duplicate, and
-    nothing is written. Batches that a killed ingestion left are finished first. See
-    ``penstock.ingest.intake`` for what holds at a crash.
+    nothing is written. Batches that a killed ingestion left are finished first, and messages of the
+    sources that the records are completed from are taken in. See ``penstock.ingest.intake`` for
+    what holds at a crash.
 
     Args:
         services: The ports.
@@ -59,13 +61,16 @@ def ingest_files(
         UnavailableError: Another process ingests the source and does not end.
     """
     files = _files(services.home, source, paths)
+    for other in source.looks_into:
+        ingest_waiting(services, other)
+    lookups = Lookups(services.tables)
     batches: list[Batch] = []
     faults: list[InputError] = []
     for place, path in enumerate(files):
         if progress is not None:
             progress(f"ingest {path.name}", place / len(files))
         try:
-            batches.append(_ingest_file(services, source, path))
+            batches.append(_ingest_file(services, source, path, lookups))
         except InputError as error:
             faults.append(error)
     if progress is not None:
@@ -76,7 +81,12 @@ def ingest_files(
 
 
 def ingest_log(
-    services: Services, source: Source, *, limit: int = 5000, locks: Locks | None = None
+    services: Services,
+    source: Source,
+    *,
+    limit: int = 5000,
+    locks: Locks | None = None,
+    lookups: Lookups | None = None,
 ) -> Batch | None:
     """Take the next messages of a source's topic into its raw table, as one batch.
 
@@ -85,6 +95,8 @@ def ingest_log(
         source: The source, as applied.
         limit: At most so many messages.
         locks: Gives ``intake_lock``, which one process at a time holds; the leases when left out.
+        lookups: Completes the records from other sources; whoever comes again gives the same one,
+            so that what it has read is read once.
 
     Returns:
         The batch; one that a killed process left, when it was finished now and nothing else waits;
@@ -101,7 +113,23 @@ def ingest_log(
         if not waiting:
             return settled.finished
         intake = messages_intake(log, source, topic, waiting[0].offset, waiting[-1].offset)
-        return take_in(services, source, intake, settled.number + 1)
+        return take_in(services, source, intake, settled.number + 1, lookups=lookups)
+
+
+def ingest_waiting(services: Services, source: Source) -> None:
+    """Take in every message of a source's topic that is there now.
+
+    Args:
+        services: The ports.
+        source: The source, as applied.
+
+    Raises:
+        UnavailableError: Another process ingests the source and does not end.
+    """
+    log, topic = services.log, source.topic
+    end, lookups = log.end(topic), Lookups(services.tables)
+    while log.committed(topic, GROUP) < end:
+        ingest_log(services, source, lookups=lookups)
 
 
 def _files(home: Path, source: Source, paths: Sequence[Path | str] | None) -> list[Path]:
@@ -121,7 +149,7 @@ def _files(home: Path, source: Source, paths: Sequence[Path | str] | None) -> li
     return find_files(home, source.batch)
 
 
-def _ingest_file(services: Services, source: Source, path: Path) -> Batch:
+def _ingest_file(services: Services, source: Source, path: Path, lookups: Lookups) -> Batch:
     with services.leases.hold(intake_lock(source.name), wait_s=LOCK_WAIT_S):
         settled = finish_started(services, source)
         content = open_file(services.home, path)
@@ -129,9 +157,16 @@ def _ingest_file(services: Services, source: Source, path: Path) -> Batch:
         known = _same_batch(services, source, content.sha256)
         if known is not None:
             return msgspec.structs.replace(
-                known, origin=origin, stored=0, quarantined=0, duplicates=known.read, reasons={}
+                known,
+                origin=origin,
+                stored=0,
+                quarantined=0,
+                duplicates=known.read,
+                reasons={},
+                lookups=(),
             )
-        return take_in(services, source, file_intake(source, content), settled.number + 1)
+        intake = file_intake(source, content)
+        return take_in(services, source, intake, settled.number + 1, lookups=lookups)
 
 
 def _same_batch(services: Services, source: Source, sha256: str) -> Batch | None:

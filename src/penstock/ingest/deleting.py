@@ -10,10 +10,9 @@ import polars as pl
 from penstock.errors import ConflictError, InputError, NotFoundError, NotReadyError
 from penstock.spec import DType
 
-from .batches import LOCK_WAIT_S, ingest_log
+from .batches import LOCK_WAIT_S, ingest_waiting
 from .deletions import begin_deletion, deletion_of
 from .intake import intake_lock
-from .messages import GROUP
 from .recovery import finish_started
 from .tombstones import raw_name, remaining_records
 
@@ -87,7 +86,7 @@ def delete_records(services: Services, source: Source, deletion: Deletion) -> Ba
     """
     _check(source, deletion)
     deletion = msgspec.structs.replace(deletion, actor=services.actor)
-    _take_in_waiting(services, source)
+    ingest_waiting(services, source)
     with services.leases.hold(intake_lock(source.name), wait_s=LOCK_WAIT_S):
         settled = finish_started(services, source)
         known = deletion_of(services, source, deletion.delete_id)
@@ -98,13 +97,6 @@ def delete_records(services: Services, source: Source, deletion: Deletion) -> Ba
             raise _nothing(source, deletion)
         records = int(hits["records"].sum())
         return begin_deletion(services, source, deletion, records, number=settled.number + 1)
-
-
-def _take_in_waiting(services: Services, source: Source) -> None:
-    log, topic = services.log, source.topic
-    end = log.end(topic)
-    while log.committed(topic, GROUP) < end:
-        ingest_log(services, source)
 
 
 def _same(known: Batch, deletion: Deletion) -> Batch:

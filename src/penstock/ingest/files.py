@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-__all__ = ["FileContent", "find_files", "open_file", "parse_file"]
+__all__ = ["FileContent", "find_files", "has_files", "open_file", "parse_file"]
 
 LONGEST_NAME, MOST_NAMES = 40, 20  # of a file's columns in messages
 GZIP_MAGIC = b"\x1f\x8b"
@@ -60,17 +60,27 @@ def find_files(home: Path, files: Files) -> list[Path]:
     Raises:
         InputError: There is none.
     """
-    pattern = Path(files.pattern)
-    base = Path(pattern.anchor) if pattern.anchor else home
-    relative = pattern.relative_to(pattern.anchor) if pattern.anchor else pattern
-    found = sorted(path for path in base.glob(str(relative)) if path.is_file())
+    found = _matching(home, files)
     if not found:
+        base = Path(files.pattern).anchor or str(home)
         raise InputError(
-            f"No file matches {files.pattern!r} in {str(base)!r}. Put the files there, or name "
+            f"No file matches {files.pattern!r} in {base!r}. Put the files there, or name "
             "files in the command.",
             pattern=files.pattern,
         )
     return found
+
+
+def has_files(home: Path, source: Source) -> bool:
+    """Whether a source says where its files are, and there are some."""
+    return source.batch is not None and bool(_matching(home, source.batch))
+
+
+def _matching(home: Path, files: Files) -> list[Path]:
+    pattern = Path(files.pattern)
+    base = Path(pattern.anchor) if pattern.anchor else home
+    relative = pattern.relative_to(pattern.anchor) if pattern.anchor else pattern
+    return sorted(path for path in base.glob(str(relative)) if path.is_file())
 
 
 def open_file(home: Path, path: Path) -> FileContent:

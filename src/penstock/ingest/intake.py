@@ -3,9 +3,10 @@
 Under ``intake_lock``, so that one process at a time numbers a source's batches:
 
 1. A batch left ``started`` by a killed process is finished first, so there is at most one.
-2. The records are read and sorted; nothing is written yet, so an error leaves nothing behind.
-3. The batch gets the next number ``n`` and its record is written as ``started``, with its origin
-   and what will become of its records.
+2. The records are read and sorted, and those to be stored completed from other sources; nothing is
+   written yet, so an error leaves nothing behind.
+3. The batch gets the next number ``n`` and its record is written as ``started``, with its origin,
+   what will become of its records, and how far the other sources were read.
 4. The raw rows are appended under (``raw/<source>``, n), the quarantined ones under
    (``quarantine/<source>``, n). A table takes a number once, whoever brings it again.
 5. For records of a topic, the offset is committed.
@@ -13,11 +14,11 @@ Under ``intake_lock``, so that one process at a time numbers a source's batches:
 
 Killed before 3, nothing happened. Killed between 3 and 6, the record is ``started``, and the next
 ingestion reads the same records from the same origin (a file of the same hash, the same offsets of
-the log), sorts them against what earlier batches stored, comes to the same result, and repeats
-steps 4 to 6, of which those done already change nothing. After step 4 it takes the counts of the
-record instead: the declaration may be another one by now. Killed between the two halves of 6, the
-event is missing; every ingestion announces the source's last batch again, and the log knows the
-event's id.
+the log), sorts them against what earlier batches stored, looks into other sources as far as the
+record says, comes to the same result, and repeats steps 4 to 6, of which those done already change
+nothing. After step 4 it takes the counts of the record instead: the declaration may be another one
+by now. Killed between the two halves of 6, the event is missing; every ingestion announces the
+source's last batch again, and the log knows the event's id.
 
 The lock is a lease: a process that was stopped for long enough, and goes on when another has taken
 its place, is in no other position than one that was killed. It has looked up the newest number
@@ -32,7 +33,7 @@ with what its tables hold, and the reason ``file_gone`` says how many records th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -44,10 +45,14 @@ from penstock.ports import Audit, Put, Services, announce
 from penstock.records import Batch, Event, EventKind
 from penstock.spec import Source, fingerprint
 
+from .columns import POLARS_TYPES
+from .lookups import Lookups, former_columns
 from .parsed import Parsed
 from .sifting import Sifted, sift
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.ports import Tables
 
 __all__ = [
@@ -117,13 +122,14 @@ def _lost(source: Source, batch: Batch, *, reached: int) -> StateError:
     )
 
 
-def take_in(
+def take_in(  # noqa: PLR0913 - what an intake depends on
     services: Services,
     source: Source,
     intake: Intake,
     number: int,
     *,
     started: Batch | None = None,
+    lookups: Lookups | None = None,
 ) -> Batch:
     """Make records a stored batch; the caller holds ``intake_lock``.
 
@@ -134,25 +140,34 @@ def take_in(
         number: The batch's number: the next after the one that was the newest before it was looked
             up which records wait.
         started: The record of the killed ingestion that is being finished.
+        lookups: Completes the records; keeps what it read for the next batch.
 
     Returns:
         The batch, ``stored``.
 
     Raises:
-        InputError: The records are no records of this source; nothing was written.
+        InputError: The records are no records of this source, or the raw table was made by another
+            declaration of it; nothing was written.
         ConflictError: Another process has used the number since; nothing was written.
     """
     if started is not None and _is_in_tables(services.tables, started):
         intake.commit()
         return store_batch(services, started, started)
     arrived_at = started.arrived_at if started else services.clock.now()
+    former = former_columns(services.tables, source)
     sifted = sift(services.tables, source, intake.parse(arrived_at), number=number)
+    upto = {one.source: one.last_batch for one in started.lookups} if started else {}
+    found = (lookups or Lookups(services.tables)).complete(source, sifted.stored, upto=upto)
+    sifted = replace(sifted, stored=found.records)
     if started is None:
         started = _started(source, intake, sifted, number=number, arrived_at=arrived_at)
+        started = msgspec.structs.replace(started, lookups=found.lookups)
         services.metadata.write(Put(started, expected=None))
-    _append(services.tables, source, started, sifted)
+    _append(services.tables, source, started, sifted, former)
     intake.commit()
-    judged = msgspec.structs.replace(started, fingerprint=fingerprint(source))
+    judged = msgspec.structs.replace(
+        started, fingerprint=fingerprint(source), lookups=found.lookups
+    )
     stored = store_batch(services, started, _with_counts(judged, source, sifted))
     if stored.number % COMPACT_EVERY == 0:
         _compact(services.tables, source)
@@ -178,6 +193,7 @@ def close_without_file(services: Services, started: Batch) -> Batch:
         reasons=reasons,
         min_at_us=started.min_at_us if stored else None,
         max_at_us=started.max_at_us if stored else None,
+        lookups=started.lookups if stored else (),
     )
     return store_batch(services, started, closed)
 
@@ -246,14 +262,21 @@ def _with_counts(batch: Batch, source: Source, sifted: Sifted) -> Batch:
     )
 
 
-def _append(tables: Tables, source: Source, batch: Batch, sifted: Sifted) -> None:
+def _append(
+    tables: Tables, source: Source, batch: Batch, sifted: Sifted, former: Sequence[str]
+) -> None:
     labels = [
         pl.lit(batch.number, dtype=pl.Int64).alias("_batch"),
         pl.lit(batch.batch_id).alias("_batch_id"),
     ]
     tail = ("_batch", "_row", "_batch_id", "_arrived_at")
     raw, quarantine = f"raw/{source.name}", f"quarantine/{source.name}"
-    rows = sifted.stored.with_columns(labels).select(*source.schema, *tail)
+    nulls = [pl.lit(None).alias(name) for name in former]
+    columns = (*source.schema, *tail, *source.captured)
+    rows = sifted.stored.with_columns(labels).select(*columns, *nulls)
+    if source.captured:
+        types = {name: POLARS_TYPES[one.dtype] for name, one in source.captured.items()}
+        tables.widen(raw, types)
     tables.append(raw, rows, app=raw, number=batch.number)
     if sifted.quarantined.height:
         bad = sifted.quarantined.with_columns(labels).select("_record", "_reasons", *tail)

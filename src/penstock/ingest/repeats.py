@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -98,7 +99,9 @@ def _stored(tables: Tables, source: Source, good: pl.DataFrame, number: int) -> 
 
 def _check_layout(source: Source, found: pl.Schema) -> None:
     declared = {name: POLARS_TYPES[dtype] for name, dtype in source.schema.items()}
-    stored = {name: kind for name, kind in found.items() if not name.startswith("_")}
+    # Behind the platform's own columns stand those that records were completed with.
+    arriving = takewhile(lambda name: not name.startswith("_"), found)
+    stored = {name: found[name] for name in arriving}
     if declared != stored:
         columns = ", ".join(f"{name} {kind}" for name, kind in stored.items())
         raise InputError(

@@ -19,6 +19,7 @@ from penstock.spec import (
     entities_of,
     expression_words,
     feature_words,
+    lookup_words,
 )
 
 from .deprecations import deprecation_of
@@ -26,7 +27,7 @@ from .deprecations import deprecation_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from penstock.spec import Aggregate, Declaration
+    from penstock.spec import Aggregate, Captured, Declaration, Source
 
     from .catalogue import Catalogue
     from .readers import Readers
@@ -37,6 +38,7 @@ __all__ = [
     "ViewKind",
     "derived_columns",
     "feature_entries",
+    "feature_tags",
     "service_entries",
 ]
 
@@ -54,11 +56,12 @@ class FeatureEntry(msgspec.Struct, frozen=True, kw_only=True):
         columns: Full names of its columns: its own, or one for each of its k values.
         dtype: Type of its values, ``int64`` or ``float64``.
         meaning: How it is computed, in words.
-        derived: The expressions of the derived columns among what it is computed from.
+        derived: Of the columns that it is computed from: the expressions of derived ones, and where
+            those come from that are looked up.
         description: What it says about its entity.
         view_description: What its view is for.
         unit: Of its values.
-        tags: Its own, and those of its view and its source.
+        tags: Its own, and those of its view, its source, and the sources whose columns it reads.
         owner: Who answers for it, or else for its view.
         deprecated: The day from which on nothing new may use it; empty while it is there to stay.
         instead: What to use in its place, by its full name.
@@ -200,18 +203,52 @@ def _aggregate(
         columns=columns,
         dtype=view.dtypes[columns[0]].value,
         meaning=feature_words(feature),
-        derived={
-            name: expression_words(view.derive[name]) for name in derived_columns(view, feature)
-        },
+        derived=_origins(view, feature),
         description=feature.description,
         view_description=view.description,
         unit=feature.unit,
-        tags=tuple(dict.fromkeys([*feature.tags, *view.tags, *view.source.tags])),
+        tags=feature_tags(view, feature),
         owner=feature.owner or view.owner,
         deprecated=str(deprecation.since) if deprecation else "",
         instead=deprecation.instead if deprecation else "",
         used_by=_used_by(columns, by_column),
     )
+
+
+def _origins(view: FeatureView, feature: Aggregate) -> dict[str, str]:
+    """Where the columns come from that a feature reads and that do not arrive with its records."""
+    found = {name: expression_words(view.derive[name]) for name in derived_columns(view, feature)}
+    for name, one in _looked_up(view, feature):
+        lookup = one.lookup
+        found[name] = lookup_words(one.column, lookup.source.name, lookup.on, lookup.within)
+    return found
+
+
+def feature_tags(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:
+    """Its own tags, and those of its view, its source, and the sources whose columns it reads."""
+    tags = [*feature.tags, *view.tags, *view.source.tags]
+    for name, _ in _looked_up(view, feature):
+        tags += _origin_tags(view.source, name)
+    return tuple(dict.fromkeys(tags))
+
+
+def _origin_tags(source: Source, column: str) -> Iterator[str]:
+    """The tags of every other source that the values of a column come from or are found by."""
+    found = source.captured.get(column)
+    if found is not None:
+        yield from found.lookup.source.tags
+        yield from _origin_tags(found.lookup.source, found.column)
+        yield from _origin_tags(source, found.lookup.on)
+
+
+def _looked_up(view: FeatureView, feature: Aggregate) -> Iterator[tuple[str, Captured]]:
+    """The columns that a feature reads, itself or through others, and that are looked up."""
+    wanted = {feature.column}
+    if feature.where is not None:
+        wanted |= columns_of(feature.where)
+    for name in derived_columns(view, feature):
+        wanted |= columns_of(view.derive[name])
+    return (pair for pair in view.source.captured.items() if pair[0] in wanted)
 
 
 def derived_columns(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ import msgspec
 from penstock.errors import nearest
 from penstock.spec import FeatureView, OnDemandView, Protection, all_views, columns_of
 
+from .entries import feature_tags
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
@@ -99,7 +101,7 @@ def _columns(view: View) -> Iterator[tuple[str, set[str], list[str]]]:
     """Each feature of a view: its full name, its tags, and the full names of what it reads."""
     if isinstance(view, FeatureView):
         for feature in view.features:
-            tags = {*view.source.tags, *view.tags, *feature.tags}
+            tags = set(feature_tags(view, feature))
             for column in feature.names:
                 yield f"{view.name}.{column}", tags, []
         return

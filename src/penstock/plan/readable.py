@@ -1,4 +1,4 @@
-"""Documents as people read them: expressions as they are written, and not as trees."""
+"""Documents as people read them: expressions as they are written, lookups by their columns."""
 
 from __future__ import annotations
 
@@ -6,19 +6,47 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.spec import Expression, expression_words, functions_of
+from penstock.spec import Expression, expression_words, functions_of, lookup_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["readable"]
 
+LOOKUPS = "lookups"
 EXPRESSIONS = frozenset({"col", "lit", "call", "lead", "fn"})
 
 
 def readable(document: Mapping[str, object]) -> dict[str, object]:
-    """A declaration's document with each expression in it as text."""
-    return {name: _value(value) for name, value in document.items()}
+    """A declaration's document with each expression and each column looked up as text."""
+    return {
+        name: _lookups(value) if name == LOOKUPS else _value(value)
+        for name, value in document.items()
+    }
+
+
+def _lookups(value: object) -> object:
+    """Where each column that is looked up comes from, by its name."""
+    try:
+        lookups = msgspec.convert(value, list[_Lookup])
+    except msgspec.ValidationError:
+        return value  # of another version of Penstock; it is shown as it is stored
+    return {
+        name: lookup_words(column, lookup.source.ref.partition("/")[2], lookup.on, lookup.within)
+        for lookup in lookups
+        for name, column in lookup.columns.items()
+    }
+
+
+class _Ref(msgspec.Struct, frozen=True):
+    ref: str
+
+
+class _Lookup(msgspec.Struct, frozen=True):
+    source: _Ref
+    on: str
+    columns: dict[str, str]
+    within: str = ""
 
 
 def _value(value: object) -> object:

@@ -6,7 +6,7 @@ from .access import Denial, Grant, GrantKind
 from .bandits import BanditArm, BanditState, BanditUpdate
 from .base import Record, to_plain
 from .consistency import CheckOrigin, FeatureCheck, FeatureReport
-from .data import Batch, DatasetSnapshot, Deletion, StoredPin
+from .data import Batch, DatasetSnapshot, Deletion, LookedUp, StoredPin
 from .declarations import AppliedDeclaration, AppliedProject, DeclarationVersion
 from .experiments import (
     LIVE_EXPERIMENTS,
@@ -107,6 +107,7 @@ __all__ = [
     "Identity",
     "Incident",
     "Lease",
+    "LookedUp",
     "Manifest",
     "ModelVersion",
     "MonitorReport",

@@ -10,7 +10,7 @@ import msgspec
 
 from .base import Record
 
-__all__ = ["Batch", "DatasetSnapshot", "Deletion", "StoredPin"]
+__all__ = ["Batch", "DatasetSnapshot", "Deletion", "LookedUp", "StoredPin"]
 
 
 class Deletion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -30,6 +30,22 @@ class Deletion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at_us: int | None = None
     reason: str = ""
     actor: str = ""
+
+
+class LookedUp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a batch's records found in another source.
+
+    Attributes:
+        source: The other source.
+        on: The column whose values were looked up.
+        last_batch: The other source's greatest batch number then; 0 where it had none.
+        missing: How many of the batch's stored records found nothing.
+    """
+
+    source: str
+    on: str
+    last_batch: int = 0
+    missing: int = 0
 
 
 class Batch(Record, frozen=True):
@@ -56,6 +72,7 @@ class Batch(Record, frozen=True):
         fingerprint: Of the source's declaration that its records were judged by.
         deletion: What it takes away from the batches before it; none for a batch of records.
         deleted: How many records that were.
+        lookups: What its stored records were completed with, in the order of the declaration.
     """
 
     KIND: ClassVar[str] = "batch"
@@ -78,6 +95,7 @@ class Batch(Record, frozen=True):
     fingerprint: str = ""
     deletion: Deletion | None = None
     deleted: int = 0
+    lookups: tuple[LookedUp, ...] = ()
 
     @property
     def key(self) -> str:

@@ -14,6 +14,7 @@ from penstock.errors import PenstockError
 from penstock.features import layouts_of
 from penstock.records import Aliases
 
+from .preceding import Preceding
 from .sharing import Share
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class SourceLane(Lane):
         super().__init__(services, source.name, POLL_S)
         self._source = source
         self._share = share or Share(services)
+        self._lookups = ingest.Lookups(services.tables)
+        self._preceding = Preceding(services.log, source)
         self._done = -1  # offset up to which nothing waits; unknown before the first turn
         self._waiting_since_s: float | None = None
         self._views: dict[str, int] = {}  # spaces of its views, and how many partitions they have
@@ -141,10 +144,19 @@ class SourceLane(Lane):
 
     def _ingest(self) -> bool:
         """Take one micro-batch in; whether there was one."""
+        end = self._preceding.upto()
+        if end is None:
+            return False
+        topic, log = self._source.topic, self._services.log
         limit = self._services.settings.stream_batch_rows
-        end = self._services.log.end(self._source.topic)
-        batch = ingest.ingest_log(self._services, self._source, limit=limit, locks=self._share)
-        if batch is None or batch.read < limit:
+        if self._source.lookups:
+            limit = max(min(limit, end - log.committed(topic, ingest.GROUP)), 1)
+        batch = ingest.ingest_log(
+            self._services, self._source, limit=limit, locks=self._share, lookups=self._lookups
+        )
+        taken = log.committed(topic, ingest.GROUP)
+        self._preceding.taken(taken)
+        if taken >= end:
             self._done = end
             self._waiting_since_s = None
         if batch is not None:

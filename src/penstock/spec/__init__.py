@@ -159,8 +159,8 @@ from .routes import (
     shadow,
 )
 from .score_logs import ScoreLog
-from .sources import Entity, Files, Source, Topic
-from .words import expression_words, feature_words
+from .sources import Captured, Entity, Files, Lookup, Source, Topic
+from .words import expression_words, feature_words, lookup_words
 
 __all__ = [
     "ALIASES",
@@ -183,6 +183,7 @@ __all__ = [
     "BatchScoring",
     "Call",
     "Canary",
+    "Captured",
     "Checks",
     "Choice",
     "Column",
@@ -215,6 +216,7 @@ __all__ = [
     "Label",
     "LatencyBound",
     "Lead",
+    "Lookup",
     "Model",
     "Monitor",
     "Named",
@@ -295,6 +297,7 @@ __all__ = [
     "lightgbm",
     "lit",
     "loguniform",
+    "lookup_words",
     "matches",
     "maximise",
     "maximum",

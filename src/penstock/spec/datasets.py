@@ -237,7 +237,7 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
 
     def _column_faults(self, what: str, wanted: Mapping[str, DType]) -> Iterator[str]:
         """Yield what the spine lacks of the columns that its features are joined by."""
-        columns = self.spine.schema
+        columns = self.spine.columns
         for name, dtype in wanted.items():
             if name not in columns:
                 yield (
@@ -251,7 +251,7 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
                 )
 
     def _label_faults(self, label: Label) -> Iterator[str]:
-        columns = list(self.spine.schema)
+        columns = list(self.spine.columns)
         wanted = columns_of(label.expression) | {n.column for n in leads_of(label.expression)}
         for column in sorted(wanted - set(columns)):
             yield f"label {label.name!r} reads {column!r}. {nearest(column, columns)}"

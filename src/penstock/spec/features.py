@@ -95,7 +95,7 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
     def _dtype(self, column: str) -> DType | None:
         if column in self.derive:
             return DType.BOOLEAN if is_condition(self.derive[column]) else DType.FLOAT64
-        return self.source.schema.get(column)
+        return self.source.columns.get(column)
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
@@ -108,18 +108,18 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
         yield from deprecation_faults(self.deprecated, self.instead)
         names = [each.name for each in self.features]
         yield from instead_faults(self.features, names, {*names, *columns_made})
-        columns = [*self.source.schema, *self.derive]
+        columns = [*self.source.columns, *self.derive]
         yield from self._derive_faults(columns)
         for feature in self.features:
             yield from self._feature_faults(feature, columns)
 
     def _derive_faults(self, columns: list[str]) -> Iterator[str]:
         for name, expression in self.derive.items():
-            if name in self.source.schema or name.startswith("_"):
+            if name in self.source.columns or name.startswith("_"):
                 yield f"derive {name!r}: the source has that column already, or it begins with '_'"
             if leads_of(expression):
                 yield f"derive {name!r} looks ahead with lead(); only a label may"
-            known = set(self.source.schema) | set(
+            known = set(self.source.columns) | set(
                 list(self.derive)[: list(self.derive).index(name)]
             )
             for column in sorted(columns_of(expression) - known):

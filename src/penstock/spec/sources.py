@@ -1,9 +1,9 @@
-"""Entities and the sources their records come from."""
+"""Entities, the sources their records come from, and what records are completed with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -17,7 +17,7 @@ from .expectations import Expectation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Entity", "Files", "Source", "Topic"]
+__all__ = ["Captured", "Entity", "Files", "Lookup", "Source", "Topic"]
 
 RESERVED = "_"  # columns that begin with it are the platform's own
 OWN_TOPICS = ("events", "notifications", "observations", "observations.rejected")
@@ -65,6 +65,75 @@ class Topic(Value, frozen=True, omit_defaults=True):
     name: str
 
 
+class Lookup(Value, frozen=True, omit_defaults=True):
+    """What a record is completed with from another source when it is taken in.
+
+    Found is the newest record of the other source with the key that ``on`` holds, among those that
+    are known when the record is: both times count with their source's ``known_after``. Of two known
+    at one time, the one that arrived later. The values stay with the record as they were then.
+
+    Attributes:
+        source: The source that is looked into.
+        on: The column whose value is the other source's key; of the same type.
+        columns: Names of the new columns to the other source's columns.
+        within: How long what was found stays true, such as ``"30d"``: a record that is as old as
+            that or older is not found. For ever when empty.
+    """
+
+    source: Source
+    on: str
+    columns: Mapping[str, str]
+    within: str = ""
+
+    @property
+    def within_us(self) -> int:
+        """How long what was found stays true, in microseconds; 0 for ever."""
+        return duration_us(self.within) if self.within else 0
+
+    def _subject(self) -> str:
+        return f"Lookup on {self.on!r}"
+
+    def _faults(self) -> Iterator[str]:
+        known = self.source.columns
+        if not self.columns:
+            yield f"it takes no column; name some, such as columns={_example(self.source)}"
+        for name, column in self.columns.items():
+            if name.startswith(RESERVED) or not name:
+                yield f"column {name!r}: names that begin with '_' belong to the platform"
+            if column not in known:
+                yield (
+                    f"{name!r} is to be {column!r} of source {self.source.name!r}, which has no "
+                    f"such column. {nearest(column, list(known))}"
+                )
+        try:
+            if self.within and not duration_us(self.within):
+                yield "within is zero; leave it out for records of any age"
+        except ValueError as error:
+            yield f"within: {error}"
+
+
+def _example(source: Source) -> str:
+    others = [name for name in source.schema if name != source.entity.name]
+    return f"{{{others[-1]!r}: {others[-1]!r}}}"
+
+
+class Captured(NamedTuple):
+    """Where a column that a record is completed with comes from.
+
+    Attributes:
+        lookup: What finds it.
+        column: The column of the source that is looked into.
+    """
+
+    lookup: Lookup
+    column: str
+
+    @property
+    def dtype(self) -> DType:
+        """Type of its values."""
+        return self.lookup.source.columns[self.column]
+
+
 class Source(Named, frozen=True, kw_only=True, tag="source"):
     """Where raw records come from and what they look like.
 
@@ -78,7 +147,11 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
             candle stamped with its opening. Every time in features counts from then.
         batch: The files it is read from.
         stream: The topic its events arrive on; its own name when not given.
+        lookups: What its records are completed with from other sources, when they are taken in. One
+            may go by a column that another before it brings.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("lookups",)
 
     entity: Entity
     timestamp: str
@@ -88,6 +161,33 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
     known_after: str = ""
     batch: Files | None = None
     stream: Topic | None = None
+    lookups: Sequence[Lookup] = ()
+
+    @property
+    def captured(self) -> dict[str, Captured]:
+        """The columns that its records are completed with, by name, in the order of lookups."""
+        return {
+            name: Captured(lookup, column)
+            for lookup in self.lookups
+            for name, column in lookup.columns.items()
+        }
+
+    @property
+    def columns(self) -> dict[str, DType]:
+        """Every column of its stored records: those that arrive, and those looked up."""
+        return {**self.schema, **{name: one.dtype for name, one in self.captured.items()}}
+
+    @property
+    def looks_into(self) -> tuple[Source, ...]:
+        """The sources that its records are completed from, directly or through each other.
+
+        Each once, after those that it looks into itself.
+        """
+        found: dict[str, Source] = {}
+        for lookup in self.lookups:
+            for source in (*lookup.source.looks_into, lookup.source):
+                found.setdefault(source.name, source)
+        return tuple(found.values())
 
     @property
     def known_after_us(self) -> int:
@@ -133,6 +233,29 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
             duration_us(self.known_after or "0s")
         except ValueError as error:
             yield f"known_after: {error}"
+        yield from self._lookup_faults()
+
+    def _lookup_faults(self) -> Iterator[str]:
+        known = dict(self.schema)
+        for lookup in self.lookups:
+            other, on = lookup.source, lookup.on
+            if self.name in {one.name for one in (other, *other.looks_into)}:
+                way = "itself" if other.name == self.name else f"itself through {other.name!r}"
+                yield f"the lookup on {on!r} looks into {way}; a record cannot be completed so"
+            if on not in known:
+                yield f"the lookup on {on!r} names no column. {nearest(on, list(known))}"
+            elif known[on] != other.entity.dtype:
+                yield (
+                    f"the lookup on {on!r} goes by {known[on].value}, but the key of "
+                    f"{other.name!r} is {other.entity.dtype.value}; give both one type"
+                )
+            for name in lookup.columns:
+                if name in known:
+                    yield f"the lookup on {on!r} brings {name!r}, which is a column already"
+            known |= {name: other.columns[column] for name, column in lookup.columns.items()}
+        ways = [(lookup.source.name, lookup.on) for lookup in self.lookups]
+        for name, on in sorted({way for way in ways if ways.count(way) > 1}):
+            yield f"two lookups on {on!r} look into {name!r}; put their columns into one"
 
     def _untyped(self) -> list[str]:
         """A fault for each column whose type is none of ours; nothing else can be said then."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .aggregates import Aggregate
     from .expressions import Expression
 
-__all__ = ["expression_words", "feature_words"]
+__all__ = ["expression_words", "feature_words", "lookup_words"]
 
 OPERATORS = {
     "sum": "sum of {column}",
@@ -36,6 +36,18 @@ def expression_words(expression: Expression) -> str:
     text = expression_text(expression)
     enclosed = isinstance(expression, Call) and text.startswith("(")
     return text[1:-1] if enclosed else text
+
+
+def lookup_words(column: str, source: str, on: str, within: str) -> str:
+    """Where a column that is looked up comes from, in words.
+
+    Args:
+        column: The column of the other source.
+        source: The other source's name.
+        on: The column that its key is looked up by.
+        within: How long what was found stays true; empty for ever.
+    """
+    return f"{column} of {source} by {on}" + (f", within {within}" if within else "")
 
 
 def feature_words(feature: Aggregate) -> str:

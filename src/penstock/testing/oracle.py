@@ -16,12 +16,18 @@ from penstock.spec import Call, Column, Constant, Expression, Function, Lead
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from penstock.spec import Aggregate, FeatureView
+    from penstock.spec import Aggregate, FeatureView, Lookup
 
     Record = Mapping[str, object]
     Value = float | int | str | bool | None
 
-__all__ = ["naive_expression", "naive_feature", "naive_remaining", "naive_tolerance"]
+__all__ = [
+    "naive_expression",
+    "naive_feature",
+    "naive_lookup",
+    "naive_remaining",
+    "naive_tolerance",
+]
 
 
 def naive_remaining(
@@ -47,6 +53,28 @@ def naive_remaining(
             if record[key] != each[key] or each[stamp] not in {None, record[stamp]}
         ]
     return left
+
+
+def naive_lookup(lookup: Lookup, records: Sequence[Record], key: object, at_us: int) -> Record:
+    """What a record finds in another source: its columns, each null where nothing is found.
+
+    Args:
+        lookup: How it looks.
+        records: The other source's records that count, in the order of arrival; timestamps are
+            int64 microseconds.
+        key: The key it looks for.
+        at_us: When the record is known.
+    """
+    source = lookup.source
+    newest: Record = {}
+    newest_us = -math.inf
+    for record in records:
+        known_us = int(str(record[source.timestamp])) + source.known_after_us
+        if record[source.entity.name] == key and newest_us <= known_us <= at_us:
+            newest, newest_us = record, known_us
+    if lookup.within and newest_us <= at_us - lookup.within_us:
+        newest = {}
+    return {name: newest.get(column) for name, column in lookup.columns.items()}
 
 
 def naive_feature(  # noqa: PLR0911 - one case each

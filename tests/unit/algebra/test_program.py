@@ -5,7 +5,7 @@ import pytest
 
 from penstock.algebra import compile_view
 from penstock.errors import DeclarationError
-from penstock.spec import Aggregate, FeatureView, col
+from penstock.spec import Aggregate, DType, Entity, FeatureView, Lookup, Source, col
 from penstock.testing.strategies import source
 
 
@@ -42,6 +42,26 @@ def test_only_what_is_needed_is_read_and_hashed() -> None:
         needed.fingerprint
         == compile_view(view_of(Aggregate(op="sum", column="b"), derive=derive)).fingerprint
     )
+
+
+def test_what_a_looked_up_column_means_is_hashed_where_it_is_read() -> None:
+    words = Source(
+        name="words",
+        entity=Entity(name="word"),
+        timestamp="ts",
+        schema={"word": DType.STRING, "ts": DType.TIMESTAMP, "a": DType.FLOAT64,
+                "b": DType.FLOAT64},
+    )  # fmt: skip
+
+    def of(column: str, within: str = "", read: str = "w") -> bytes:
+        lookup = Lookup(words, on="word", columns={"w": column}, within=within)
+        looking = msgspec.structs.replace(source(), lookups=(lookup,))
+        feature = Aggregate(op="sum", column=read)
+        return compile_view(FeatureView(name="v", source=looking, features=(feature,))).fingerprint
+
+    assert len({of("a"), of("b"), of("a", "1h")}) == 3
+    plain = compile_view(view_of(Aggregate(op="sum", column="x"))).fingerprint
+    assert {of("a", read="x"), of("b", read="x")} == {plain}
 
 
 def test_the_fingerprint_follows_the_meaning_and_not_the_names() -> None:

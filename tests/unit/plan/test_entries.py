@@ -13,8 +13,10 @@ import penstock as ps
 from penstock.plan import (
     Catalogue,
     FeatureEntry,
+    Lock,
     ServiceEntry,
     feature_entries,
+    locks_of,
     readers_of,
     search,
     service_entries,
@@ -181,3 +183,55 @@ def test_search_depends_on_the_words_alone(text: str, words: Sequence[str]) -> N
     assert names_found(" ".join(words)) == names_found("  ".join(reversed(words)).upper())
     names = names_found(text)
     assert len(names) == len(set(names))
+
+
+def test_a_column_that_is_looked_up_says_where_it_comes_from() -> None:
+    funds = ps.Source(
+        "funds",
+        entity=ps.Entity("fund"),
+        timestamp="since",
+        schema={"fund": ps.String, "since": ps.Timestamp, "owner": ps.String},
+        tags=["pii"],
+    )
+    sectors = ps.Source(
+        "sectors",
+        entity=ps.Entity("symbol"),
+        timestamp="since",
+        schema={"symbol": ps.String, "since": ps.Timestamp, "beta": ps.Float64, "fund": ps.String},
+        tags=["licensed"],
+        lookups=[ps.Lookup(funds, on="fund", columns={"owner": "owner"})],
+    )
+    columns = {"beta": "beta", "owner": "owner"}
+    trades = ps.Source(
+        "trades",
+        entity=ps.Entity("user"),
+        timestamp="ts",
+        schema={"user": ps.String, "ts": ps.Timestamp, "symbol": ps.String, "size": ps.Float64},
+        tags=["market"],
+        lookups=[ps.Lookup(sectors, on="symbol", columns=columns, within="7d")],
+    )
+    view = ps.FeatureView(
+        "risk",
+        source=trades,
+        derive={"exposure": ps.col("size") * ps.col("beta")},
+        features=[
+            ps.last("size", name="plain"),
+            ps.sum("exposure", name="derived", tags=["own"]),
+            ps.count(name="filtered", where=ps.col("beta") > 1),
+            ps.count("owner", name="through"),
+        ],
+    )
+    found = {one.name: one for one in feature_entries(catalogue_of(view), {})}
+
+    assert found["risk.plain"].derived == {}
+    assert found["risk.plain"].tags == ("market",)
+    assert found["risk.derived"].derived == {
+        "exposure": "size * beta",
+        "beta": "beta of sectors by symbol, within 7d",
+    }
+    assert found["risk.derived"].tags == ("own", "market", "licensed")
+    assert found["risk.filtered"].tags == ("market", "licensed")
+    assert found["risk.through"].tags == ("market", "licensed", "pii")
+    assert set(locks_of([view], [ps.Protection("personal", tagged=["pii"])])["risk.through"]) == {
+        Lock("tag", "pii", "risk.through", ("risk",))
+    }

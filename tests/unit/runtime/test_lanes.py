@@ -14,7 +14,7 @@ from penstock.ingest import accept_events
 from penstock.plan import apply
 from penstock.ports import EVENTS_TOPIC
 from penstock.records import Batch, Lease
-from penstock.runtime import lanes, open_services
+from penstock.runtime import lanes, open_services, preceding
 from penstock.runtime.lanes import DrainLane, Lane, SourceLane
 from penstock.runtime.sharing import Share
 from penstock.runtime.stream import watch
@@ -226,3 +226,84 @@ def test_a_project_that_is_applied_later_is_followed(
     assert not thread.is_alive()
     assert holder(services) == ""
     assert OnlineReader(services.online, (more,)).read_one("BTC", 2**60) == {"more.count": 3}
+
+
+merchants = ps.Source(
+    "merchants",
+    entity=ps.Entity("merchant"),
+    timestamp="since",
+    schema={"merchant": ps.String, "since": ps.Timestamp, "risk": ps.Float64},
+)
+payments = ps.Source(
+    "payments",
+    entity=ps.Entity("user"),
+    timestamp="ts",
+    schema={"user": ps.String, "ts": ps.Timestamp, "merchant": ps.String},
+    lookups=[ps.Lookup(merchants, on="merchant", columns={"risk": "risk"})],
+)
+
+
+def pay(services: LocalServices, hour: int) -> None:
+    record = {"user": "u", "ts": f"2026-01-01T{hour:02}:00:00Z", "merchant": "m"}
+    accept_events(services, payments, msgspec.json.encode(record), "application/json")
+
+
+def rate(services: LocalServices, hour: int, risk: float) -> None:
+    record = {"merchant": "m", "since": f"2026-01-01T{hour:02}:00:00Z", "risk": risk}
+    accept_events(services, merchants, msgspec.json.encode(record), "application/json")
+
+
+def risks(services: LocalServices) -> list[float | None]:
+    rows = services.tables.scan("raw/payments").sort("_batch", "_row").collect()
+    return rows["risk"].to_list()
+
+
+def test_what_was_acknowledged_before_is_found(services: LocalServices) -> None:
+    rate(services, 1, 0.5)
+    pay(services, 2)
+    mine, other = SourceLane(services, payments), SourceLane(services, merchants)
+
+    mine.turn()
+    waiting = services.tables.version("raw/payments")
+    pay(services, 3)
+    other.turn()
+    mine.turn()
+
+    assert waiting is None
+    # The one that came later may look into what came later still, and so waits for its own turn.
+    assert risks(services) == [0.5]
+    rate(services, 3, 0.75)
+    SourceLane(services, merchants).turn()
+    SourceLane(services, payments).turn()
+    assert risks(services) == [0.5, 0.75]
+
+
+def test_who_cannot_be_taken_in_does_not_keep_others_for_ever(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preceding, "PATIENCE_S", 0.05)
+    rate(services, 1, 0.5)
+    pay(services, 2)
+    mine = SourceLane(services, payments)
+
+    mine.turn()
+    waiting = services.tables.version("raw/payments")
+    time.sleep(0.06)
+    mine.turn()
+    assert waiting is None
+    assert risks(services) == [None]
+
+    for hour in (3, 4, 5):  # once is enough: nobody waits again before the other has caught up
+        pay(services, hour)
+    mine.turn()
+    assert risks(services) == [None] * 4
+    SourceLane(services, merchants).turn()
+    for hour in (6, 7, 8):
+        pay(services, hour)
+    mine.turn()
+    assert risks(services) == [*[None] * 4, *[0.5] * 3]
+    rate(services, 2, 0.75)  # and then it waits again
+    for hour in (9, 10, 11):
+        pay(services, hour)
+    mine.turn()
+    assert len(risks(services)) == 7

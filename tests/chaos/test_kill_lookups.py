@@ -1,0 +1,99 @@
+"""kill -9 of a process whose records look into another source, again and again.
+
+Each record is in once, with what its batch's record says that it could find.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from tests.chaos.lookup_zygote import MERCHANTS, PAYMENTS
+
+from penstock.ingest import accept_events
+from penstock.records import Batch
+from penstock.runtime import open_services
+from penstock.testing.oracle import naive_lookup
+
+ZYGOTE = Path(__file__).with_name("lookup_zygote.py")
+RECORDS = 150
+KILLS = 10
+LONGEST_LIFE_S = 0.4
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def lines(source: str, dice: random.Random) -> bytes:
+    rows = []
+    for number in range(RECORDS):
+        at = (DAY + timedelta(hours=dice.randrange(100))).isoformat()
+        key = f"m{dice.randrange(8)}"
+        if source == "merchants":
+            rows.append({"merchant": key, "since": at, "risk": number / 10})
+        else:
+            rows.append({"user": f"u{number}", "ts": at, "merchant": key})
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
+def kill_until_through(home: Path) -> int:
+    """Let children work, killing the first ones; returns how many were killed at work."""
+    dice, killed, status = random.Random(7), 0, -1  # noqa: S311 - when to kill, nothing secret
+    zygote = subprocess.Popen(
+        [sys.executable, str(ZYGOTE), str(home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with zygote:
+        assert zygote.stdin is not None
+        assert zygote.stdout is not None
+        for attempt in range(KILLS + 1):
+            zygote.stdin.write("go\n")
+            zygote.stdin.flush()
+            child = int(zygote.stdout.readline())
+            if attempt < KILLS:
+                time.sleep(dice.uniform(0.05, LONGEST_LIFE_S))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            status = int(zygote.stdout.readline())
+            killed += status == signal.SIGKILL
+        assert status == 0
+        zygote.stdin.close()
+    return killed
+
+
+@pytest.mark.slow
+def test_each_record_finds_what_its_batch_says_however_often_it_is_killed(tmp_path: Path) -> None:
+    (tmp_path / ".penstock").mkdir()
+    dice = random.Random(3)  # noqa: S311 - test data
+    with open_services(tmp_path) as services:
+        for source in (MERCHANTS, PAYMENTS):
+            accept_events(services, source, lines(source.name, dice), "application/x-ndjson")
+
+    killed = kill_until_through(tmp_path)
+
+    with open_services(tmp_path) as services:
+        others = services.tables.scan("raw/merchants").sort("_batch", "_row")
+        times = pl.col("since").dt.epoch("us")
+        known = others.with_columns(times).collect().to_dicts()
+        rows = services.tables.scan("raw/payments").sort("_batch", "_row").collect()
+        batches = services.metadata.find(Batch, where={"source": "payments"})
+    assert sorted(rows["user"]) == sorted(f"u{number}" for number in range(RECORDS))
+    reached = {batch.number: batch.lookups[0].last_batch for batch in batches}
+    assert len(set(reached.values())) > 1
+    lookup = PAYMENTS.lookups[0]
+    for row in rows.with_columns(pl.col("ts").dt.epoch("us")).to_dicts():
+        seen = [one for one in known if one["_batch"] <= reached[row["_batch"]]]
+        assert row["risk"] == naive_lookup(lookup, seen, row["merchant"], row["ts"])["risk"]
+    found_nothing = {number: own["risk"].null_count() for (number,), own in rows.group_by("_batch")}
+    assert found_nothing == {batch.number: batch.lookups[0].missing for batch in batches}
+    assert killed > 0

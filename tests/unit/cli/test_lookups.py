@@ -1,0 +1,134 @@
+"""Sources that look into others, by the command line: from two files to lineage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import Said
+
+    Call = Callable[..., Said]
+
+PROJECT = """
+import penstock as ps
+
+merchants = ps.Source(
+    "merchants",
+    entity=ps.Entity("merchant"),
+    timestamp="since",
+    schema={"merchant": ps.String, "since": ps.Timestamp, "risk": ps.Float64},
+    batch=ps.Files("merchants/*.csv"),
+    tags=["internal"],
+)
+payments = ps.Source(
+    "payments",
+    entity=ps.Entity("user"),
+    timestamp="ts",
+    schema={"user": ps.String, "ts": ps.Timestamp, "merchant": ps.String, "amount": ps.Float64},
+    batch=ps.Files("data/*.csv"),
+    lookups=[ps.Lookup(merchants, on="merchant", columns={"risk": "risk"}, within="30d")],
+)
+habits = ps.FeatureView(
+    "habits",
+    source=payments,
+    derive={"exposure": ps.col("amount") * ps.col("risk")},
+    features=[ps.mean("risk"), ps.sum("exposure"), ps.count()],
+)
+"""
+MERCHANTS = "merchant,since,risk\nm1,2026-01-01T00:00:00Z,0.25\nm2,2026-01-01T00:00:00Z,0.75\n"
+PAYMENTS = """user,ts,merchant,amount
+ann,2026-01-02T00:00:00Z,m1,10
+ann,2026-01-03T00:00:00Z,m2,20
+bob,2026-01-03T00:00:00Z,m9,30
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, call: Call) -> Path:
+    folder = tmp_path / "shop"
+    assert call("init", "--home", folder).code == 0
+    (folder / "project.py").write_text(PROJECT)
+    for name in ("merchants", "data"):
+        (folder / name).mkdir()
+    (folder / "merchants/one.csv").write_text(MERCHANTS)
+    (folder / "data/one.csv").write_text(PAYMENTS)
+    assert call("apply", "--home", folder).code == 0
+    return folder
+
+
+@pytest.mark.parametrize("named", [[], ["payments"]])
+def test_what_is_looked_into_is_read_first(home: Path, call: Call, named: list[str]) -> None:
+    said = call("ingest", *named, "--home", home)
+
+    assert said.code == 0
+    assert said.out.index("merchants") < said.out.index("payments")
+    told = " ".join((said.out + said.err).split())
+    assert "payments: 1 of 3 records found nothing in merchants by merchant" in told
+    (ann,) = call("features", "get", "habits", "--keys", "ann", "--home", home, "--json").value
+    assert (ann["habits.mean_risk"], ann["habits.sum_exposure"]) == (0.5, 17.5)
+
+
+def test_who_found_nothing_is_counted_for_programs_too(home: Path, call: Call) -> None:
+    done = call("ingest", "payments", "--home", home, "--json").value
+
+    assert [one["source"] for one in done] == ["merchants", "payments"]
+    assert [one["lookups"] for one in done] == [
+        [],
+        [{"source": "merchants", "on": "merchant", "missing": 1}],
+    ]
+
+
+def test_a_source_without_files_keeps_nobody(home: Path, call: Call) -> None:
+    (home / "merchants/one.csv").unlink()
+
+    assert call("ingest", "payments", "--home", home).code == 0
+
+
+def test_what_cannot_be_read_stops_what_looks_into_it(home: Path, call: Call) -> None:
+    (home / "merchants/one.csv").write_text("merchant,since\nm1,2026-01-01T00:00:00Z\n")
+
+    said = call("ingest", "payments", "--home", home)
+
+    assert said.code != 0
+    assert "lacks 'risk'" in said.err
+    assert call("ingest", "payments", "--home", home, "--json").code != 0
+
+
+def test_plan_says_where_a_column_comes_from(home: Path, call: Call) -> None:
+    (home / "project.py").write_text(PROJECT.replace(', within="30d"', ""))
+
+    before = call("plan", "--home", home)
+    call("ingest", "--home", home)
+    after = call("plan", "--home", home)
+
+    told = " ".join(before.out.split())
+    assert "lookups.risk: risk of merchants by merchant, within 30d -> " in told
+    assert after.code != 0
+    assert "give the new column another name" in " ".join(after.err.split())
+
+
+def test_features_say_where_their_columns_come_from(home: Path, call: Call) -> None:
+    shown = call("features", "show", "habits.sum_exposure", "--home", home).out
+
+    assert "exposure = amount * risk" in shown
+    assert "risk = risk of merchants by merchant, within 30d" in shown
+    assert "internal" in shown
+
+
+def test_lineage_goes_through_a_lookup_both_ways(home: Path, call: Call) -> None:
+    call("ingest", "--home", home)
+    merchants, payments = (
+        batch for one in call("ingest", "--home", home, "--json").value for batch in one["batches"]
+    )
+
+    up = call("lineage", payments, "--home", home).out
+    down = call("lineage", merchants, "--home", home).out
+
+    assert merchants in up
+    assert payments in down
+    assert "habits" in down

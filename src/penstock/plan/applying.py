@@ -32,6 +32,7 @@ from penstock.spec import (
 from .catalogue import Catalogue
 from .deprecations import refused_uses, users_of, warnings_of
 from .difference import difference
+from .looked_up import lookup_faults
 from .protected import idle_protections
 from .rerouted import ended_changes, ending_words
 from .selections import selection_faults
@@ -88,8 +89,9 @@ def apply(  # noqa: PLR0913 - what an application consists of
 
     Raises:
         DeclarationError: It cannot be applied: see ``difference``; or a dataset or model would
-            begin to read what has been deprecated by then, or a dataset names a feature selection
-            that there is not, or one that kept features it does not have.
+            begin to read what has been deprecated by then, or a live version reads a column that
+            is looked up no more, or a dataset names a feature selection that there is not, or one
+            that kept features it does not have.
         ConflictError: Somebody else applied a project meanwhile; nothing was changed.
     """
     before = metadata.read(AppliedProject, "project")
@@ -147,6 +149,7 @@ def _plan(
     users = users_of(project.everything, kept)
     before = _applied_users(records, kept)
     faults = list(selection_faults(project.everything, kept))
+    faults += lookup_faults(metadata, project, records, _all_live(metadata, project))
     faults += [] if before is None else refused_uses(users, before, now.date())
     if faults:
         raise DeclarationError.of(f"Project({project.name!r})", faults)
@@ -228,17 +231,22 @@ def _last_version(metadata: Metadata, key: str) -> int:
 def _needed(metadata: Metadata, project: Project) -> dict[str, set[str]]:
     """Which feature views and services the live versions of the project's deployments read."""
     needed: dict[str, set[str]] = {}
+    for version in _all_live(metadata, project):
+        snapshot = metadata.read(DatasetSnapshot, version.dataset_id)
+        names = snapshot.feature_names if snapshot else ()
+        for view in {name.partition(".")[0] for name in names}:
+            for kind in ("feature_view", "on_demand_view"):
+                needed.setdefault(f"{kind}/{view}", set()).add(version.label)
+        if snapshot and snapshot.service:
+            needed.setdefault(f"feature_service/{snapshot.service}", set()).add(version.label)
+    return needed
+
+
+def _all_live(metadata: Metadata, project: Project) -> Iterator[ModelVersion]:
+    """The live versions of the project's deployments."""
     models = {value.model.name for value in project.everything if isinstance(value, Deployment)}
     for model in sorted(models):
-        for version in _live(metadata, model):
-            snapshot = metadata.read(DatasetSnapshot, version.dataset_id)
-            names = snapshot.feature_names if snapshot else ()
-            for view in {name.partition(".")[0] for name in names}:
-                for kind in ("feature_view", "on_demand_view"):
-                    needed.setdefault(f"{kind}/{view}", set()).add(version.label)
-            if snapshot and snapshot.service:
-                needed.setdefault(f"feature_service/{snapshot.service}", set()).add(version.label)
-    return needed
+        yield from _live(metadata, model)
 
 
 def _live(metadata: Metadata, model: str) -> Iterator[ModelVersion]:

@@ -39,6 +39,7 @@ __all__ = [
     "derived_columns",
     "feature_entries",
     "feature_tags",
+    "looked_up_columns",
     "service_entries",
 ]
 
@@ -241,8 +242,13 @@ def _origin_tags(source: Source, column: str) -> Iterator[str]:
         yield from _origin_tags(source, found.lookup.on)
 
 
-def _looked_up(view: FeatureView, feature: Aggregate) -> Iterator[tuple[str, Captured]]:
+def looked_up_columns(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:
     """The columns that a feature reads, itself or through others, and that are looked up."""
+    return tuple(name for name, _ in _looked_up(view, feature))
+
+
+def _looked_up(view: FeatureView, feature: Aggregate) -> Iterator[tuple[str, Captured]]:
+    """Those columns, each with where it comes from."""
     wanted = {feature.column}
     if feature.where is not None:
         wanted |= columns_of(feature.where)

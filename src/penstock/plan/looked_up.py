@@ -1,0 +1,99 @@
+"""Columns that records are completed with no more, and versions in service that still read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.errors import DeclarationError, StateError
+from penstock.records import DatasetSnapshot, DeclarationVersion
+from penstock.spec import (
+    FeatureView,
+    Source,
+    base_views,
+    from_document,
+    key_of,
+    names_below,
+)
+
+from .catalogue import Catalogue
+from .entries import looked_up_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from penstock.ports import Metadata
+    from penstock.records import AppliedDeclaration, ModelVersion
+    from penstock.spec import Project
+
+__all__ = ["lookup_faults"]
+
+
+def lookup_faults(
+    metadata: Metadata,
+    project: Project,
+    records: Iterable[AppliedDeclaration],
+    live: Iterable[ModelVersion],
+) -> Iterator[str]:
+    """Yield each looked-up column that is declared no more while a live version reads it.
+
+    New records would have null in it, and the version would go on as if nothing had happened. It
+    counts what the version's views said when its dataset was built.
+
+    Args:
+        metadata: Where earlier versions of views are remembered.
+        project: What is declared.
+        records: What is applied.
+        live: The versions in service.
+    """
+    try:
+        applied = Catalogue.of(records)
+    except StateError:
+        return  # of another version of Penstock, which may not have known lookups
+    declared = {one.name: one for one in project.everything if isinstance(one, Source)}
+    gone = {
+        one.name: set(one.captured) - set(declared[one.name].captured)
+        for one in applied.all(Source)
+        if one.name in declared
+    }
+    if not any(gone.values()):
+        return
+    for version in live:
+        for source, column, feature in _reads(metadata, applied, version):
+            if column in gone.get(source, ()):
+                yield (
+                    f"source/{source}: lookups.{column} is declared no more, but {version.label} "
+                    f"reads {feature} and is live; promote a version without it first, or declare "
+                    "the lookup again"
+                )
+
+
+def _reads(
+    metadata: Metadata, applied: Catalogue, version: ModelVersion
+) -> Iterator[tuple[str, str, str]]:
+    """The source, the looked-up column and the feature, for each such column a version reads."""
+    snapshot = metadata.read(DatasetSnapshot, version.dataset_id)
+    if snapshot is None:
+        return
+    wanted = names_below(applied.views, snapshot.feature_names)
+    views = {name.partition(".")[0] for name in wanted}
+    for now in base_views([view for view in applied.views if view.name in views]):
+        view = _as_of(metadata, applied, now, snapshot)
+        for feature in view.features:
+            if wanted.isdisjoint(f"{view.name}.{name}" for name in feature.names):
+                continue
+            for column in looked_up_columns(view, feature):
+                yield view.source.name, column, f"{view.name}.{feature.name}"
+
+
+def _as_of(
+    metadata: Metadata, applied: Catalogue, view: FeatureView, snapshot: DatasetSnapshot
+) -> FeatureView:
+    """The view as it was declared when a dataset was built; as it is where nobody knows."""
+    versions = metadata.find(DeclarationVersion, where={"declaration": key_of(view)})
+    earlier = [one for one in versions if one.applied_at <= snapshot.created_at]
+    try:
+        if earlier:
+            return from_document(FeatureView, earlier[-1].document, applied.declarations)
+    except (StateError, DeclarationError):
+        pass  # it reads what is not there any more
+    return view

@@ -20,7 +20,7 @@ from .operators import dtype_of
 from .states import State, StateKey, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
 __all__ = ["FORMAT", "Group", "Input", "Program", "Reading", "Slot", "Window", "compile_view"]
 
@@ -219,6 +219,7 @@ def _schema(view: FeatureView) -> dict[str, DType]:
             schema[name] = DType.FLOAT64
     for feature in view.features:
         faults += _where_faults(feature, schema)
+        faults += _column_faults(feature, schema, view.derive)
     if faults:
         raise DeclarationError.of(f"FeatureView({view.name!r})", faults)
     return schema
@@ -231,6 +232,18 @@ def _where_faults(feature: Aggregate, schema: dict[str, DType]) -> Iterator[str]
         dtype_of(feature.where, schema)
     except DeclarationError as error:
         yield f"feature {feature.name!r}: where: {error}"
+
+
+def _column_faults(
+    feature: Aggregate, schema: Mapping[str, DType], derive: Collection[str]
+) -> Iterator[str]:
+    """Yield that a derived column is no number; the view itself has looked at the source's."""
+    dtype = schema.get(feature.column)
+    if feature.column in derive and dtype and not (feature.takes_any_type or dtype.is_number):
+        yield (
+            f"feature {feature.name!r}: {feature.op} takes numbers and booleans, "
+            f"but {feature.column!r} is {dtype.value}"
+        )
 
 
 def _input(feature: Aggregate, schema: dict[str, DType]) -> Input:

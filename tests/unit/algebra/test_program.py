@@ -97,3 +97,20 @@ def test_all_faults_of_types_are_reported_together() -> None:
     assert len(caught.value.faults) == 2
     assert "derive 'bad'" in caught.value.faults[0]
     assert "where" in caught.value.faults[1]
+
+
+def test_a_derived_column_of_text_is_no_number_to_aggregate() -> None:
+    derive = {"word2": col("word"), "when": col("ts"), "said": col("word").coalesce("none")}
+    view = view_of(
+        Aggregate(op="last", column="word2"),
+        Aggregate(op="max", column="when"),
+        Aggregate(op="mean", column="said"),
+        Aggregate(op="count", column="word2"),
+        Aggregate(op="approx_distinct", column="said"),
+        derive=derive,
+    )
+    with pytest.raises(DeclarationError) as caught:
+        compile_view(view)
+    assert len(caught.value.faults) == 3
+    assert "feature 'last_word2': last takes numbers" in caught.value.faults[0]
+    assert "'when' is timestamp" in caught.value.faults[1]

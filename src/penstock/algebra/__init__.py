@@ -26,6 +26,7 @@ from .functions import load_function
 from .graphs import GraphProgram, GraphRun, Predictor, check_graph
 from .kernel import Each, compute_points, in_turn
 from .known import compute_points_as_known
+from .labels import check_label
 from .layout import newest_one
 from .lookups import Found, Keyed, find_newest
 from .losses import score_values
@@ -85,6 +86,7 @@ __all__ = [
     "asks_newest",
     "chances_best",
     "check_graph",
+    "check_label",
     "check_rules",
     "compare",
     "compile_on_demand",

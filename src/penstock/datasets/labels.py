@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from penstock.algebra import tidy, to_polars
-from penstock.spec import columns_of, duration_us, is_condition, leads_of
+from penstock.spec import columns_of, duration_us, is_truth, leads_of
 
 from .spine import ORDER
 
@@ -37,7 +37,8 @@ def label_values(records: pl.DataFrame, source: Source, label: Label) -> pl.Seri
         label: The label.
 
     Returns:
-        Boolean for a condition, else Float64, in the order of the records; null for none.
+        Boolean for a condition or a column of booleans, else Float64, in the order of the records;
+        null for none.
 
     Raises:
         UserCodeError: A function of the user failed.
@@ -46,7 +47,7 @@ def label_values(records: pl.DataFrame, source: Source, label: Label) -> pl.Seri
     arrived = frame.sort(*ORDER)
     for node in dict.fromkeys(leads_of(label.expression)):
         frame = _join_lead(frame, arrived, source, node)
-    dtype = pl.Boolean if is_condition(label.expression) else pl.Float64
+    dtype = pl.Boolean if is_truth(label.expression, source.schema) else pl.Float64
     value = to_polars(label.expression, lead_column=_name_of).cast(dtype)
     return tidy(frame.select(value.alias(label.name)))[label.name]
 

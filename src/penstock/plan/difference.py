@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.algebra import check_graph, check_rules, compile_on_demand, compile_view
+from penstock.algebra import check_graph, check_label, check_rules, compile_on_demand, compile_view
 from penstock.errors import DeclarationError
 from penstock.spec import (
+    Dataset,
     Declaration,
     Deployment,
     FeatureView,
@@ -98,13 +99,15 @@ def _in_order(keys: Iterable[str], known: Mapping[str, AppliedDeclaration]) -> l
 
 
 def _type_faults(declared: Iterable[Declaration]) -> Iterator[str]:
-    """Yield what the engine refuses of the views, such as text where numbers are added."""
+    """Yield what the engine refuses, such as text where numbers are added."""
     for value in declared:
         try:
             if isinstance(value, FeatureView):
                 compile_view(value)
             elif isinstance(value, OnDemandView):
                 compile_on_demand(value)
+            elif isinstance(value, Dataset):
+                check_label(value)
             elif isinstance(value, Deployment):
                 check_rules(value)
             elif isinstance(value, Graph):

@@ -33,6 +33,7 @@ from .datasets import (
     Split,
     StratifiedSplit,
     TimeSplit,
+    is_truth,
 )
 from .deployments import (
     BatchScoring,
@@ -288,6 +289,7 @@ __all__ = [
     "graph_order",
     "integer",
     "is_condition",
+    "is_truth",
     "key_of",
     "kind_of",
     "last",

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Literal
 from penstock.errors import nearest
 
 from .base import Named, Value
+from .dtypes import DType
 from .durations import duration_text, duration_us
-from .expressions import Expression, columns_of, is_condition, leads_of
+from .expressions import (
+    Call,
+    Column,
+    Constant,
+    Expression,
+    Lead,
+    columns_of,
+    is_condition,
+    leads_of,
+)
 from .feature_services import FeatureService, feature_faults
 from .on_demand import Features, View, base_views, entities_of, request_fields, views_in
 from .sources import Source
@@ -18,7 +28,6 @@ from .sources import Source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .dtypes import DType
     from .features import FeatureView
 
 __all__ = [
@@ -29,6 +38,7 @@ __all__ = [
     "Split",
     "StratifiedSplit",
     "TimeSplit",
+    "is_truth",
 ]
 
 SUM_TOLERANCE = 1e-9
@@ -40,9 +50,9 @@ class Label(Value, frozen=True, kw_only=False):
 
     Attributes:
         name: Column of the label in the dataset.
-        expression: Its value; only here may ``lead`` look ahead. A condition makes the task a
-            binary classification, anything else a regression. Rows without a value are left out
-            and counted.
+        expression: Its value; only here may ``lead`` look ahead. A condition or a column of
+            booleans makes the task a binary classification, anything else a regression. Rows
+            without a value are left out and counted.
     """
 
     name: str
@@ -203,8 +213,8 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
     @property
     def task(self) -> Literal["classification", "regression"]:
         """What a model of this dataset does."""
-        condition = self.label is not None and is_condition(self.label.expression)
-        return "classification" if condition else "regression"
+        truth = self.label is not None and is_truth(self.label.expression, self.spine.schema)
+        return "classification" if truth else "regression"
 
     def _faults(self) -> Iterator[str]:
         yield from super()._faults()
@@ -261,3 +271,21 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
                 f"label {label.name!r} looks {need} ahead, but the split leaves an embargo of "
                 f"{self.split.embargo or 'nothing'}; set embargo={need!r} or more"
             )
+
+
+def is_truth(expression: Expression, schema: Mapping[str, DType]) -> bool:
+    """Whether an expression is true or false: a condition, or made of columns that are.
+
+    Args:
+        expression: The expression.
+        schema: The columns it may read and their types.
+    """
+    match expression:
+        case Column(name) | Lead(name):
+            return schema.get(name) is DType.BOOLEAN
+        case Constant(value):
+            return isinstance(value, bool)
+        case Call("coalesce", args):
+            return all(is_truth(arg, schema) for arg in args)
+        case _:
+            return is_condition(expression)

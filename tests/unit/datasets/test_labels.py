@@ -13,7 +13,7 @@ import penstock as ps
 from penstock.datasets.labels import label_columns, label_values
 
 if TYPE_CHECKING:
-    from penstock.spec import Source
+    from penstock.spec import Expression, Source
 
 Record = tuple[str, int, float | None]
 CLOSE = st.one_of(st.none(), st.sampled_from([1.0, 2.0, float("nan")]))
@@ -75,6 +75,27 @@ def test_a_label_that_is_no_condition_is_a_number() -> None:
     found = label_values(frame_of([("a", 0, 2.0), ("a", 1, 3.0), ("a", 2, 0.0)]), PRICES, label)
     assert found.dtype == pl.Float64
     assert found.to_list() == [0.5, -1.0, None]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [ps.col("odd"), ps.lead("odd", "1h"), ps.col("odd").coalesce(False)],
+)
+def test_a_column_of_booleans_is_told_apart_and_not_measured(expression: Expression) -> None:
+    source = ps.Source(
+        "orders",
+        entity=ps.Entity("symbol"),
+        timestamp="ts",
+        schema={"symbol": ps.String, "ts": ps.Timestamp, "odd": ps.Boolean},
+    )
+    label = ps.Label("is_odd", expression)
+    view = ps.FeatureView("v", source=source, features=[ps.count(over="1d")])
+    dataset = ps.Dataset(
+        "d", spine=source, features=[view], label=label, split=ps.TimeSplit(embargo="1h")
+    )
+    assert dataset.task == "classification"
+    records = frame_of([("a", 0, 1.0), ("a", 1, 2.0)]).with_columns(odd=pl.Series([True, False]))
+    assert label_values(records, source, label).dtype == pl.Boolean
 
 
 def test_two_leads_stand_side_by_side() -> None:

@@ -147,6 +147,36 @@ def test_a_view_the_engine_refuses_cannot_be_applied() -> None:
     assert computed.startswith("on_demand_view/o: feature 'f'")
 
 
+def test_a_label_of_types_that_do_not_go_together_cannot_be_applied() -> None:
+    word = ps.Entity("word")
+    source = ps.Source(
+        "words",
+        entity=word,
+        timestamp="ts",
+        schema={"word": ps.String, "ts": ps.Timestamp, "kind": ps.String, "odd": ps.Boolean},
+    )
+    view = ps.FeatureView("v", source=source, features=[ps.count(over="1d")])
+    labels = {
+        "wrong": ps.col("kind") > 3,
+        "text": ps.col("kind"),
+        "late": ps.lead("ts", "1h"),
+        "odd": ps.col("odd"),
+        "same": ps.col("kind").eq("x"),
+    }
+    split = ps.TimeSplit(embargo="1h")
+    datasets = [
+        ps.Dataset(name, spine=source, features=[view], label=ps.Label(name, value), split=split)
+        for name, value in labels.items()
+    ]
+    with pytest.raises(DeclarationError) as caught:
+        difference(ps.Project("p", declarations=[view, *datasets]), [])
+    wrong, text, late = caught.value.faults
+    assert wrong.startswith("dataset/wrong: label 'wrong': ")
+    assert "given float64" in wrong
+    assert "label 'text' gives string" in text
+    assert "label 'late' gives timestamp" in late
+
+
 def test_other_changes_of_a_source_with_data_are_allowed(
     project_of: ProjectOf, applied: list[AppliedDeclaration]
 ) -> None:

@@ -19,7 +19,7 @@ from penstock.records import Aliases, Identity, ModelVersion, Process
 from penstock.runtime import check_port, is_alive, living_processes, load_project, local_token
 from penstock.spec import FeatureView, Source
 
-from .humanise import count, plural, size
+from .humanise import plural, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +115,7 @@ def _records(services: LocalServices) -> Verdict:
 
 def _audit_chain(services: LocalServices) -> Verdict:
     entries = services.metadata.verify_audit()
-    return Verdict(check="audit chain", state="ok", found=f"{count(entries)} entries, unbroken")
+    return Verdict(check="audit chain", state="ok", found=f"{plural(entries, 'entry')}, unbroken")
 
 
 def _tables(services: LocalServices) -> Verdict:

@@ -31,8 +31,11 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def plural(value: int, noun: str) -> str:
-    """A count with its noun: ``"1 row"``, ``"2 rows"``."""
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+    """A count with its noun: ``"1 row"``, ``"2 rows"``, ``"3 batches"``, ``"4 entries"``."""
+    if value != 1:
+        noun = f"{noun[:-1]}ie" if noun.endswith("y") and noun[-2] not in "aeiou" else noun
+        noun += "es" if noun.endswith(("ch", "sh", "s", "x")) else "s"
+    return f"{value:,} {noun}"
 
 
 def size(size_bytes: float) -> str:

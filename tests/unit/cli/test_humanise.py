@@ -45,6 +45,11 @@ def test_numbers() -> None:
     assert number(-200_000.4) == "-200,000"
     assert plural(1, "row") == "1 row"
     assert plural(2_000, "row") == "2,000 rows"
+    assert [plural(2, noun) for noun in ("batch", "entry", "day")] == [
+        "2 batches",
+        "2 entries",
+        "2 days",
+    ]
     assert pairs({"rows": 5, "share": 0.25, "error": ""}) == "rows=5 share=0.25"
     assert pairs({"a": {"x": 0.1234567, "y": [1, 2]}}) == "a=(x 0.1235, y (1, 2))"
 

@@ -10,6 +10,7 @@ import typer
 from penstock.access import require_features
 from penstock.algebra import merge_spreads, shift
 from penstock.control import profiled_columns
+from penstock.errors import NotReadyError
 from penstock.features import PROFILE_DAYS, ColumnProfile, profile, profiles_of
 from penstock.records import to_plain
 from penstock.runtime import open_services
@@ -60,6 +61,12 @@ def features_profile(
                 progress=told,
             )
         every = profiles_of(services.tables, found, days=days)
+    if not every:
+        raise NotReadyError(
+            f"All records of the source {found.source.name!r} have been deleted, so there is no "
+            f"day to show. Run 'penstock ingest {found.source.name}' when there are new ones.",
+            source=found.source.name,
+        )
     profiles = [one for one in every if one.feature in columns]
     value = {"result": result, "profiles": profiles}
     shown = [days_table(some) for some in by_column(profiles).values()]

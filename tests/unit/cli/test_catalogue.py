@@ -202,3 +202,16 @@ def test_a_view_is_profiled_day_by_day(home: Path, call: Call) -> None:
     nowhere = home / "none" / "page.html"
     wrong = call("features", "profile", "momentum", "--report", nowhere, "--home", home)
     assert (wrong.code, "Name a file in a folder that is there" in wrong.err) == (2, True)
+
+
+def test_a_profile_says_that_all_records_were_deleted(home: Path, call: Call) -> None:
+    data(home)
+    assert call("ingest", "candles", "--home", home).code == 0
+    assert call("features", "profile", "momentum", "--home", home).code == 0
+    gone = call("data", "delete", "candles", "--key", "symbol=A", "--yes", "--home", home)
+    assert gone.code == 0
+    said = call("features", "profile", "momentum", "--home", home)
+    assert (said.code, "All records of the source 'candles' have been deleted" in said.err) == (
+        1,
+        True,
+    )

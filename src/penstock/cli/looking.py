@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
@@ -23,8 +22,8 @@ from penstock.spec import DType, FeatureService, FeatureView, OnDemandView, base
 
 from .failures import UsageError
 from .given import given_values, value_of
-from .humanise import moment, number
 from .screen import Screen, table
+from .times import time_text, time_us
 from .unknown import unknown_notes
 
 if TYPE_CHECKING:
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
     from penstock.spec import View
 
 __all__ = ["features_get"]
+
+DIGITS = 10
+"""Enough to tell values apart, few enough to leave out what rounding adds."""
 
 
 class _Asked(NamedTuple):
@@ -79,18 +81,18 @@ def features_get(
         [], "--request", help="NAME=VALUE of a request field; all that are taken."
     ),
     at: str = typer.Option(
-        "", "--at", help="As they were at this time, such as 2024-03-01T12:00Z."
+        "", "--at", help="As they were at this time, such as 2024-03-01 or 2024-03-01T12:00Z."
     ),
 ) -> None:
     """Show features by key, from the online store or as of a time."""
-    at_time = _time(at) if at else None
+    at_us = time_us("--at", at)
     with open_services(screen.home) as services:
         service = _named(Catalogue.load(services.metadata), name)
         asked = _asked(service, keys, request)
         named = {view.name: view for view in service.views}.get(name, service)
         require_features(services, service.names, subject=key_of(named))
-        if at_time is not None:
-            frame, notes = _as_of(services, asked, at_time)
+        if at_us is not None:
+            frame, notes = _as_of(services, asked, at_us)
         else:
             frame, notes = _online(services, asked), [*_notes(services, asked)]
     for note in notes:
@@ -174,7 +176,7 @@ def _online(services: Services, asked: _Asked) -> pl.DataFrame:
         )
         for place, (name, dtype) in enumerate(asked.service.dtypes.items())
     ]
-    as_of = pl.Series("as_of", [moment(int(us)) for us in found.as_of_us])
+    as_of = pl.Series("as_of", [time_text(int(us)) for us in found.as_of_us])
     return asked.frame().with_columns(as_of, *columns)
 
 
@@ -188,33 +190,20 @@ def _notes(services: Services, asked: _Asked) -> Iterator[str]:
         yield from unknown_notes(services.online, [view], asked.keys, what="these are the features")
 
 
-def _as_of(services: Services, asked: _Asked, at: datetime) -> tuple[pl.DataFrame, list[str]]:
+def _as_of(services: Services, asked: _Asked, at_us: int) -> tuple[pl.DataFrame, list[str]]:
     told: list[UnknownEntities] = []
     found = point_in_time(
         services.tables,
         asked.service.views,
-        asked.frame().with_columns(at=pl.lit(at).cast(pl.Datetime("us", "UTC"))),
+        asked.frame().with_columns(at=pl.lit(at_us).cast(pl.Datetime("us", "UTC"))),
         memory_bytes=services.features_memory_bytes,
         notice=told.append,
     )
     shown = found.select(*asked.keys, *asked.request, "at", *asked.service.names)
-    times = pl.col("at").dt.strftime("%Y-%m-%d %H:%M:%S")
-    return shown.with_columns(times), [f"{one.sentence}." for one in told]
-
-
-def _time(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"--at {text!r} is no time. Write it like 2024-03-01T12:00:00Z.", at=text
-        ) from None
-    if at.tzinfo is None:
-        raise UsageError(f"--at {text!r} has no time zone. Add Z for UTC.", at=text)
-    return at
+    return shown.with_columns(at=pl.lit(time_text(at_us))), [f"{one.sentence}." for one in told]
 
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return number(value, 6)
+        return f"{value:,.{DIGITS}g}"
     return "-" if value is None else str(value)

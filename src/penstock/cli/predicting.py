@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 import httpx
@@ -33,8 +32,9 @@ from penstock.spec import base_views
 
 from .failures import UsageError
 from .given import given_values
-from .humanise import moment, number
+from .humanise import number
 from .screen import Screen, table
+from .times import time_text, time_us
 from .unknown import unknown_notes
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 TIMEOUT_S = 30.0
-US = 1e6
 MORE_LIKELY = 0.5
 KINDS: Mapping[str, type[PenstockError]] = {
     "access": AccessError,
@@ -128,7 +127,7 @@ def _wanted(
     return _Wanted(
         given_values("--key", keys, dataset.entity_dtypes, of="The model"),
         given_values("--request", request, dataset.request_fields, of="The model") if keys else {},
-        _time_us(at) if at else 0,
+        time_us("--at", at) or 0,
         dict(_pair(word) for word in features),
     )
 
@@ -142,16 +141,6 @@ def _pair(word: str) -> tuple[str, float | None]:
     if number is not None and not math.isfinite(number):
         raise UsageError(f"--feature {word!r}: write NAME=NUMBER, finite, or NAME=null.")
     return name.strip(), number
-
-
-def _time_us(text: str) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--at {text!r} is no time. Write it like 2024-03-01T12:00:00Z.") from None
-    if at.tzinfo is None:
-        raise UsageError(f"--at {text!r} has no time zone. Add Z for UTC.")
-    return round(at.timestamp() * US)
 
 
 def _serving(services: LocalServices) -> str:
@@ -169,7 +158,7 @@ def _over_http(
     if wanted.request:
         body["request"] = dict(wanted.request)
     if wanted.at_us:
-        body["at"] = f"{moment(wanted.at_us).replace(' ', 'T')}Z"
+        body["at"] = time_text(wanted.at_us)
     headers = {"Authorization": f"Bearer {services.token}"}
     url = f"{address}/v1/deployments/{deployment}/predict"
     try:
@@ -230,7 +219,7 @@ def _shown(score: Score, *, classifies: bool) -> dict[str, object]:
     else:
         told["prediction"] = score.prediction
     told |= {"model": score.model, "version": score.version, "route": score.route}
-    return told | {"as_of": f"{moment(score.at_us).replace(' ', 'T')}Z", "reason": score.reason}
+    return told | {"as_of": time_text(score.at_us), "reason": score.reason}
 
 
 def _cell(name: str, value: object) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from .failures import UsageError
 
-__all__ = ["time_us"]
+__all__ = ["time_text", "time_us"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -34,3 +34,13 @@ def time_us(option: str, text: str) -> int | None:
             raise UsageError(f"{option} {text!r} has no time zone. Add Z for UTC.", at=text)
         at = at.replace(tzinfo=UTC)
     return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def time_text(at_us: int) -> str:
+    """A time as options take it and answers over HTTP give it, to the microsecond.
+
+    Args:
+        at_us: Microseconds since 1970 UTC.
+    """
+    at = EPOCH + timedelta(microseconds=at_us)
+    return at.isoformat().replace("+00:00", "Z")

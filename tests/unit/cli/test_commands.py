@@ -132,7 +132,7 @@ def test_data_goes_in_and_features_come_out(home: Path, call: Call) -> None:
     ("words", "said"),
     [
         (("features", "get", "momentum", "--keys", "BTC", "--at", "noon"), "is no time"),
-        (("features", "get", "momentum", "--keys", "BTC", "--at", "2026-01-01"), "no time zone"),
+        (("features", "get", "momentum", "--keys", "BTC", "--at", "2026-01-01T12"), "no time zone"),
         (("features", "get", "momentum", "--keys", ","), "no entity"),
         (("ingest", "--file", "x.csv"), "needs the name of the source"),
         (("runs", "list", "--state", "lost"), "There is no state"),

@@ -102,3 +102,17 @@ def test_what_is_wrong_is_said(home: Path, call: Call) -> None:
     missing = call("features", "get", "composd", "--home", home)
     assert missing.code == 1
     assert "Did you mean 'composed'?" in missing.err
+
+
+def test_a_value_and_a_time_are_shown_as_they_are(home: Path, call: Call) -> None:
+    get = ("features", "get", "momentum", "--key", "BTC", "--home", home)
+    told = call(*get, "--at", "2026-01-12T05:30:00.25+02:00", "--json")
+    assert told.code == 0, told.err
+    (row,) = told.value
+    assert row["at"] == "2026-01-12T03:30:00.250000Z"
+    day, midnight = (call(*get, "--at", at) for at in ("2026-01-12", "2026-01-12T00:00Z"))
+    assert (day.code, day.out) == (0, midnight.out)
+    shown = call(*get, "--at", row["at"]).out
+    assert f"{row['momentum.max_close_2d']:,.10g}" in shown
+    wrong = call(*get, "--at", "2026-01-12T03:30:00")
+    assert (wrong.code, "has no time zone. Add Z for UTC" in wrong.err) == (2, True)

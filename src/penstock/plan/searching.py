@@ -3,7 +3,8 @@
 A word of the question is found in an entry where one of the entry's words equals it, begins with
 it, contains it, or is spelled nearly like it; the better it fits and the more the place says (a
 name more than an expression), the more it counts. Of an entry each word counts once, at its best
-place. Entries with all words come; where there is none, those with the most of them.
+place. Entries with all words come; where there is none, those with the most of them. Fillers, such
+as "of", count only where nothing else is asked.
 """
 
 from __future__ import annotations
@@ -35,8 +36,13 @@ SHORTEST_PART, SHORTEST_ALIKE = 3, 4
 NEAR = 0.75
 """How like two words are when one may be a slip for the other, from 0 to 1."""
 
-STEMS = 3
+STEMS = 4
 """By so many letters a word of the question may be longer than what it begins with: plurals."""
+
+FILLERS = frozenset(
+    {"a", "an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "or", "per", "the", "to"}
+)
+"""Words that are in most sentences: they tell nothing where the question has others."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +69,7 @@ def search(entries: Iterable[FeatureEntry | ServiceEntry], question: str) -> lis
     Returns:
         What was found; nothing where no word of the question is anywhere, or it has none.
     """
-    asked = list(dict.fromkeys(_words(question)))
+    asked = _asked(question)
     told = [(entry, dict(_places(entry))) for entry in entries]
     known = {word for _, places in told for words in places.values() for word in words}
     fits = {word: _fits(word, known) for word in asked}
@@ -110,6 +116,12 @@ def _places(entry: FeatureEntry | ServiceEntry) -> Iterator[tuple[str, list[str]
 
 def _words(text: str) -> list[str]:
     return WORD.findall(text.casefold())
+
+
+def _asked(question: str) -> list[str]:
+    """The words of a question, each once; without fillers unless it has nothing else."""
+    words = list(dict.fromkeys(_words(question)))
+    return [word for word in words if word not in FILLERS] or words
 
 
 def _fits(asked: str, known: Iterable[str]) -> dict[str, float]:

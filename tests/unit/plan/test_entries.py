@@ -172,6 +172,9 @@ def test_search_wants_all_words_or_as_many_as_there_are() -> None:
     assert names_found("risk market") == ["momentum.vol"]
     assert names_found("risk zebra") == ["momentum.vol"]
     assert names_found("zebra") == []
+    assert names_found("volatility of returns") == ["momentum.vol"]
+    assert names_found("number of the zebra") == ["momentum.count"]
+    assert "momentum.count" in names_found("of")
     assert names_found("?!") == []
     catalogue = catalogue_of(WATCH)
     (found,) = search(feature_entries(catalogue, {}), "deviation bob risk")

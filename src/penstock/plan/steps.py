@@ -16,7 +16,7 @@ CONSEQUENCES: dict[StaleAction, str] = {
     "retrain": "its versions learned from the old meaning; train it again",
     "keep": "it keeps serving the version it has until a new one is promoted",
 }
-VALUE_WIDTH = 60
+VALUE_WIDTH = 120
 
 
 class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +35,9 @@ class FieldChange(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """The field with its value before and after, shortened: ``"ttl: 7d -> 1d"``."""
-        return f"{self.path}: {_short(self.before)} -> {_short(self.after)}"
+        name = self.path.rpartition(".")[2]
+        before, after = (_short(_without(value, name)) for value in (self.before, self.after))
+        return f"{self.path}: {before} -> {after}"
 
 
 class Create(msgspec.Struct, frozen=True, kw_only=True, tag="create", tag_field="step"):
@@ -68,8 +70,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, tag="change", tag_field=
 
     @property
     def detail(self) -> str:
-        """The fields, each with its value before and after."""
-        return "; ".join(field.text for field in self.fields)
+        """The fields, each on a line with its value before and after."""
+        return "\n".join(field.text for field in self.fields)
 
 
 class Remove(msgspec.Struct, frozen=True, kw_only=True, tag="remove", tag_field="step"):
@@ -154,8 +156,27 @@ def _row(step: Step) -> dict[str, str]:
     return {"step": word, "kind": kind, "name": name, "detail": step.detail}
 
 
+def _without(value: object, name: str) -> object:
+    """A member of a list without its name, where the path has it already."""
+    if isinstance(value, dict) and value.get("name") == name:
+        return {key: item for key, item in value.items() if key != "name"}
+    return value
+
+
 def _short(value: object) -> str:
-    if value is None or value == "":
-        return "nothing"
-    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    text = _words(value) or "nothing"
     return text if len(text) <= VALUE_WIDTH else text[: VALUE_WIDTH - 1] + "…"
+
+
+def _words(value: object) -> str:
+    """A value of a document as people write it; members that say nothing are left out."""
+    if isinstance(value, str) or value is None:
+        return value or ""
+    if isinstance(value, dict):
+        told = {name: item for name, item in value.items() if item not in (None, "", 0, [], {})}
+        return ", ".join(f"{name} {_words(item)}" for name, item in told.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(
+            f"({_words(one)})" if isinstance(one, dict) else _words(one) for one in value
+        )
+    return msgspec.json.encode(value).decode()

@@ -167,7 +167,5 @@ def test_a_service_that_means_another_makes_its_dataset_stale(
 
     plan_of("l")
     rows = {(row["step"], row["kind"]): row["detail"] for row in plan_of("l", "m").as_rows()}
-    assert rows["change", "feature_service"] == (
-        'features.feature_view/momentum.chosen: ["l"] -> ["l","m"]'
-    )
+    assert rows["change", "feature_service"] == "features.feature_view/momentum.chosen: l -> l, m"
     assert "feature_service/scoring changed" in rows["stale", "dataset"]

@@ -8,7 +8,7 @@ import pytest
 
 import penstock as ps
 from penstock.errors import DeclarationError
-from penstock.plan import Change, Create, Plan, Remove, Stale, apply, difference
+from penstock.plan import Change, Create, FieldChange, Plan, Remove, Stale, apply, difference
 from penstock.records import AppliedDeclaration
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def test_what_is_said_of_a_feature_makes_nothing_stale(
     assert isinstance(change, Change)
     assert not change.meaning
     assert change.detail == (
-        'features.m.unit: nothing -> USD; features.m.tags: nothing -> ["pii"]; '
-        "features.m.deprecated: nothing -> 2027-01-01; features.m.instead: nothing -> l"
+        "features.m.unit: nothing -> USD\nfeatures.m.tags: nothing -> pii\n"
+        "features.m.deprecated: nothing -> 2027-01-01\nfeatures.m.instead: nothing -> l"
     )
 
 
@@ -91,6 +91,19 @@ def test_a_changed_feature_that_is_said_more_of_is_stale_all_the_same(
     assert isinstance(change, Change)
     assert change.meaning
     assert len(stale) == 4
+
+
+def test_a_field_is_told_in_words() -> None:
+    slow = {"op": "mean", "column": "close", "over": "2d", "where": None, "name": "slow", "k": 0}
+    assert FieldChange(path="features.slow", before=None, after=slow).text == (
+        "features.slow: nothing -> op mean, column close, over 2d"
+    )
+    rules = [{"rule": "positive", "columns": ["close"]}, {"rule": "unique", "columns": ["a", "b"]}]
+    assert FieldChange(path="expect", before=rules, after=[]).text == (
+        "expect: (rule positive, columns close), (rule unique, columns a, b) -> nothing"
+    )
+    assert FieldChange(path="as_known", before=False, after=True).text == "as_known: false -> true"
+    assert FieldChange(path="seed", before=0, after=7.5).text == "seed: 0 -> 7.5"
 
 
 def test_a_deployments_own_change_makes_nothing_stale(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ago", "count", "moment", "number", "pairs", "plural", "size", "span"]
+__all__ = ["ago", "count", "measured", "moment", "number", "pairs", "plural", "size", "span"]
 
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 SIZES = ("B", "kB", "MB", "GB", "TB")
@@ -16,6 +16,7 @@ STEP = 1_000
 NOW_S = 2
 SHORT_S = 1.0
 LARGE = 10_000
+HUGE = 1e15
 
 
 def count(value: int) -> str:
@@ -28,6 +29,15 @@ def number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= LARGE else f"{value:.{digits}f}"
+
+
+def measured(value: float | None, digits: int = 5) -> str:
+    """A number of any size in so many digits: ``"0.0015123"``, ``"2,233.6"``, ``"61,235"``."""
+    if value is None:
+        return "-"
+    if LARGE <= abs(value) < HUGE:
+        return f"{value:,.0f}"
+    return f"{value:,.{digits}g}"
 
 
 def plural(value: int, noun: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.algebra import equal_bins, inner_span, merge_spreads, shift
 from penstock.spec import feature_words
 
+from .humanise import measured
 from .plots import bars, fan, steps
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _numbers(days: Sequence[ColumnProfile]) -> Mapping[str, str]:
 
 
 def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:,.5g}"
+    return "none" if value is None else measured(value)
 
 
 def _drawn(days: Sequence[ColumnProfile]) -> int | None:

@@ -16,7 +16,7 @@ from penstock.records import to_plain
 from penstock.runtime import open_services
 
 from .failures import UsageError
-from .humanise import count, number, plural
+from .humanise import count, measured, number, plural
 from .profile_page import profile_page
 from .screen import Screen, table
 
@@ -32,7 +32,6 @@ __all__ = ["by_column", "days_table", "features_profile", "newest_table", "writt
 BARS = "▁▂▃▄▅▆▇█"
 MEDIAN = 3  # of SPREAD_QUANTILES
 FIFTH, NINETY_FIFTH = 1, 5
-DIGITS = 4
 TREND_DAYS = 14
 
 
@@ -129,16 +128,7 @@ def _cells(one: ColumnProfile) -> list[str]:
     spread = one.spread
     some = spread.quantiles or (None,) * (NINETY_FIFTH + 1)
     values = (spread.mean, spread.std, spread.least, some[FIFTH], some[MEDIAN], some[NINETY_FIFTH])
-    return [f"{one.null_rate:.1%}", *(_number(value) for value in (*values, spread.greatest))]
-
-
-def _number(value: float | None) -> str:
-    """A value of any size in few digits."""
-    if value is not None and value.is_integer():
-        return f"{value:,.0f}"
-    if value is None or abs(value) >= 10.0**-DIGITS:
-        return number(value, DIGITS)
-    return f"{value:.2e}"
+    return [f"{one.null_rate:.1%}", *map(measured, (*values, spread.greatest))]
 
 
 def _shift(days: Sequence[ColumnProfile]) -> str:

@@ -35,13 +35,19 @@ def features_vacuum(
         found = vacuum_features(services, older_than_h=older_than_h, dry_run=dry_run)
     value = {"dry_run": dry_run, "older_than_h": older_than_h, "tables": found}
     if not found:
-        screen.show(value, f"✓ Nothing to remove: no version is {older_than_h} h out of use.")
+        screen.show(
+            value, f"✓ Nothing to remove: no version has been out of use for {_age(older_than_h)}."
+        )
         return
     title = "files to remove" if dry_run else "files removed"
     columns = ["table", title, "size", "kept for datasets and models"]
     screen.show(value, table(columns, [_row(one) for one in found], right=columns[1:3]))
     if dry_run:
         screen.hint("Nothing was removed. Leave out --dry-run to remove them.")
+
+
+def _age(hours: int) -> str:
+    return f"{hours} h" if hours % 24 else f"{hours // 24} d"
 
 
 def _row(one: VacuumedTable) -> list[str]:

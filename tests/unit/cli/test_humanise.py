@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from penstock.cli.humanise import ago, count, moment, number, pairs, plural, size, span
+from penstock.cli.humanise import ago, count, measured, moment, number, pairs, plural, size, span
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -22,6 +22,24 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 )
 def test_span(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0, "0"),
+        (3.0, "3"),
+        (2233.62, "2,233.6"),
+        (-0.00151234, "-0.0015123"),
+        (61_234.56, "61,235"),
+        (1_234_567.8, "1,234,568"),
+        (1e-9, "1e-09"),
+        (1e300, "1e+300"),
+    ],
+)
+def test_a_number_of_any_size_has_few_digits(value: float | None, text: str) -> None:
+    assert measured(value) == text
 
 
 @pytest.mark.parametrize(

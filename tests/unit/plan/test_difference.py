@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.ports import Metadata
-    from penstock.spec import Project
+    from penstock.spec import Expression, Project
 
     ProjectOf: TypeAlias = Callable[..., Project]
 
@@ -169,7 +169,7 @@ def test_a_label_of_types_that_do_not_go_together_cannot_be_applied() -> None:
         schema={"word": ps.String, "ts": ps.Timestamp, "kind": ps.String, "odd": ps.Boolean},
     )
     view = ps.FeatureView("v", source=source, features=[ps.count(over="1d")])
-    labels = {
+    labels: dict[str, Expression] = {
         "wrong": ps.col("kind") > 3,
         "text": ps.col("kind"),
         "late": ps.lead("ts", "1h"),

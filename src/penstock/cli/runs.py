@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
-from penstock.control import PIPELINES, shown_run
+from penstock.control import PIPELINES, NextTry, next_try, shown_run
 from penstock.control import retry as retry_run
 from penstock.errors import NotFoundError, nearest
 from penstock.ports import RunState
@@ -58,7 +58,7 @@ def show(screen: Screen, run_id: str = RUN) -> None:
     """Show a run."""
     with open_services(screen.home) as services:
         run = shown_run(services, _find(services, run_id))
-        now = services.clock.now()
+        now, again = services.clock.now(), next_try(services, run)
     facts = [
         ("run", run.run_id),
         ("pipeline", run.pipeline),
@@ -68,6 +68,7 @@ def show(screen: Screen, run_id: str = RUN) -> None:
         ("took", _took(run, now)),
         ("with", pairs(run.parameters) or "-"),
         ("error", run.error or "-"),
+        *([("again", _again(again, now))] if again else []),
     ]
     retry_it = f"[dim]penstock runs retry {run.run_id}[/]" if run.state == "failed" else ""
     screen.show(run, table(["", ""], facts), steps_table(run), retry_it)
@@ -99,6 +100,14 @@ def _row(run: RunInfo, now: datetime) -> tuple[str, ...]:
     short = error if len(error) <= ERROR_WIDTH else f"{error[: ERROR_WIDTH - 1]}…"
     began = ago(run.created_at, now)
     return (run.run_id, run.pipeline, run.subject, run.state, began, _took(run, now), short)
+
+
+def _again(found: NextTry, now: datetime) -> str:
+    """What the worker does with a failed run by itself."""
+    if found.at is None:
+        return f"not by itself, after {found.tried} of {found.times} times"
+    when = ago(found.at, now) if found.at > now else "as soon as a worker is there"
+    return f"{when}, for the {found.tried + 1}. of {found.times} times"
 
 
 def _took(run: RunInfo, now: datetime) -> str:

@@ -81,6 +81,7 @@ from .refreshing import (
     refresh_ready_vectors,
 )
 from .replay import FeatureReplay, Replay, replay
+from .retrying import NextTry, Retried, next_try, retry_failed
 from .scores import shown_score
 from .served import check_served
 from .steps import step_functions
@@ -105,6 +106,7 @@ __all__ = [
     "Lineage",
     "Link",
     "Listing",
+    "NextTry",
     "Notification",
     "Overview",
     "OverviewKind",
@@ -113,6 +115,7 @@ __all__ = [
     "PruneSchedule",
     "PrunedScores",
     "Replay",
+    "Retried",
     "ScoreExplanation",
     "Submission",
     "Usage",
@@ -159,6 +162,7 @@ __all__ = [
     "live_experiment",
     "monitor_pipeline",
     "monitor_run",
+    "next_try",
     "overview",
     "partition_states",
     "pinned_versions",
@@ -177,6 +181,7 @@ __all__ = [
     "replay",
     "report_inconsistent",
     "retry",
+    "retry_failed",
     "score_pipeline",
     "score_run",
     "sentence",

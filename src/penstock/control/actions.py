@@ -20,6 +20,7 @@ from penstock.plan import Catalogue
 from penstock.ports import Audit, Put, announce
 from penstock.records import Event, Incident, MonitorReport
 from penstock.registry import aliases, promote
+from penstock.spec import key_of
 
 from .pipelines import submit, train_run
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from penstock.records import Check
     from penstock.spec import Action, Monitor
 
-__all__ = ["NOTIFICATIONS_TOPIC", "Notification", "react"]
+__all__ = ["NOTIFICATIONS_TOPIC", "Notification", "notify", "react"]
 
 NOTIFICATIONS_TOPIC = "notifications"
 """The topic that notifications are published on."""
@@ -42,11 +43,12 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """A message of the topic: somebody has to know.
 
     Attributes:
-        incident_id: What happened: the incident, or the report of features that are inconsistent.
+        incident_id: What happened: the incident, the report of features that are inconsistent, or
+            the run that was given up.
         channel: Whom to tell.
         monitor: Who saw it.
         deployment: What it is about.
-        version: ``model@version`` that breached; empty where features did.
+        version: ``model@version`` that breached; empty where something else did.
         breaches: What was broken, in words.
         at_us: When, in microseconds since 1970 UTC.
     """
@@ -93,6 +95,22 @@ def react(services: Services, report: MonitorReport) -> Incident | None:
         for action in monitor.on_breach:
             incident = _done(services, monitor, incident, action)
         return incident
+
+
+def notify(services: Services, notification: Notification, what: str) -> None:
+    """Publish a notification and log it; the topic takes the same one for a channel once.
+
+    Args:
+        services: The ports; uses the event log.
+        notification: Whom to tell what.
+        what: What has happened, in a few words, for the log.
+    """
+    services.log.publish(
+        NOTIFICATIONS_TOPIC,
+        [msgspec.json.encode(notification)],
+        ids=[f"{notification.incident_id}:{notification.channel}"],
+    )
+    structlog.get_logger("penstock.control").warning(what, **msgspec.to_builtins(notification))
 
 
 def _closed(services: Services, incident: Incident, report: MonitorReport) -> bool:
@@ -185,14 +203,7 @@ def _notify(services: Services, incident: Incident, channel: str) -> str:
         breaches=incident.breaches,
         at_us=services.clock.now_us(),
     )
-    services.log.publish(
-        NOTIFICATIONS_TOPIC,
-        [msgspec.json.encode(notification)],
-        ids=[f"{incident.incident_id}:{channel}"],
-    )
-    structlog.get_logger("penstock.control").warning(
-        "monitor breached", **msgspec.to_builtins(notification)
-    )
+    notify(services, notification, "monitor breached")
     return "told"
 
 
@@ -220,7 +231,13 @@ def _retrain(services: Services, monitor: Monitor, incident: Incident) -> str:
     model = monitor.deployment.model.name
     # The incident's entry names the run.
     run_id = submit(
-        services, train_run(f"train-{model}-{incident.incident_id}", model, promote=True)
+        services,
+        train_run(
+            f"train-{model}-{incident.incident_id}",
+            model,
+            promote=True,
+            asked_by=key_of(monitor),
+        ),
     )
     return f"run {run_id}"
 

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-import structlog
-
 from penstock.errors import NotReadyError
 from penstock.features import check_online
 from penstock.plan import Catalogue
@@ -21,7 +18,7 @@ from penstock.ports import Put, announce
 from penstock.records import Event, FeatureReport
 from penstock.spec import Deployment, FeatureView, Monitor
 
-from .actions import NOTIFICATIONS_TOPIC, Notification
+from .actions import Notification, notify
 from .served import check_served
 
 if TYPE_CHECKING:
@@ -160,15 +157,8 @@ def report_inconsistent(services: Services, report: FeatureReport, *, max_rate: 
             at_us=report.to_us,
         ),
     )
-    log = structlog.get_logger("penstock.control")
     for notification in _notifications(services, report, [_words(check) for check in above]):
-        told = msgspec.to_builtins(notification)
-        log.warning("features are inconsistent", **told)
-        services.log.publish(
-            NOTIFICATIONS_TOPIC,
-            [msgspec.json.encode(notification)],
-            ids=[f"{report.report_id}:{notification.channel}"],
-        )
+        notify(services, notification, "features are inconsistent")
     return True
 
 

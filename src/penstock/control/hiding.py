@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from penstock.ports import RunInfo, Services
     from penstock.records import Manifest, Score
 
-__all__ = ["PROTECTED", "hidden_of", "hides_words", "shown_parts", "shown_run", "shown_values"]
+__all__ = [
+    "PROTECTED",
+    "hidden_of",
+    "hides_words",
+    "plain_words",
+    "shown_parts",
+    "shown_run",
+    "shown_values",
+]
 
 PROTECTED = "protected"
 """What stands in the place of a value that the caller may not read."""
@@ -100,6 +108,11 @@ def shown_run(services: Services, run: RunInfo) -> RunInfo:
     replace = msgspec.structs.replace
     steps = tuple(replace(step, error=_plain(step.error)) for step in run.steps)
     return replace(run, error=_plain(run.error), steps=steps)
+
+
+def plain_words(services: Services, error: str) -> str:
+    """Why a run failed, for everybody: without what a user's function said where that is kept."""
+    return _plain(error) if Permissions.load(services.metadata).protections else error
 
 
 def _plain(error: str) -> str:

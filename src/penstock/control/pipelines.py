@@ -224,7 +224,9 @@ def ingest_run(run_id: str, source: str, *, paths: Sequence[str] | None = None) 
     return _submission(ingest_pipeline(), run_id, source, parameters)
 
 
-def train_run(run_id: str, model: str, *, promote: bool | None = None) -> Submission:
+def train_run(
+    run_id: str, model: str, *, promote: bool | None = None, asked_by: str = ""
+) -> Submission:
     """A run that trains a model.
 
     Args:
@@ -232,10 +234,13 @@ def train_run(run_id: str, model: str, *, promote: bool | None = None) -> Submis
         model: Name of the model.
         promote: Whether the version that passed the gates is deployed; when left out, only while
             the model has no champion.
+        asked_by: Key of the declaration that asks for it; empty for somebody.
     """
     parameters: dict[str, object] = {"model": model, "run_id": run_id}
     if promote is not None:
         parameters["promote"] = promote
+    if asked_by:
+        parameters["asked_by"] = asked_by
     return _submission(train_pipeline(), run_id, model, parameters)
 
 
@@ -267,16 +272,18 @@ def release_run(
     )
 
 
-def score_run(run_id: str, deployment: str) -> Submission:
+def score_run(run_id: str, deployment: str, *, asked_by: str = "") -> Submission:
     """A run that scores every new row of a deployment's spine.
 
     Args:
         run_id: Its id.
         deployment: Name of the deployment.
+        asked_by: Key of the declaration that asks for it; empty for somebody.
     """
-    return _submission(
-        score_pipeline(), run_id, deployment, {"deployment": deployment, "run_id": run_id}
-    )
+    parameters = {"deployment": deployment, "run_id": run_id}
+    if asked_by:
+        parameters["asked_by"] = asked_by
+    return _submission(score_pipeline(), run_id, deployment, parameters)
 
 
 def job_run(job: ScoringJob) -> Submission:

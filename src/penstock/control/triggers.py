@@ -13,6 +13,7 @@ Nothing is kept in memory and nothing is remembered beside the runs themselves:
 - A monitor has the run id of its interval, and looks at most once in each.
 - So has what is done in each interval whatever happens; see ``upkeep``.
 - So has an experiment: its beginning and each look at it; and a bandit each time it sets shares.
+- A run that failed has used up its occasion; it is tried again itself: see ``retrying``.
 - A rollout that is to be checked, was approved, or has ended its canary, has a run of its own id.
 
 So any number of processes may ask at the same time, and each occasion is one run.
@@ -298,14 +299,15 @@ class _Asked:
 
 def _rules(services: Services, catalogue: Catalogue) -> Iterator[_Rule]:
     for trigger in catalogue.all(Trigger):
-        run = partial(train_run, promote=True)
+        run = partial(train_run, promote=True, asked_by=key_of(trigger))
         graph = trigger.model if isinstance(trigger.model, Graph) else None
         yield _Rule("train", trigger.model.name, key_of(trigger), trigger.on, run, graph)
     for deployment in catalogue.all(Deployment):
         # Before there is a champion, events are left where they are.
         if deployment.batch and aliases(services.metadata, deployment.model.name).champion:
-            on = (deployment.batch.on,)
-            yield _Rule("score", deployment.name, key_of(deployment), on, score_run)
+            on, key = (deployment.batch.on,), key_of(deployment)
+            run = partial(score_run, asked_by=key)
+            yield _Rule("score", deployment.name, key, on, run)
 
 
 def _us(moment: datetime) -> int:

@@ -39,6 +39,7 @@ from .platform import (
     Process,
     Role,
     RunProgress,
+    RunRetries,
 )
 from .rollouts import (
     LIVE_STATES,
@@ -124,6 +125,7 @@ __all__ = [
     "RolloutState",
     "RouteChanges",
     "RunProgress",
+    "RunRetries",
     "Score",
     "ScoringJob",
     "ServingStatus",

@@ -12,13 +12,13 @@ from .base import Record
 
 __all__ = [
     "AuditEntry", "Event", "EventKind", "Identity", "Lease", "Partitioning", "Process", "Role",
-    "RunProgress",
+    "RunProgress", "RunRetries",
 ]  # fmt: skip
 
 EventKind = Literal[
     "raw.ingested", "raw.deleted", "features.generated", "model.trained", "model.ready",
     "deployment.changed", "scores.ready", "observation.received", "monitor.breached",
-    "features.inconsistent", "experiment.ended",
+    "features.inconsistent", "experiment.ended", "run.failed",
 ]  # fmt: skip
 Role = Literal["admin", "writer", "reader"]
 
@@ -133,6 +133,30 @@ class RunProgress(Record, frozen=True):
     step: str
     what: str
     share: float
+
+    @property
+    def key(self) -> str:
+        """The run's id."""
+        return self.run_id
+
+
+class RunRetries(Record, frozen=True):
+    """How often a run that failed was tried again by itself.
+
+    Attributes:
+        run_id: The run.
+        times: How often.
+        at: When it was last, or when it was decided that it is not any more.
+        state: ``given up`` when it was tried often enough; ``replaced`` where a later run of the
+            same subject took its place.
+    """
+
+    KIND: ClassVar[str] = "run_retries"
+
+    run_id: str
+    at: datetime
+    times: int = 0
+    state: Literal["waiting", "given up", "replaced"] = "waiting"
 
     @property
     def key(self) -> str:

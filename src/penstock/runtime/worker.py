@@ -133,6 +133,8 @@ def _loop(services: LocalServices, stop: threading.Event) -> None:
                 next_recovery_s = time.monotonic() + RECOVER_EVERY_S
                 for run_id in recover(services):
                     log.warning("took over a run whose worker is gone", run=run_id)
+                for retried in control.retry_failed(services):
+                    log.warning("a run had failed", run=retried.run_id, now=retried.became)
             for moved in control.advance_canaries(services, counted(services)):
                 log.info("canary", rollout=moved.rollout_id, state=moved.state, step=moved.step)
             due = control.due(services, check=check, profile=profile, vacuum=vacuum, prune=prune)

@@ -145,6 +145,7 @@ from .on_demand import (
 )
 from .project import Declaration, Project
 from .protection import Protection
+from .retries import Retry
 from .rollouts import Approval, Canary, Checks
 from .routes import (
     ALIASES,
@@ -230,6 +231,7 @@ __all__ = [
     "Project",
     "Protection",
     "RandomSplit",
+    "Retry",
     "Route",
     "Schedule",
     "ScoreLog",

@@ -15,6 +15,7 @@ from .cron import cron_times
 from .experiments import Experiment
 from .graphs import Graph
 from .models import METRICS, Model
+from .retries import Retry
 from .rollouts import Approval, Canary, Checks
 from .routes import Fallback, Route, champion
 from .score_logs import ScoreLog
@@ -67,9 +68,17 @@ Schedule = NewData | Cron | NewPins
 
 
 class BatchScoring(Value, frozen=True, omit_defaults=True):
-    """Score every new row of the spine into the scores table."""
+    """Score every new row of the spine into the scores table.
+
+    Attributes:
+        on: The occasion.
+        retry: What becomes of a run of it that fails.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("retry",)
 
     on: Schedule
+    retry: Retry = Retry()
 
     def _faults(self) -> Iterator[str]:
         if isinstance(self.on, NewPins):
@@ -230,10 +239,14 @@ class Trigger(_Retraining, frozen=True, kw_only=True, tag="trigger"):
     Attributes:
         model: The model to train.
         on: The occasions.
+        retry: What becomes of a training of it that fails.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("retry",)
 
     on: Sequence[Schedule]
     name: str = ""
+    retry: Retry = Retry()
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -76,6 +76,7 @@ def test_new_data_starts_one_run_that_promotes(watched: Watched) -> None:
     assert submission.run_id == "train-direction-candles-1-abc"
     assert submission.parameters == {
         "model": "direction", "run_id": submission.run_id, "promote": True,
+        "asked_by": "trigger/direction",
     }  # fmt: skip
     assert started(watched) == [submission.run_id]
     assert started(watched) == []

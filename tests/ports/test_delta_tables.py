@@ -42,6 +42,21 @@ def log_file(folder: Path, version: int) -> Path:
     return folder / "_delta_log" / f"{version:020}.json"
 
 
+def test_files_that_are_large_enough_are_left_alone(tmp_path: Path) -> None:
+    large = pl.DataFrame({"a": range(20_000)}).with_columns(b=pl.col("a").hash().cast(pl.String))
+    with closing(DeltaTables(tmp_path)) as tables:
+        tables.append("a", large, app="app", number=1)
+        for number in range(2, 10):
+            tables.append("a", FRAME, app="app", number=number)
+        before = set(DeltaTable(tmp_path / "a").file_uris())
+        tables.compact("a", below_bytes=100_000)
+        after = set(DeltaTable(tmp_path / "a").file_uris())
+        assert (len(before), len(after), len(before & after)) == (9, 2, 1)
+        assert tables.scan("a").collect().height == 20_016
+        tables.compact("a")
+        assert len(DeltaTable(tmp_path / "a").file_uris()) == 1
+
+
 def test_other_readers_can_open_it(folder: Path) -> None:
     table = DeltaTable(folder)
     assert table.transaction_version("app") == 30

@@ -24,13 +24,21 @@ from .vacuuming import pinned_versions
 if TYPE_CHECKING:
     from penstock.ports import Services, Tables
 
-__all__ = ["PrunedScores", "RemovedScore", "find_removed", "missing_score", "prune_scores"]
+__all__ = [
+    "PrunedScores",
+    "RemovedScore",
+    "find_removed",
+    "missing_score",
+    "prune_scores",
+    "vacuum_scores",
+]
 
 REMOVED = "removed/"
 APP = "prune"
 CHUNK_ROWS = 500_000
 FILES_STAY_H = 24
 """How long the files of removed scores stay: somebody may be reading them."""
+GROWING = ("scores/", "observations/")
 
 
 class PrunedScores(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +118,29 @@ def prune_scores(
             )
             found.append(_prune(services, _held(services, pruned), dry_run=dry_run))
     return found
+
+
+def vacuum_scores(services: Services) -> int:
+    """Remove files of scores and observations that were merged into larger ones a day ago.
+
+    What datasets and models name stays.
+
+    Args:
+        services: The ports.
+
+    Returns:
+        How many files.
+
+    Raises:
+        StateError: It is not known what a model in service names; nothing was removed.
+    """
+    tables = services.tables
+    names = [name for prefix in GROWING for name in tables.names(prefix)]
+    pinned = pinned_versions(services) if names else {}
+    return sum(
+        tables.vacuum(name, keep=tuple(pinned.get(name, ())), older_than_h=FILES_STAY_H).files
+        for name in names
+    )
 
 
 def find_removed(tables: Tables, prediction_id: str) -> RemovedScore | None:

@@ -35,7 +35,7 @@ from .checking import check_features, report_inconsistent
 from .deploying import DEPLOY_STEPS
 from .experiment_steps import EXPERIMENT_STEPS
 from .profiling import profile_views
-from .pruning import prune_scores
+from .pruning import prune_scores, vacuum_scores
 from .refreshing import drop_unread_spaces, refresh_features
 from .telling import telling
 from .training import TRAIN_STEPS
@@ -195,7 +195,8 @@ def _vacuum(services: Services, given: Values, _: Values) -> Mapping[str, object
 
 
 def _prune(services: Services, given: Values, _: Values) -> Mapping[str, object]:
-    return {"deployments": to_builtins(prune_scores(services, now_us=given["now_us"]))}
+    pruned = to_builtins(prune_scores(services, now_us=given["now_us"]))
+    return {"deployments": pruned, "files": vacuum_scores(services)}
 
 
 def _drain_scores(services: Services, _: Values, __: Values) -> Mapping[str, object]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.features import PROFILE_DAYS, PROFILE_SAMPLE, STORED
+from penstock.scoring import table_of
 from penstock.spec import Deployment, FeatureView
 
 from .pipelines import check_run, profile_run, prune_run, vacuum_run
@@ -75,7 +76,7 @@ class VacuumSchedule(NamedTuple):
 
 
 class PruneSchedule(NamedTuple):
-    """When scores are removed that have been kept long enough.
+    """When scores are removed that have been kept long enough, and files that were merged.
 
     Attributes:
         every_us: How often, in microseconds; 0 for never.
@@ -141,13 +142,13 @@ class Upkeep:
         return self._new(run, lambda: bool(self._services.tables.names(STORED)))
 
     def prune(self, schedule: PruneSchedule) -> Submission | None:
-        """Scores removed, where a deployment says how long it keeps them."""
+        """Scores removed that were kept long enough, and files that were merged into larger ones."""
         slot_us = self._slot_us(schedule.every_us)
         if slot_us is None:
             return None
         run = prune_run(f"prune-scores-{stamp(slot_us)}", now_us=slot_us)
-        deployments = self._catalogue.all(Deployment)
-        return self._new(run, lambda: any(one.log and one.log.keep for one in deployments))
+        names, version = self._catalogue.all(Deployment), self._services.tables.version
+        return self._new(run, lambda: any(version(table_of(one.name)) is not None for one in names))
 
     def _new(self, run: Submission, wanted: Callable[[], bool]) -> Submission | None:
         """The run, unless it was submitted, one of its subject is under way, or it has no work."""

@@ -41,7 +41,7 @@ import msgspec
 import polars as pl
 
 from penstock.errors import StateError
-from penstock.ports import Audit, Put, Services, announce
+from penstock.ports import Audit, Put, Services, announce, merge_below
 from penstock.records import Batch, Event, EventKind
 from penstock.spec import Source, fingerprint
 
@@ -67,8 +67,6 @@ __all__ = [
 ]
 
 FILE_GONE = "file_gone"
-COMPACT_EVERY = 256
-"""Batches after which small files are merged: each batch is a file that every scan opens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +167,9 @@ def take_in(  # noqa: PLR0913 - what an intake depends on
         started, fingerprint=fingerprint(source), lookups=found.lookups
     )
     stored = store_batch(services, started, _with_counts(judged, source, sifted))
-    if stored.number % COMPACT_EVERY == 0:
-        _compact(services.tables, source)
+    below = merge_below(number - 1, number)
+    if below is not None:
+        _compact(services.tables, source, below)
     return stored
 
 
@@ -283,11 +282,11 @@ def _append(
         tables.append(quarantine, bad, app=quarantine, number=batch.number)
 
 
-def _compact(tables: Tables, source: Source) -> None:
+def _compact(tables: Tables, source: Source, below_bytes: int) -> None:
     """Merge small files; a kill in the middle leaves the tables as they were."""
     for name in (f"raw/{source.name}", f"quarantine/{source.name}"):
         if tables.version(name) is not None:
-            tables.compact(name)
+            tables.compact(name, below_bytes=below_bytes)
 
 
 def store_batch(services: Services, started: Batch, counted: Batch) -> Batch:

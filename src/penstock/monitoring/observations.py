@@ -19,7 +19,7 @@ import polars as pl
 
 from penstock.errors import InputError
 from penstock.plan import Catalogue
-from penstock.ports import announce
+from penstock.ports import announce, compact_grown
 from penstock.records import Event, Observation
 
 if TYPE_CHECKING:
@@ -199,7 +199,9 @@ def _store(services: Services, deployment: str, rows: list[Row]) -> None:
     if fresh:
         frame = pl.DataFrame(fresh, schema=SCHEMA, orient="row")
         services.tables.widen(table, {"measures": pl.String()})
+        before = services.tables.version(table)
         services.tables.append(table, frame, app=table, number=number)
+        compact_grown(services.tables, table, since=before)
     announce(
         services.log,
         Event(

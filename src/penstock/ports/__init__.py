@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .artifacts import Artifacts
 from .clock import Clock, Ids
+from .compaction import compact_grown, merge_below
 from .event_log import EVENTS_TOPIC, EventLog, LogEntry, announce
 from .executor import Executor, Task
 from .locks import Locks
@@ -58,5 +59,7 @@ __all__ = [
     "Workflows",
     "announce",
     "claimed",
+    "compact_grown",
+    "merge_below",
     "passed",
 ]

@@ -104,8 +104,14 @@ class Tables(ABC):
         """Names of the tables that begin with the prefix, sorted."""
 
     @abstractmethod
-    def compact(self, name: str) -> None:
-        """Merge small files into large ones as a new version; readers of old ones go on."""
+    def compact(self, name: str, *, below_bytes: int | None = None) -> None:
+        """Merge small files into large ones as a new version; readers of old ones go on.
+
+        Args:
+            name: The table.
+            below_bytes: Only files smaller than that, into files of about that size; a size that
+                reads fast when left out.
+        """
 
     @abstractmethod
     def remove(self, name: str, column: str, *, below: int) -> int:

@@ -13,7 +13,7 @@ from penstock.errors import NotReadyError
 from penstock.features import parts_of, point_in_time
 from penstock.ingest import raw_name, remaining_records
 from penstock.plan import Catalogue
-from penstock.ports import announce
+from penstock.ports import announce, compact_grown
 from penstock.records import Event
 from penstock.registry import aliases, get_version, read_manifest, views_of
 from penstock.spec import base_views
@@ -187,7 +187,9 @@ class _Job:
         progress("storing", 1.0)
         table = table_of(name)
         self._services.tables.widen(table, SCORE_SCHEMA)
+        before = self._services.tables.version(table)
         written = self._services.tables.append(table, frame, app=app, number=number)
+        compact_grown(self._services.tables, table, since=before)
         label = f"{self._manifest.model}@{self._manifest.version}"
         rows = len(frame) if written else 0
         ready = keep_ready(self._services, self._declared, frame, since=done)

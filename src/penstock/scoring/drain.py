@@ -8,6 +8,7 @@ import msgspec
 import polars as pl
 
 from penstock.errors import StateError
+from penstock.ports import compact_grown
 from penstock.records import Score
 
 from .backlog import note_drained
@@ -54,6 +55,8 @@ def drain_scores(services: Services, deployment: str | None = None) -> int:
             continue
         with services.locks.hold(f"scores/{folder.name}"):
             offsets: dict[str, int] = {}
+            table = table_of(folder.name)
+            before = services.tables.version(table)
             for path in segments(folder):
                 try:
                     rows, offsets[path.name] = _drain_file(services.tables, folder.name, path)
@@ -62,6 +65,7 @@ def drain_scores(services: Services, deployment: str | None = None) -> int:
                 else:
                     moved += rows
             note_drained(folder, offsets)
+            compact_grown(services.tables, table, since=before)
     if damaged:
         raise damaged[0]
     return moved

@@ -11,7 +11,7 @@ import polars as pl
 from penstock.deployment import load_engine
 from penstock.features import parts_of, point_in_time
 from penstock.plan import Catalogue
-from penstock.ports import announce
+from penstock.ports import announce, compact_grown
 from penstock.records import Event, Given
 from penstock.registry import get_version, read_manifest, views_of
 from penstock.spec import base_views
@@ -131,7 +131,9 @@ def score_job(services: Services, job: ScoringJob, pinned: JobPin, progress: Pro
             found = _stored(services, job)
             if found is None:
                 services.tables.widen(table, SCORE_SCHEMA)
+                before = services.tables.version(table)
                 services.tables.append(table, frame, app=app, number=token)
+                compact_grown(services.tables, table, since=before)
                 found = _stored(services, job) or (0, "", "")
     rows, first_id, last_id = found
     _announce(services, job, label)

@@ -188,7 +188,9 @@ def test_without_a_word_scores_are_kept_for_ever(services: LocalServices) -> Non
     for log in (None, ps.ScoreLog(payload="none")):
         _declare(services, log)
         assert prune_scores(services, now_us=services.clock.now_us()) == []
-        assert due(services, prune=PruneSchedule(1)) == []
+        (run,) = due(services, prune=PruneSchedule(1))  # looks for files that were merged
+        done = step_functions(services)["prune.scores"](run.parameters, {})
+        assert done == {"deployments": [], "files": 0}
     assert _there(services) == set(ids.values())
 
 
@@ -207,6 +209,21 @@ def test_the_worker_prunes_once_in_each_interval(services: LocalServices) -> Non
     (told,) = msgspec.convert(done["deployments"], list[dict[str, object]])
     assert told["rows"] == 1
     assert _there(services) == {ids[0]}
+
+
+def test_files_that_were_merged_go_though_scores_are_kept_for_ever(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _declare(services, None)
+    ids = [_store(services, 91, number=number)[91] for number in (1, 2, 3)]
+    services.tables.compact("scores/btc")
+    now = services.clock.now() + timedelta(days=1)
+    (submission,) = due(services, now_us=int(now.timestamp() * 1e6), prune=PruneSchedule(DAY_US))
+    prune = step_functions(services)["prune.scores"]
+    assert prune(submission.parameters, {}) == {"deployments": [], "files": 0}
+    monkeypatch.setattr("penstock.control.pruning.FILES_STAY_H", 0)
+    assert prune(submission.parameters, {}) == {"deployments": [], "files": 3}
+    assert _there(services) == set(ids)
 
 
 def test_what_cannot_be_declared() -> None:

@@ -106,7 +106,7 @@ def test_a_batch_that_stores_nothing_is_not_announced(
 def test_small_files_are_merged_now_and_then_and_nothing_else_changes(
     services: LocalServices, candles: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.ingest.intake.COMPACT_EVERY", 3)
+    monkeypatch.setattr("penstock.ports.compaction.EVERY", 3)
     rows = [candle(hour) for hour in range(6)]
     accept_events(services, candles, body(*rows), LINES)
     batches = [ingest_log(services, candles, limit=1) for _ in rows]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -47,6 +48,19 @@ def test_outcomes_reach_their_table_once_and_are_announced(watched: Watched) -> 
     events = services.log.read(EVENTS_TOPIC, after=0, limit=10)
     said = [msgspec.json.decode(entry.payload, type=Event) for entry in events]
     assert [(event.kind, event.subject) for event in said] == [("observation.received", "btc")]
+
+
+def test_small_files_of_the_table_are_merged_now_and_then(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.ports.compaction.EVERY", 4)
+    services = watched.services
+    for number in range(12):
+        observe(services, "btc", [seen(f"{number:02}")])
+        assert drain_observations(services) == 1
+    table = DeltaTable(services.layout.tables / TABLE)
+    assert len(table.file_uris()) < 6
+    assert stored(services) == [(f"{number:02}", 1.0, 5) for number in range(12)]
 
 
 def test_all_faults_are_listed_and_nothing_is_taken(watched: Watched) -> None:

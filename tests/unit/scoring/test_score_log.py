@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,6 +111,21 @@ def test_a_growing_file_is_drained_as_far_as_it_is(services: LocalServices) -> N
 
     assert _stored(services) == _scores(6)
     assert len(_files(services)) == 1
+    log.close()
+
+
+def test_small_files_of_the_table_are_merged_now_and_then(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.ports.compaction.EVERY", 4)
+    log = ScoreLog(services.score_log / "btc", services.ids)
+    for number in range(12):
+        log.append(_scores(1, number))
+        assert drain_scores(services) == 1
+    table = DeltaTable(services.layout.tables / "scores" / "btc")
+    assert len(table.file_uris()) < 6
+    found = services.tables.scan("scores/btc").sort("prediction_id").collect()
+    assert scores_in(found) == _scores(12)
     log.close()
 
 

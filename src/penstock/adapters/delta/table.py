@@ -130,7 +130,7 @@ class OneTable:
                 raise self._damaged(f"its file '{path}' is missing or cut short")
         return listing
 
-    def compact(self) -> None:
+    def compact(self, below_bytes: int | None) -> None:
         """Merge small files as a new version; nothing happens when somebody else does it now."""
         with self._guarded(), self._compacting() as alone:
             if not alone:
@@ -138,7 +138,7 @@ class OneTable:
             # A handle of its own, without the table's lock: reading and appending go on meanwhile.
             handle = DeltaTable(self._folder)
             if len(handle.file_uris()) > 1:
-                handle.optimize.compact(commit_properties=_properties())
+                handle.optimize.compact(target_size=below_bytes, commit_properties=_properties())
 
     def remove(self, column: str, below: int) -> int:
         """Remove the rows whose number in a column is below a bound; returns how many."""

@@ -137,21 +137,26 @@ class DeltaTables(Tables):
     def names(self, prefix: str = "") -> list[str]:
         """Names of the tables that begin with the prefix, sorted."""
         found: list[str] = []
-        for folder, inner, _ in os.walk(self._root):
+        for folder, inner, _ in os.walk(self._root / prefix.rpartition("/")[0]):
             if _LOG_FOLDER in inner:
                 inner.clear()
                 found.append(Path(folder).relative_to(self._root).as_posix())
         return sorted(name for name in found if name.startswith(prefix))
 
-    def compact(self, name: str) -> None:
+    def compact(self, name: str, *, below_bytes: int | None = None) -> None:
         """Merge small files into large ones as a new version; readers of old ones go on.
+
+        Args:
+            name: The table.
+            below_bytes: Only files smaller than that, into files of about that size; the library's
+                own size, 100 MB, when left out.
 
         Raises:
             NotFoundError: There is no such table.
         """
         if self._table(name).version() is None:
             raise NotFoundError.of("table", name, self.names())
-        self._table(name).compact()
+        self._table(name).compact(below_bytes)
 
     def remove(self, name: str, column: str, *, below: int) -> int:
         """Remove the rows whose whole number in a column is below a bound, as a new version.

@@ -73,27 +73,39 @@ class Compared(NamedTuple):
     high: float
 
 
-def arm_mean(values: FloatArray, entities: IntArray) -> ArmMean:
-    """Summarise one arm.
+def arm_mean(
+    values: FloatArray,
+    entities: IntArray,
+    *,
+    scores: FloatArray | None = None,
+    spreads: FloatArray | None = None,
+) -> ArmMean:
+    """Summarise one arm, from its scores or from sums over some of them.
 
     Args:
-        values: The value of each score, ``[n]``, finite.
-        entities: Number of the entity of each score, ``[n]``; any whole numbers.
+        values: The value of each score, ``[n]``, finite; of several the mean.
+        entities: Number of the entity of each, ``[n]``; any whole numbers.
+        scores: Of how many scores each is the mean, ``[n]``; of one each when left out.
+        spreads: Sum of the squares of what those scores differ from their mean by, ``[n]``; none
+            when left out.
     """
     if not values.size:
         return ArmMean(0, 0, 0.0, math.nan, math.nan, math.nan)
+    counts = np.ones(values.size) if scores is None else scores
     _, codes = np.unique(entities, return_inverse=True)
-    counts = np.bincount(codes).astype(np.float64)
-    total, known = float(values.size), len(counts)
-    mean = float(values.mean())
-    residuals = np.bincount(codes, weights=values - mean)
+    by_entity = np.bincount(codes, weights=counts)
+    total, known = float(counts.sum()), len(by_entity)
+    mean = float(counts @ values) / total
+    apart = values - mean
+    residuals = np.bincount(codes, weights=counts * apart)
     spread = float(residuals @ residuals) / total**2
+    within = 0.0 if spreads is None else float(spreads.sum())
     return ArmMean(
-        scores=values.size,
+        scores=round(total),
         entities=known,
-        effective=total**2 / float(counts @ counts),
+        effective=total**2 / float(by_entity @ by_entity),
         mean=mean,
-        row_variance=float(values.var(ddof=1)) if values.size > 1 else math.nan,
+        row_variance=(within + float(counts @ apart**2)) / (total - 1) if total > 1 else math.nan,
         variance=spread * known / (known - 1) if known > 1 else math.nan,
     )
 

@@ -11,13 +11,13 @@ Shares that somebody changed by hand are left alone until ``routes reset`` takes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-import polars as pl
 
-from penstock.algebra import arm_mean, chances_best, floored, score_values, weighed
+from penstock.algebra import arm_mean, chances_best, floored, weighed
 from penstock.deployment import (
     champion_behind,
     changes_of,
@@ -27,25 +27,26 @@ from penstock.deployment import (
     target_version,
 )
 from penstock.errors import PenstockError, RetryableError
-from penstock.monitoring import latest_outcomes, measured
 from penstock.plan import Catalogue
 from penstock.ports import Audit, Put
 from penstock.records import BanditArm, BanditState, BanditUpdate, to_plain
 from penstock.registry import get_version
-from penstock.scoring import table_of
-from penstock.spec import MEASURES, OUTCOME, Deployment
+from penstock.spec import Deployment
 
 from .named import one_called
+from .rewards import keep_rewards, rewards_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
-    from penstock.algebra import FloatArray, IntArray
+    from penstock.algebra import FloatArray
     from penstock.ports import Metadata, Services
     from penstock.records import RouteChanges
     from penstock.spec import Bandit
 
-__all__ = ["advance_bandit", "bandits", "find_bandit"]
+    from .rewards import Rewards
+
+__all__ = ["advance_bandit", "bandits", "find_bandit", "keeping_rewards"]
 
 UNITS = 10_000
 """Shares are whole ten-thousandths: so many entities more or less are nothing to a bandit."""
@@ -53,23 +54,6 @@ UNITS = 10_000
 UPDATES = 240
 LOCK_WAIT_S = 60.0
 CHAMPION = "champion"
-PROPENSITY = pl.col("reason").str.extract(r"^share ([0-9.e+-]+)$").cast(pl.Float64)
-
-
-class _Rewards(NamedTuple):
-    """What the scores of the arms brought, as columns of one length.
-
-    Attributes:
-        version: Version that answered.
-        entity: Number of the entity; of requests without one each is its own.
-        propensity: The share that its arm had.
-        reward: The reward; the greater the better.
-    """
-
-    version: IntArray
-    entity: IntArray
-    propensity: FloatArray
-    reward: FloatArray
 
 
 def bandits(metadata: Metadata) -> list[BanditState]:
@@ -120,6 +104,27 @@ def advance_bandit(services: Services, deployment: str, *, to_us: int) -> Bandit
         return _look(services, declared, plan, to_us)
 
 
+@contextmanager
+def keeping_rewards(services: Services, deployment: str, *, below_us: int) -> Generator[None]:
+    """Let scores be removed while the block is open: what their bandit learned of them is kept.
+
+    Args:
+        services: The ports.
+        deployment: Name of the deployment.
+        below_us: Scores before this time are removed, in microseconds since 1970 UTC.
+
+    Raises:
+        UnavailableError: Somebody looks at the bandit all the time.
+    """
+    with services.locks.hold(f"bandit/{deployment}", wait_s=LOCK_WAIT_S):
+        declared = Catalogue.load(services.metadata).deployment(deployment)
+        for state in services.metadata.find(BanditState, where={"deployment": deployment}):
+            plan = declared.bandit
+            if plan is not None and plan.name == state.name and not state.ended:
+                keep_rewards(services, declared, state, below_us)
+        yield
+
+
 def _look(services: Services, declared: Deployment, plan: Bandit, to_us: int) -> BanditState | None:
     before = services.metadata.read(BanditState, f"{declared.name}/{plan.name}")
     changes = changes_of(services.metadata, declared.name)
@@ -134,7 +139,7 @@ def _look(services: Services, declared: Deployment, plan: Bandit, to_us: int) ->
     elif state.at_us >= to_us:
         return state
     arms = _arms(services, declared, plan, state, champion)
-    seen = _judged(plan, arms, _rewards(services, declared, plan, state, to_us))
+    seen = _judged(plan, arms, rewards_of(services, declared, plan, state, to_us))
     mine = _last_set(state)
     now = {one: share for one, share in changes.shares.items() if one in {*plan.targets, *mine}}
     wanted = {arm.target: arm.share for arm in seen if arm.target != CHAMPION}
@@ -218,59 +223,26 @@ def _unfit(services: Services, declared: Deployment, number: int) -> str:
     return ""
 
 
-def _rewards(
-    services: Services, declared: Deployment, plan: Bandit, state: BanditState, to_us: int
-) -> _Rewards:
-    tables, table = services.tables, table_of(declared.name)
-    none = np.empty(0, dtype=np.int64)
-    if tables.version(table) is None:
-        return _Rewards(none, none, np.empty(0), np.empty(0))
-    at = pl.col("scored_at_us")
-    ours = (
-        tables.scan(table)
-        .filter((at >= state.began_us) & (at <= to_us) & (pl.col("model") == declared.model.name))
-        .filter(pl.col("route").is_in(["champion", "challenger"]))
-        .filter(pl.col("prediction").is_finite())
-        .select("prediction_id", "entity", "version", "prediction", propensity=PROPENSITY)
-        .filter(pl.col("propensity") > 0)
-    )
-    outcomes = latest_outcomes(tables, declared.name, ours)
-    if plan.metric.startswith(MEASURES):
-        told = measured(plan.metric.removeprefix(MEASURES))
-        outcomes = outcomes.with_columns(value=told).drop_nulls("value")
-    frame = ours.join(outcomes, on="prediction_id").collect()
-    unit = pl.when(pl.col("entity") == "").then("prediction_id").otherwise("entity")
-    codes = frame.select(unit.alias("unit"))["unit"].rank("dense").to_numpy().astype(np.int64)
-    outcome = frame["value"].to_numpy().astype(np.float64)
-    reward = _reward(plan.metric, outcome, frame["prediction"].to_numpy().astype(np.float64))
-    version = frame["version"].to_numpy().astype(np.int64)
-    return _Rewards(version, codes, frame["propensity"].to_numpy().astype(np.float64), reward)
-
-
-def _reward(metric: str, outcome: FloatArray, prediction: FloatArray) -> FloatArray:
-    """The reward of each score, the greater the better."""
-    if metric == OUTCOME or metric.startswith(MEASURES):
-        return outcome
-    losses = score_values(metric, outcome, prediction)
-    return 1 - losses if metric == "error" else -losses
-
-
-def _judged(plan: Bandit, arms: Sequence[BanditArm], rewards: _Rewards) -> list[BanditArm]:
+def _judged(plan: Bandit, arms: Sequence[BanditArm], rewards: Rewards) -> list[BanditArm]:
     """The arms with what they brought, the chance that each is the best, and its share."""
     playing = [arm for arm in arms if arm.version]
     means = []
     for arm in playing:
         mine = rewards.version == arm.version
-        means.append(arm_mean(rewards.reward[mine], rewards.entity[mine]))
+        means.append(
+            arm_mean(
+                rewards.mean[mine], rewards.entity[mine],
+                scores=rewards.scores[mine], spreads=rewards.spread[mine],
+            )
+        )  # fmt: skip
     enough = all(mean.scores >= plan.min_scores for mean in means)
-    binary = bool(np.isin(rewards.reward, (0.0, 1.0)).all())
     even = np.full(len(playing), 1 / len(playing))
-    chances = chances_best(means, binary=binary) if enough else even
+    chances = chances_best(means, binary=rewards.binary) if enough else even
     units = _units(floored(chances, plan.floor), plan.floor)
     found: dict[str, BanditArm] = {}
     for place, (arm, mean) in enumerate(zip(playing, means, strict=True)):
         mine = rewards.version == arm.version
-        would = weighed(rewards.reward[mine], rewards.propensity[mine], rewards.entity[mine])
+        would = weighed(rewards.weighed[mine], 1 / rewards.weight[mine], rewards.entity[mine])
         found[arm.target] = msgspec.structs.replace(
             arm,
             share=units[place] / UNITS,

@@ -19,6 +19,7 @@ from penstock.records import ExperimentState
 from penstock.scoring import drain_scores, table_of
 from penstock.spec import Deployment
 
+from .bandits import keeping_rewards
 from .vacuuming import pinned_versions
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def prune_scores(
 ) -> list[PrunedScores]:
     """Remove the scores that are older than their deployment keeps them.
 
-    What an experiment counts that is under way stays until it has ended. Killed anywhere and run
+    What an experiment counts that is under way stays until it has ended; what a bandit learned of
+    removed scores stays with it. Killed anywhere and run
     again, it goes on; the audit table has an entry before anything is
     removed. The rows are gone at once, the files they were in a day later, with the next run.
 
@@ -189,9 +191,10 @@ def _prune(services: Services, planned: PrunedScores, *, dry_run: bool) -> Prune
     if dry_run or tables.version(table) is None:
         return found
     if found.rows:
-        _remember(services, deployment, ids)
-        _tell(services, found)
-        tables.remove(table, "scored_at_us", below=before_us)
+        with keeping_rewards(services, deployment, below_us=before_us):
+            _remember(services, deployment, ids)
+            _tell(services, found)
+            tables.remove(table, "scored_at_us", below=before_us)
     kept = pinned_versions(services).get(table, ())
     tables.vacuum(table, keep=tuple(kept), older_than_h=FILES_STAY_H)
     return found

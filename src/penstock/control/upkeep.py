@@ -142,7 +142,7 @@ class Upkeep:
         return self._new(run, lambda: bool(self._services.tables.names(STORED)))
 
     def prune(self, schedule: PruneSchedule) -> Submission | None:
-        """Scores removed that were kept long enough, and files that were merged into larger ones."""
+        """Scores removed that were kept long enough, and files that were merged."""
         slot_us = self._slot_us(schedule.every_us)
         if slot_us is None:
             return None

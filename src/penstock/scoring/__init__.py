@@ -15,6 +15,7 @@ from .endpoint import Breach, Endpoint
 from .fleet import Fleet, Memory, build_fleet, look_at_ages, wake
 from .kept import KeptScores
 from .lane import LONGEST_WAIT_US, Lane
+from .payloads import score_key
 from .routes import Chosen, RouteTable, share_of
 from .score_log import ScoreLog
 from .served import ServedVersion, load_served
@@ -85,6 +86,7 @@ __all__ = [
     "score_batch",
     "score_frame",
     "score_job",
+    "score_key",
     "score_spine",
     "scores_in",
     "share_of",

@@ -18,14 +18,13 @@ from penstock.spec import FeatureView, OnDemandView, Protection, all_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from penstock.plan import Catalogue
     from penstock.ports import Services
     from penstock.records import Given, Manifest, Score
     from penstock.spec import Deployment, ScoreLog, View
 
-__all__ = ["Payload", "payload_of"]
+__all__ = ["Payload", "payload_of", "score_key"]
 
 KEY = "key"
 KEY_BYTES = 32
@@ -173,7 +172,7 @@ def payload_of(
     if declared.log is None or declared.log.is_whole:
         return None
     views: list[View] = [*catalogue.all(FeatureView), *catalogue.all(OnDemandView)]
-    made = Payload(declared.log, views, _key(services.score_log / KEY))
+    made = Payload(declared.log, views, score_key(services))
     for manifest in manifests:
         made.learn(manifest)
     return made
@@ -183,8 +182,16 @@ def _without(given: Mapping[str, Given], redacted: _Redacted) -> dict[str, Given
     return {name: value for name, value in given.items() if name not in redacted.fields}
 
 
-def _key(path: Path) -> bytes:
-    """The key of the hashes; made where there is none. It appears whole, and once."""
+def score_key(services: Services) -> bytes:
+    """The key of hashes that say nothing outside of the project; made where there is none.
+
+    It appears whole, and once.
+
+    Args:
+        services: The ports; the key lies in the score log's folder.
+    """
+    path = services.score_log / KEY
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         draft = path.with_name(f"{path.name}.{os.getpid()}")
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -70,6 +70,49 @@ def test_scores_of_an_entity_that_go_together_count_as_fewer() -> None:
     assert chances_best(together, binary=True)[0] < 0.95
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 6), st.integers(0, 2), st.floats(-1e3, 1e3), st.floats(0.05, 0.95)
+        ),
+        min_size=2,
+        max_size=60,
+    ),
+    st.floats(-1e6, 1e6),
+)
+def test_sums_over_some_of_an_entitys_scores_say_the_same(
+    rows: list[tuple[int, int, float, float]], level: float
+) -> None:
+    """Scores that are summed up by entity and time, as where some of them were removed."""
+    entities = np.array([row[0] for row in rows])
+    values = np.array([level + row[2] for row in rows])
+    weights = 1 / np.array([row[3] for row in rows])
+    _, parts = np.unique([10 * row[0] + row[1] for row in rows], return_inverse=True)
+    mine = [parts == part for part in range(parts.max() + 1)]
+    summed = arm_mean(
+        np.array([values[one].mean() for one in mine]),
+        np.array([entities[one][0] for one in mine]),
+        scores=np.array([float(one.sum()) for one in mine]),
+        spreads=np.array([((values[one] - values[one].mean()) ** 2).sum() for one in mine]),
+    )
+    whole = arm_mean(values, entities)
+    size = 1 + abs(level)
+    assert summed[:2] == whole[:2]
+    assert summed.effective == pytest.approx(whole.effective)
+    assert summed.mean == pytest.approx(whole.mean, abs=1e-9 * size)
+    assert summed.row_variance == pytest.approx(whole.row_variance, abs=1e-6 * size, nan_ok=True)
+    assert summed.variance == pytest.approx(whole.variance, abs=1e-6 * size, nan_ok=True)
+
+    mean, error = weighed(
+        np.array([weights[one] @ values[one] / weights[one].sum() for one in mine]),
+        np.array([1 / weights[one].sum() for one in mine]),
+        np.array([entities[one][0] for one in mine]),
+    )
+    naive = weighed(values, 1 / weights, entities)
+    assert mean == pytest.approx(naive.mean, abs=1e-9 * size)
+    assert error == pytest.approx(naive.error, abs=1e-6 * size, nan_ok=True)
+
+
 def test_arms_that_never_vary_have_a_chance_too() -> None:
     same = arm_mean(np.full(100, 2.0), np.arange(100))
     more = arm_mean(np.full(100, 3.0), np.arange(100))

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 import penstock as ps
-from penstock.control import advance_bandit, bandits, due, find_bandit
+from penstock.control import advance_bandit, bandits, due, find_bandit, prune_scores
 from penstock.deployment import (
     RouteEdit,
     begin_rollout,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+DAY_US = 86_400_000_000
 PLAN = ps.Bandit("promo", arms=[2], floor=0.1, min_scores=50)
 
 
@@ -125,6 +126,51 @@ def test_a_measure_is_a_reward_as_well(services: LocalServices) -> None:
 
     assert _shares(services)["@2"] == pytest.approx(0.1, abs=0.01)
     assert state.arms[0].weighed == pytest.approx(4.0, abs=0.8)
+
+
+def test_what_was_learned_of_removed_scores_stays(
+    services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(services, bandit=PLAN, log=ps.ScoreLog(keep="1d"))
+    _look(services)
+    _played(services, lambda version: 0.2 + 0.2 * version, rounds=3)
+    first_us = services.clock.now_us()
+    _played(services, lambda version: 0.2 + 0.2 * version, rounds=2)
+    second_us = services.clock.now_us()
+    _played(services, lambda version: 0.2 + 0.2 * version, rounds=2)
+    before = _look(services)
+
+    def removed(below_us: int) -> int:
+        (told,) = prune_scores(services, now_us=below_us + DAY_US)
+        return told.rows
+
+    def seen() -> BanditState:
+        found = _look(services)
+        for arm, was in zip(found.arms, before.arms, strict=True):
+            assert (arm.scores, arm.entities) == (was.scores, was.entities)
+            for name in ("mean", "weighed", "error", "chance"):
+                assert getattr(arm, name) == pytest.approx(getattr(was, name), rel=1e-9)
+        return found
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    assert removed(first_us) == 900
+    seen()
+    with monkeypatch.context() as patch:
+        patch.setattr(services.tables, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            removed(second_us)
+    seen()  # they are summed up, and still there
+    assert removed(second_us) == 600
+    seen()
+    assert removed(services.clock.now_us()) == 600
+    assert seen().arms[1].share == before.arms[1].share
+    (kept,) = services.tables.names("rewards/")
+    assert "E1" not in str(services.tables.scan(kept).collect().rows())
+
+    declare(services, bandit=msgspec.structs.replace(PLAN, floor=0.2), log=ps.ScoreLog(keep="1d"))
+    assert [arm.scores for arm in _look(services).arms] == [0, 0]
 
 
 def test_the_same_look_sets_the_same_shares_and_the_next_nothing_without_rewards(

@@ -34,7 +34,7 @@ from penstock.records import (
     ExperimentState,
     to_plain,
 )
-from penstock.registry import get_version
+from penstock.registry import aliases, get_version
 from penstock.spec import Deployment, Experiment, key_of
 
 from .experiment_looks import judge, look_at, smaller_is_better
@@ -286,6 +286,8 @@ def _new(services: Services, declared: Deployment, plan: Experiment) -> Experime
         champion=champion_behind(services, declared, changes),
         target=target,
         shares=challenger_shares(declared, changes) | {target: plan.share},
+        split=changes.revision + 1,  # the change that begins it, on condition that it is the next
+        crowned=aliases(services.metadata, declared.model.name).crowned,
         asked_at=services.clock.now(),
     )
 
@@ -328,13 +330,22 @@ def _disturbed(services: Services, declared: Deployment | None, state: Experimen
         return "it is declared no more"
     if _document(plan) != dict(state.plan):
         return "it was declared otherwise; another question takes another name"
+    return next(_moved(services, declared, state), "")
+
+
+def _moved(services: Services, declared: Deployment, state: ExperimentState) -> Iterator[str]:
+    """How entities have met others than the two versions since it began, by now or for a while."""
     changes = changes_of(services.metadata, declared.name)
     champion = champion_behind(services, declared, changes)
     if champion != state.champion:
-        return f"{state.model}@{champion} has become the champion meanwhile"
+        yield f"{state.model}@{champion} has become the champion meanwhile"
     if challenger_shares(declared, changes) != dict(state.shares):
-        return f"the routes of {declared.name!r} were changed meanwhile"
-    return ""
+        yield f"the routes of {declared.name!r} were changed meanwhile"
+    if state.split and changes.split != state.split:
+        yield f"the routes of {declared.name!r} were changed meanwhile, and changed back"
+    crowned = aliases(services.metadata, state.model).crowned
+    if state.crowned not in {-1, crowned} and "champion" not in changes.pins:
+        yield f"{state.model}@{champion} was not the champion for a while"
 
 
 def _document(plan: Experiment) -> dict[str, object]:

@@ -120,6 +120,10 @@ class ExperimentState(Record, frozen=True):
             meanwhile, ``stopped`` by hand; empty while it runs.
         reason: The verdict in a sentence.
         outcome: What was done about it.
+        split: The changes of the routes that it began with, by their ``split``; 0 where that was
+            not kept.
+        crowned: Since when its champion is champion, as the aliases say it; -1 where that was not
+            kept.
         asked_at: When it began.
         from_us: Scores from this time on count, in microseconds since 1970 UTC; 0 before.
         ended_at: When the traffic was no longer split.
@@ -140,6 +144,8 @@ class ExperimentState(Record, frozen=True):
     target: str
     asked_at: datetime
     shares: Mapping[str, float] = {}
+    split: int = 0
+    crowned: int = -1
     stage: ExperimentStage = "starting"
     verdict: Verdict = ""
     reason: str = ""

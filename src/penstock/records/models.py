@@ -98,6 +98,8 @@ class Aliases(Record, frozen=True):
         candidate: The newest version that is ready.
         revision: Counts the changes; a writer names the one it read.
         changed_at: When it changed last.
+        crowned: The revision since which the champion is the same; 0 for from the beginning, or
+            since before that was kept.
     """
 
     KIND: ClassVar[str] = "aliases"
@@ -109,6 +111,7 @@ class Aliases(Record, frozen=True):
     previous: int = 0
     candidate: int = 0
     revision: int = 0
+    crowned: int = 0
 
     @property
     def key(self) -> str:

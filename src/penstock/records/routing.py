@@ -24,6 +24,8 @@ class RouteChanges(Record, frozen=True):
     Attributes:
         deployment: Name of the deployment.
         revision: Counts the changes, taking back too; a writer names the one it read. 0 for none.
+        split: The revision since which each entity has met the version that it meets by shares and
+            pins; 0 for from the beginning.
         shares: Share of the entities of a challenger, by its target: an alias, or ``@3`` for a
             version. 0 turns the challenger off; one that is not declared is added.
         shadows: Whether a shadow scores, by its target; one that is not declared is added.
@@ -42,6 +44,7 @@ class RouteChanges(Record, frozen=True):
     changed_at: datetime
     changed_by: str
     revision: int = 0
+    split: int = 0
     shares: Mapping[str, float] = {}
     salts: Mapping[str, str] = {}
     shadows: Mapping[str, bool] = {}
@@ -71,16 +74,22 @@ class RouteChanges(Record, frozen=True):
 
     def ended(self, *, by: str, at: datetime, reason: str) -> RouteChanges:
         """The next revision, in which everything is as declared."""
-        return RouteChanges(
-            deployment=self.deployment,
-            changed_at=at,
-            changed_by=by,
-            revision=self.revision + 1,
-            reason=reason,
-        )
+        bare = RouteChanges(deployment=self.deployment, changed_at=at, changed_by=by, reason=reason)
+        return self._before(bare)
 
     def followed_by(self, *, by: str, at: datetime, **changed: object) -> RouteChanges:
         """The next revision, with these fields changed."""
-        return msgspec.structs.replace(
-            self, changed_by=by, changed_at=at, revision=self.revision + 1, **changed
-        )
+        after = msgspec.structs.replace(self, changed_by=by, changed_at=at, **changed)
+        return self._before(after)
+
+    def _before(self, after: RouteChanges) -> RouteChanges:
+        """What comes after this, numbered."""
+        revision = self.revision + 1
+        same = self._splitting == after._splitting
+        split = self.split if same else revision
+        return msgspec.structs.replace(after, revision=revision, split=split)
+
+    @property
+    def _splitting(self) -> object:
+        """What says which version an entity meets."""
+        return dict(self.shares), dict(self.salts), self.pins.get("champion", 0)

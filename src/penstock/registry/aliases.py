@@ -265,7 +265,12 @@ def _require_revision(before: Aliases, expected: int | None) -> None:
 
 def next_aliases(before: Aliases, now: datetime, **changes: int) -> Aliases:
     """The next revision of the aliases, with some of them pointing elsewhere."""
-    return msgspec.structs.replace(before, changed_at=now, revision=before.revision + 1, **changes)
+    revision = before.revision + 1
+    same = changes.get("champion", before.champion) == before.champion
+    crowned = before.crowned if same else revision
+    return msgspec.structs.replace(
+        before, changed_at=now, revision=revision, crowned=crowned, **changes
+    )
 
 
 def _store(  # noqa: PLR0913 - the change, and what the audit table says of it

@@ -22,7 +22,7 @@ from penstock.monitoring import drain_observations
 from penstock.plan import Catalogue, routed
 from penstock.ports import EVENTS_TOPIC, Audit, Delete, Put
 from penstock.records import ExperimentState, Identity
-from penstock.registry import aliases
+from penstock.registry import aliases, point
 from penstock.runtime import open_services
 from penstock.scoring import RouteTable, drain_scores
 from penstock.testing.traffic import declare, traffic
@@ -309,6 +309,40 @@ def test_what_changes_under_it_ends_it_without_a_verdict(
         "it is declared no more",
         "it was declared otherwise; another question takes another name",
     }
+
+
+def test_what_was_changed_and_changed_back_ends_it_too(services: LocalServices) -> None:
+    _begun(services)
+    change_routes(services, "btc", RouteEdit(shares={"@2": 0.9}), wait_s=0)
+    change_routes(services, "btc", RouteEdit(shares={"@2": 0.5}), wait_s=0)
+
+    state = _look(services)
+
+    assert (state.verdict, state.stage, _share(services)) == ("disturbed", "ended", 0.0)
+    assert state.reason == "the routes of 'btc' were changed meanwhile, and changed back"
+
+
+def test_so_does_a_champion_that_was_away_for_a_while(services: LocalServices) -> None:
+    _begun(services)
+    deploy(services, "btc", version=2, wait_s=0)
+    deploy(services, "btc", version=1, wait_s=0)
+
+    state = _look(services)
+
+    assert (state.verdict, state.stage) == ("disturbed", "ended")
+    assert state.reason == "direction@1 was not the champion for a while"
+
+
+def test_what_sends_nobody_to_another_version_leaves_it_alone(services: LocalServices) -> None:
+    _begun(services)
+    change_routes(services, "btc", RouteEdit(shadows={"@2": True}), wait_s=0)
+    change_routes(services, "btc", RouteEdit(shadows={"@2": None}, pins={"previous": 1}), wait_s=0)
+    point(
+        services.metadata, "direction", alias="challenger", version=2, actor="tester",
+        now=services.clock.now(),
+    )  # fmt: skip
+
+    assert _look(services).stage == "running"
 
 
 def test_a_version_takes_its_share_and_the_rest_only_as_the_deployment_asks(

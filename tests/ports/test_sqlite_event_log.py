@@ -84,6 +84,30 @@ def test_damaged_pages(path: Path) -> None:
         log.read("a", after=0, limit=999)
 
 
+def test_a_log_from_before_senders_were_kept_goes_on(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("""
+            CREATE TABLE topics (topic INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+            CREATE TABLE messages (
+                place INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, payload BLOB NOT NULL);
+            CREATE TABLE ids (
+                topic INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (topic, id)) WITHOUT ROWID;
+            CREATE TABLE groups (
+                topic TEXT NOT NULL, name TEXT NOT NULL, offset INTEGER NOT NULL,
+                PRIMARY KEY (topic, name)) WITHOUT ROWID;
+            INSERT INTO topics VALUES (1, 'a');
+            INSERT INTO messages VALUES ((1 << 40) + 1, 5, x'31');
+            PRAGMA user_version = 1;
+        """)
+    with ThreadPoolExecutor(4) as pool:
+        for log in pool.map(lambda _: SqliteEventLog(path, SystemClock()), range(4)):
+            log.publish("a", [b"2"], sender="ana")
+            log.close()
+    with closing(opened(path)) as log:
+        found = [(entry.offset, entry.sender) for entry in log.read("a", after=0, limit=9)]
+    assert found == [(1, ""), *((offset, "ana") for offset in range(2, 6))]
+
+
 def test_newer_log_is_refused(path: Path) -> None:
     opened(path).close()
     with closing(sqlite3.connect(path)) as connection:

@@ -177,6 +177,7 @@ def batch_detail(batch: Batch) -> dict[str, object]:
     arrived = batch.arrived_at.isoformat(timespec="seconds")
     if batch.deletion is not None:
         return {"deleted": batch.deleted, "arrived": arrived}
+    senders = {"senders": dict(batch.senders)} if batch.senders else {}
     return {
         "read": batch.read,
         "stored": batch.stored,
@@ -184,6 +185,7 @@ def batch_detail(batch: Batch) -> dict[str, object]:
         "duplicates": batch.duplicates,
         "arrived": arrived,
         "declaration": batch.fingerprint[:12],
+        **senders,
     }
 
 

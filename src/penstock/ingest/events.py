@@ -39,7 +39,7 @@ def accept_events(services: Services, source: Source, body: bytes, content_type:
     quarantine table, with the reason, like those of a file.
 
     Args:
-        services: The ports.
+        services: The ports; whoever acts through them is kept as the sender.
         source: The source, as applied.
         body: A JSON object, a JSON array of objects, or one object per line.
         content_type: The request's content type: JSON or NDJSON; its parameters are ignored.
@@ -62,7 +62,8 @@ def accept_events(services: Services, source: Source, body: bytes, content_type:
     payloads = _lines(body) if kind in LINES_TYPES else _values(body)
     if not payloads:
         raise InputError("The body has no records. Send at least one JSON object.")
-    return Accepted(count=len(payloads), last_offset=services.log.publish(source.topic, payloads))
+    last = services.log.publish(source.topic, payloads, sender=services.actor)
+    return Accepted(count=len(payloads), last_offset=last)
 
 
 def _check_text(body: bytes) -> None:

@@ -32,7 +32,7 @@ with what its tables hold, and the reason ``file_gone`` says how many records th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -78,12 +78,14 @@ class Intake:
         sha256: Hash of their bytes.
         parse: Reads them, given when the batch arrived.
         commit: Called when they are in the tables.
+        senders: How many of them each caller sent; empty for a file, which has none.
     """
 
     origin: str
     sha256: str
     parse: Callable[[datetime], Parsed]
     commit: Callable[[], None]
+    senders: Mapping[str, int]
 
 
 def intake_lock(source: str) -> str:
@@ -241,6 +243,7 @@ def _started(
         state="started",
         arrived_at=arrived_at,
         fingerprint=fingerprint(source),
+        senders=dict(intake.senders),
     )
     return _with_counts(bare, source, sifted)
 
@@ -310,6 +313,8 @@ def _audit_of(services: Services, batch: Batch) -> Audit:
     if deletion is None:
         names = ("read", "stored", "quarantined", "duplicates")
         difference |= {name: getattr(batch, name) for name in names}
+        if batch.senders:
+            difference["senders"] = dict(batch.senders)
         return Audit(
             actor=services.actor, action="ingest", subject=batch.source, difference=difference
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -40,6 +41,7 @@ def messages_intake(log: EventLog, source: Source, topic: str, first: int, last:
         sha256=digest.hexdigest(),
         parse=parse,
         commit=lambda: log.commit(topic, GROUP, last),
+        senders=Counter(entry.sender for entry in entries if entry.sender),
     )
 
 

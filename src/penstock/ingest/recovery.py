@@ -56,6 +56,7 @@ def file_intake(source: Source, content: FileContent) -> Intake:
         sha256=content.sha256,
         parse=lambda arrived_at: parse_file(source, content, arrived_at),
         commit=lambda: None,
+        senders={},
     )
 
 

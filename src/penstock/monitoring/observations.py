@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from penstock.ports import LogEntry, Services
 
-    Row: TypeAlias = tuple[str, float, int, int, str]  # the columns of SCHEMA
+    Row: TypeAlias = tuple[str, float, int, int, str, str]  # the columns of SCHEMA
 
 __all__ = ["OBSERVATIONS_TOPIC", "REJECTED_TOPIC", "drain_observations", "observe"]
 
@@ -47,8 +47,10 @@ SCHEMA = pl.Schema(
         "observed_at_us": pl.Int64,
         "_offset": pl.Int64,
         "measures": pl.String,  # a JSON object; empty where there are none
+        "sender": pl.String,  # who told it; empty where that is not known
     }
 )
+ADDED = {name: SCHEMA[name] for name in ("measures", "sender")}
 MEASURES = 20
 
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_-]+$")]
@@ -103,6 +105,7 @@ def observe(services: Services, deployment: str, observations: Sequence[Observat
             OBSERVATIONS_TOPIC,
             [msgspec.json.encode(message) for message in messages],
             ids=[_identity(message) for message in messages],
+            sender=services.actor,
         )
     return len(messages)
 
@@ -186,7 +189,8 @@ def _by_deployment(services: Services, page: Sequence[LogEntry]) -> dict[str, li
             services.log.publish(REJECTED_TOPIC, [entry.payload], ids=[str(entry.offset)])
             continue
         measures = msgspec.json.encode(said.measures).decode() if said.measures else ""
-        row = (said.prediction_id, said.value, said.observed_at_us, entry.offset, measures)
+        told = (said.prediction_id, said.value, said.observed_at_us)
+        row = (*told, entry.offset, measures, entry.sender)
         found.setdefault(said.deployment, []).append(row)
     return found
 
@@ -198,7 +202,7 @@ def _store(services: Services, deployment: str, rows: list[Row]) -> None:
     fresh = [row for row in rows if row[3] > applied]
     if fresh:
         frame = pl.DataFrame(fresh, schema=SCHEMA, orient="row")
-        services.tables.widen(table, {"measures": pl.String()})
+        services.tables.widen(table, ADDED)
         before = services.tables.version(table)
         services.tables.append(table, frame, app=table, number=number)
         compact_grown(services.tables, table, since=before)

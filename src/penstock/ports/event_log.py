@@ -24,11 +24,13 @@ class LogEntry(msgspec.Struct, frozen=True):
         offset: Its place in the topic: 1, 2, 3 ... without gaps.
         at_us: When it was appended, in microseconds since 1970 UTC.
         payload: Its bytes.
+        sender: Who sent it; empty where nobody said so.
     """
 
     offset: int
     at_us: int
     payload: bytes
+    sender: str = ""
 
 
 class EventLog(ABC):
@@ -43,7 +45,12 @@ class EventLog(ABC):
 
     @abstractmethod
     def publish(
-        self, topic: str, payloads: Sequence[bytes], *, ids: Sequence[str] | None = None
+        self,
+        topic: str,
+        payloads: Sequence[bytes],
+        *,
+        ids: Sequence[str] | None = None,
+        sender: str = "",
     ) -> int:
         """Append messages; returns the topic's last offset.
 
@@ -51,6 +58,7 @@ class EventLog(ABC):
             topic: The topic.
             payloads: The messages, in order.
             ids: One id per message; messages whose id is known are left out.
+            sender: Who sends them; kept with each.
         """
 
     @abstractmethod

@@ -73,6 +73,8 @@ class Batch(Record, frozen=True):
         deletion: What it takes away from the batches before it; none for a batch of records.
         deleted: How many records that were.
         lookups: What its stored records were completed with, in the order of the declaration.
+        senders: How many of its messages each caller sent; empty for a file, and for messages whose
+            sender is not known.
     """
 
     KIND: ClassVar[str] = "batch"
@@ -96,6 +98,7 @@ class Batch(Record, frozen=True):
     deletion: Deletion | None = None
     deleted: int = 0
     lookups: tuple[LookedUp, ...] = ()
+    senders: Mapping[str, int] = {}
 
     @property
     def key(self) -> str:

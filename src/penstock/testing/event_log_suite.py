@@ -106,6 +106,23 @@ class EventLogSuite:
         assert log.read("a", after=0, limit=0) == []
         assert [entry.payload for entry in log.read("b", after=0, limit=9)] == [b"5"]
 
+    def test_messages_say_who_sent_them(
+        self, log: EventLog, opener: Callable[[], EventLog]
+    ) -> None:
+        """Each message keeps its sender, whoever reads it; one that is known is left out whole."""
+        log.publish("a", [b"1", b"2"], sender="ana")
+        log.publish("a", [b"3"])
+        with closing(opener()) as other:
+            other.publish("a", [b"4"], ids=["x"], sender="bob")
+            other.publish("a", [b"5"], ids=["x"], sender="ana")
+            other.publish("b", [b"6"], sender="ana")
+            other.publish("b", [b"7"], sender="çelik o'neill")
+            for reader in (log, other):
+                read = reader.read("a", after=0, limit=9)
+                assert [entry.sender for entry in read] == ["ana", "ana", "", "bob"]
+                read = reader.read("b", after=0, limit=9)
+                assert [entry.sender for entry in read] == ["ana", "çelik o'neill"]
+
     def test_times_do_not_go_back(self, log: EventLog) -> None:
         """Messages carry when they were appended, in microseconds."""
         for _ in range(5):

@@ -17,6 +17,7 @@ from penstock.control import advance_bandit, advance_experiment, carry_out
 from penstock.deployment import deploy, get_rollout
 from penstock.http.api_app import build_app
 from penstock.http.api_limit import BODY_LIMIT_BYTES
+from penstock.monitoring import drain_observations
 from penstock.ports import Put
 from penstock.records import FeatureCheck, FeatureReport, Identity
 from penstock.runtime import LocalServices, open_services
@@ -118,6 +119,20 @@ def test_events_are_durable_when_they_are_answered(caller: Caller) -> None:
     assert (one.json(), three.json()) == ({"count": 1, "offset": 1}, {"count": 3, "offset": 4})
     entries = caller.services.log.read("candles", after=0, limit=10)
     assert [json.loads(entry.payload) for entry in entries] == [RECORD] * 4
+
+
+def test_what_is_sent_keeps_who_sent_it(caller: Caller) -> None:
+    writer = caller.as_role("writer")
+    assert caller.http.post(EVENTS, json=RECORD, headers=writer).status_code == 202
+    outcome = {"deployment": "btc", "observations": [{"prediction_id": "p", "value": 1}]}
+    answer = caller.http.post("/v1/observations", json=outcome, headers=writer)
+    assert answer.status_code == 202
+
+    services = caller.services
+    (event,) = services.log.read("candles", after=0, limit=9)
+    assert event.sender == "ana-writer"
+    assert drain_observations(services) == 1
+    assert services.tables.scan("observations/btc").collect()["sender"].to_list() == ["ana-writer"]
 
 
 @pytest.mark.parametrize(

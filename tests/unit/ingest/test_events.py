@@ -7,7 +7,7 @@ import pytest
 
 from penstock.errors import InputError
 from penstock.ingest import accept_events, ingest_log
-from penstock.records import Batch
+from penstock.records import Batch, Identity
 
 if TYPE_CHECKING:
     from penstock.runtime import LocalServices
@@ -80,6 +80,22 @@ def test_messages_become_batches_of_at_most_the_limit(
     }
     assert services.log.committed(candles.topic, "raw") == 7
     assert services.metadata.find(Batch) == [first, second]
+
+
+def test_a_batch_says_who_sent_its_records(services: LocalServices, candles: Source) -> None:
+    now = services.clock.now()
+    for name, hours in (("ana", (0, 1)), ("bob", (2,)), ("ana", (3,))):
+        identity = Identity(name=name, role="writer", token_sha256="", created_at=now)
+        rows = body(*map(candle, hours))
+        accept_events(services.acting(identity), candles, rows, LINES)
+    services.log.publish(candles.topic, [body(candle(4))])  # as a program of one's own does
+
+    batch = ingest_log(services, candles)
+
+    assert batch is not None
+    assert (batch.read, batch.senders) == (5, {"ana": 3, "bob": 1})
+    entry = services.metadata.audit()[-1]
+    assert (entry.action, entry.difference["senders"]) == ("ingest", {"ana": 3, "bob": 1})
 
 
 def test_a_record_arrived_when_the_log_took_it(services: LocalServices, candles: Source) -> None:

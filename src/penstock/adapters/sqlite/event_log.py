@@ -1,4 +1,4 @@
-"""Event log in a SQLite file: one table of messages, one of topics, one of ids, one of groups."""
+"""Event log in a SQLite file: a table each of messages, topics, senders, ids and groups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SqliteEventLog"]
 
-_SCHEMA = 1
+_SCHEMA = 2
 # A message's place is its topic's number in the upper bits and its offset in the lower 40: with one
 # integer as key SQLite appends three times as fast as with two columns. The next offset is one more
 # than the newest message's, read and used in one transaction, so there are no gaps. A counter
@@ -29,20 +29,26 @@ _OFFSET_BITS = 40
 _TABLES = """
 CREATE TABLE IF NOT EXISTS topics (topic INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS messages (
-    place INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, payload BLOB NOT NULL);
+    place INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, payload BLOB NOT NULL,
+    sender INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS senders (sender INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS ids (
     topic INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (topic, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS groups (
     topic TEXT NOT NULL, name TEXT NOT NULL, offset INTEGER NOT NULL,
     PRIMARY KEY (topic, name)) WITHOUT ROWID;
 """
+_WITH_SENDERS = "ALTER TABLE messages ADD COLUMN sender INTEGER NOT NULL DEFAULT 0"  # from 1 to 2
 _TOPIC = "SELECT topic FROM topics WHERE name = ?"
 _NEW_TOPIC = "INSERT INTO topics (name) VALUES (?) RETURNING topic"
 _NEWEST = "SELECT place FROM messages WHERE place > ? AND place < ? ORDER BY place DESC LIMIT 1"
 _READ = (
-    "SELECT place, at_us, payload FROM messages WHERE place > ? AND place < ? "
+    "SELECT place, at_us, payload, sender FROM messages WHERE place > ? AND place < ? "
     "ORDER BY place LIMIT ?"
 )
+_APPEND = "INSERT INTO messages (place, at_us, payload, sender) VALUES (?, ?, ?, ?)"
+_SENDER = "SELECT sender FROM senders WHERE name = ?"
+_NEW_SENDER = "INSERT INTO senders (name) VALUES (?) RETURNING sender"
 _COMMIT = (
     "INSERT INTO groups (topic, name, offset) VALUES (?, ?, ?) "
     "ON CONFLICT (topic, name) DO UPDATE SET offset = max(offset, excluded.offset)"
@@ -71,6 +77,8 @@ class SqliteEventLog(EventLog):
         self._write_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._numbers: dict[str, int] = {}
+        self._senders: dict[str, int] = {"": 0}
+        self._names: dict[int, str] = {0: ""}
         with translated(self._path):
             self._writer = connect(self._path, busy_timeout_s)
             try:
@@ -81,7 +89,12 @@ class SqliteEventLog(EventLog):
                 raise
 
     def publish(
-        self, topic: str, payloads: Sequence[bytes], *, ids: Sequence[str] | None = None
+        self,
+        topic: str,
+        payloads: Sequence[bytes],
+        *,
+        ids: Sequence[str] | None = None,
+        sender: str = "",
     ) -> int:
         """Append messages; returns the topic's last offset.
 
@@ -89,6 +102,7 @@ class SqliteEventLog(EventLog):
             topic: The topic.
             payloads: The messages, in order.
             ids: One id per message; messages whose id is known are left out.
+            sender: Who sends them; a number is kept with each.
 
         Raises:
             InputError: There are not as many ids as messages.
@@ -104,14 +118,17 @@ class SqliteEventLog(EventLog):
             number = self._number(connection, topic)
             if number is None:
                 number = int(connection.execute(_NEW_TOPIC, (topic,)).fetchall()[0][0])
+            by = self._sender(connection, sender)
             new = payloads if ids is None else _unknown(connection, number, payloads, ids)
             last = _newest(connection, number)
             # Asked for under the write lock, so that times grow with the offsets.
             at_us = self._clock.now_us()
-            rows = ((place, at_us, payload) for place, payload in enumerate(new, start=last + 1))
-            connection.executemany("INSERT INTO messages VALUES (?, ?, ?)", rows)
-        # Kept only now that the topic is sure to exist.
-        self._numbers[topic] = number
+            rows = (
+                (place, at_us, payload, by) for place, payload in enumerate(new, start=last + 1)
+            )
+            connection.executemany(_APPEND, rows)
+        # Kept only now that the topic and the sender are sure to exist.
+        self._numbers[topic], self._senders[sender] = number, by
         return _offset(last + len(new))
 
     def read(self, topic: str, *, after: int, limit: int) -> list[LogEntry]:
@@ -123,7 +140,10 @@ class SqliteEventLog(EventLog):
             begin, end = _bounds(number)
             values = (begin + max(after, 0), end, max(limit, 0))
             rows = connection.execute(_READ, values).fetchall()
-        return [LogEntry(_offset(place), at_us, payload) for place, at_us, payload in rows]
+            if not {row[3] for row in rows} <= self._names.keys():
+                self._names |= dict(connection.execute("SELECT sender, name FROM senders"))
+            names = self._names
+        return [LogEntry(_offset(place), at_us, told, names[by]) for place, at_us, told, by in rows]
 
     def end(self, topic: str) -> int:
         """Offset of the last message; 0 for none."""
@@ -165,6 +185,9 @@ class SqliteEventLog(EventLog):
             raise StateError(message, path=str(self._path), schema=found)
         if found < _SCHEMA:
             with self._writing() as connection:
+                # Of two who open it at once, the second finds it done.
+                if connection.execute("PRAGMA user_version").fetchall()[0][0] == 1:
+                    connection.execute(_WITH_SENDERS)
                 for statement in _TABLES.split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {_SCHEMA}")
@@ -175,6 +198,15 @@ class SqliteEventLog(EventLog):
         if number is None:
             rows = connection.execute(_TOPIC, (topic,)).fetchall()
             number = int(rows[0][0]) if rows else None
+        return number
+
+    def _sender(self, connection: sqlite3.Connection, name: str) -> int:
+        """The sender's number, which never changes; a new one where there is none."""
+        number = self._senders.get(name)
+        if number is None:
+            rows = connection.execute(_SENDER, (name,)).fetchall()
+            rows = rows or connection.execute(_NEW_SENDER, (name,)).fetchall()
+            number = int(rows[0][0])
         return number
 
     @contextmanager

@@ -15,7 +15,7 @@ from .users import ADMIN, PROCESS_NAMES, add_user, remove_user, renew_token, use
 if TYPE_CHECKING:
     from .grants import Granted, grant, grants_of, revoke
     from .permissions import Permissions
-    from .requiring import hidden_features, require_admin_to_apply, require_features
+    from .requiring import hidden_features, require_features
 
 __all__ = [
     "ADMIN",
@@ -30,7 +30,6 @@ __all__ = [
     "identify",
     "remove_user",
     "renew_token",
-    "require_admin_to_apply",
     "require_features",
     "require_role",
     "revoke",
@@ -48,7 +47,6 @@ LAZY = {
     "revoke": ".grants",
     "Permissions": ".permissions",
     "hidden_features": ".requiring",
-    "require_admin_to_apply": ".requiring",
     "require_features": ".requiring",
 }
 

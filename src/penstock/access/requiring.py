@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from penstock.errors import AccessError
 
 from .denials import tell_denial
-from .identities import require_role
 from .permissions import Permissions
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from penstock.ports import Services
     from penstock.spec import View
 
-__all__ = ["hidden_features", "require_admin_to_apply", "require_features"]
+__all__ = ["hidden_features", "require_features"]
 
 
 def require_features(
@@ -59,16 +58,3 @@ def hidden_features(
     """
     permissions = Permissions.load(services.metadata).with_views(views)
     return frozenset(permissions.denied(services.caller, names))
-
-
-def require_admin_to_apply(services: Services) -> None:
-    """Refuse whoever is no admin where features are protected.
-
-    Who applies declarations could lift the protection, or declare the same values under another
-    name.
-
-    Raises:
-        AccessError: The caller is no admin.
-    """
-    if Permissions.load(services.metadata).protections:
-        require_role(services.caller, "admin")

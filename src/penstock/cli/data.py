@@ -18,12 +18,13 @@ from penstock.errors import NotReadyError
 from penstock.features import refresh
 from penstock.ingest import has_files
 from penstock.plan import Catalogue
-from penstock.runtime import living_processes, open_services
+from penstock.runtime import living_processes
 from penstock.spec import FeatureView, Source
 
 from .failures import UsageError
 from .follow import follow, output_of
 from .humanise import count
+from .opening import opened_as
 from .screen import Screen, table
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def ingest(
     """Read files into the raw table."""
     if file and not source:
         raise UsageError("--file needs the name of the source the files belong to.")
-    with open_services(screen.home) as services:
+    with opened_as(screen, "writer") as services:
         catalogue = Catalogue.load(services.metadata)
         catalogue.require_applied()
         found = catalogue.all(Source)
@@ -73,7 +74,7 @@ def features_build(
     ),
 ) -> None:
     """Fold new raw batches into the online store."""
-    with open_services(screen.home) as services:
+    with opened_as(screen, "writer") as services:
         catalogue = Catalogue.load(services.metadata)
         catalogue.require_applied()
         views = [catalogue.view(view)] if view else catalogue.all(FeatureView)

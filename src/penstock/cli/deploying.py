@@ -20,6 +20,7 @@ from penstock.spec import Approval, Canary
 from .failures import UsageError
 from .follow import follow
 from .humanise import ago, plural
+from .opening import opened_as
 from .screen import table
 from .serving import answer_lines, version_number
 
@@ -61,7 +62,7 @@ def deploy(  # noqa: PLR0913, PLR0917 - the options of a command
     """Put a version behind a deployment."""
     if status + abort + bool(version or approve or canary) > 1:
         raise UsageError("Give one of --status, --abort, or what to deploy; not several.")
-    with open_services(screen.home) as services:
+    with opened_as(screen, "reader" if status else "admin") as services:
         declared = Catalogue.load(services.metadata).deployment(deployment)
         if status:
             _show(screen, services, _newest(services, deployment))

@@ -16,6 +16,7 @@ from penstock.runtime import open_services
 from penstock.spec import Deployment, Model
 
 from .humanise import ago, number, pairs
+from .opening import opened_as
 from .screen import Screen, table
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def show(screen: Screen, version: str = VERSION) -> None:
 
 def promote(screen: Screen, version: str = VERSION) -> None:
     """Make a version the champion."""
-    with open_services(screen.home) as services:
+    with opened_as(screen, "admin") as services:
         found = find_version(services.metadata, version)
         if aliases(services.metadata, found.model).champion != found.version:
             refuse_going_around(services, found.model)

@@ -26,13 +26,14 @@ from penstock.errors import (
 from penstock.plan import Catalogue
 from penstock.records import Given
 from penstock.registry import get_version, read_manifest, views_of
-from penstock.runtime import living_processes, open_services
+from penstock.runtime import living_processes
 from penstock.scoring import Ask, Fleet, build_fleet, read_target
 from penstock.spec import base_views
 
 from .failures import UsageError
 from .given import given_values
 from .humanise import number
+from .opening import opened_as
 from .screen import Screen, table
 from .times import time_text, time_us
 from .unknown import unknown_notes
@@ -87,7 +88,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of the command
     """Ask for one prediction."""
     if bool(key) == bool(feature):
         raise UsageError("Give either --key, or --feature for every feature of the model.")
-    with open_services(screen.home) as services:
+    with opened_as(screen, "writer") as services:
         declared = Catalogue.load(services.metadata).deployment(deployment)
         wanted = _wanted(declared, key, request, at, feature)
         address = _serving(services)

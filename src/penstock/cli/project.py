@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from penstock.access import require_admin_to_apply
 from penstock.plan import apply as apply_project
 from penstock.plan import preview
 from penstock.records import AppliedProject
 from penstock.runtime import code_version, init_project, load_project, open_services
 
+from .opening import opened_as
 from .screen import Screen, table
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def apply(screen: Screen) -> None:
     """Apply the declarations."""
     project = load_project(screen.home)
     commit, difference = code_version(screen.home)
-    with open_services(screen.home) as services:
-        require_admin_to_apply(services)
+    with opened_as(screen, "admin") as services:
         done = apply_project(
             services.metadata,
             project,

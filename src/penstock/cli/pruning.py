@@ -5,9 +5,9 @@ from __future__ import annotations
 import typer
 
 from penstock.control import PrunedScores, prune_scores
-from penstock.runtime import open_services
 
 from .humanise import count, moment
+from .opening import opened_as
 from .screen import Screen, table
 
 __all__ = ["scores_prune"]
@@ -19,7 +19,7 @@ def scores_prune(
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be removed."),
 ) -> None:
     """Remove scores that are older than their deployment keeps them."""
-    with open_services(screen.home) as services:
+    with opened_as(screen, "reader" if dry_run else "admin") as services:
         now_us = services.clock.now_us()
         found = prune_scores(
             services, now_us=now_us, deployment=deployment or None, dry_run=dry_run

@@ -15,6 +15,7 @@ from penstock.runtime import executing, open_services
 from .failures import UsageError
 from .follow import follow_run, steps_table
 from .humanise import ago, pairs, span
+from .opening import opened_as
 from .screen import Screen, table
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def show(screen: Screen, run_id: str = RUN) -> None:
 
 def retry(screen: Screen, run_id: str = RUN) -> None:
     """Let a failed or interrupted run go on."""
-    with open_services(screen.home) as services:
+    with opened_as(screen, "admin") as services:
         run = _find(services, run_id)
         with executing(services):
             if run.state in {"failed", "cancelled"}:

@@ -10,11 +10,11 @@ from penstock.access import require_features
 from penstock.evaluation import select_features
 from penstock.plan import Catalogue
 from penstock.records import to_plain
-from penstock.runtime import open_services
 from penstock.spec import key_of
 
 from .failures import UsageError
 from .humanise import count, number
+from .opening import opened_as
 from .screen import Screen, table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def features_select(
     """Rank a dataset's features and keep the best by an id."""
     if top < 0:
         raise UsageError(f"--top {top} keeps nothing. Give a number from 1, or leave it out.")
-    with open_services(screen.home) as services:
+    with opened_as(screen, "writer") as services:
         declared = Catalogue.load(services.metadata).dataset(dataset)
         require_features(services, declared.feature_names, subject=key_of(declared))
         with screen.progress(f"select {dataset}") as report:

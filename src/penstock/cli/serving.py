@@ -10,12 +10,12 @@ import typer
 from penstock.control import score_run
 from penstock.deployment import rollback as roll_back
 from penstock.plan import Catalogue
-from penstock.runtime import open_services
 from penstock.scoring import BatchScored
 
 from .failures import UsageError
 from .follow import follow, output_of
 from .humanise import plural
+from .opening import opened_as
 
 if TYPE_CHECKING:
     from penstock.deployment import Deployed
@@ -41,7 +41,7 @@ def rollback(
     ),
 ) -> None:
     """Bring the previous version back."""
-    with open_services(screen.home) as services:
+    with opened_as(screen, "admin") as services:
         declared = Catalogue.load(services.metadata).deployment(deployment)
         number = version_number(to, declared.model.name, option="--to")
         expected = None if expect < 0 else expect
@@ -51,7 +51,7 @@ def rollback(
 
 def score(screen: Screen, deployment: str = DEPLOYMENT) -> None:
     """Score every new row of the spine."""
-    with open_services(screen.home) as services:
+    with opened_as(screen, "writer") as services:
         Catalogue.load(services.metadata).deployment(deployment)
         run_id = f"score-{services.ids.new()}"
         run = follow(screen, services, score_run(run_id, deployment))

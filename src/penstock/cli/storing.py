@@ -6,11 +6,11 @@ import typer
 
 from penstock.features import Wanted, backfill, known_span, parts_of
 from penstock.plan import Catalogue
-from penstock.runtime import open_services
 from penstock.spec import duration_us
 
 from .failures import UsageError
 from .humanise import count
+from .opening import opened_as
 from .screen import Screen, table
 from .times import time_us
 
@@ -31,7 +31,7 @@ def features_backfill(
     """Store a view's features as of many times, and again only what new records change."""
     every_us = _every(every)
     start_us, end_us = time_us("--from", start), time_us("--to", end)
-    with open_services(screen.home) as services:
+    with opened_as(screen, "writer") as services:
         found = Catalogue.load(services.metadata).view(view)
         first_us, last_us = known_span(services.tables, found)
         wanted = Wanted(

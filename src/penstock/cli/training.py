@@ -14,11 +14,11 @@ from penstock.errors import GateError
 from penstock.plan import Catalogue
 from penstock.records import ModelVersion
 from penstock.registry import aliases
-from penstock.runtime import open_services
 from penstock.spec import Deployment, key_of
 
 from .follow import follow, output_of
 from .humanise import number
+from .opening import opened_as
 from .screen import Screen, table
 
 if TYPE_CHECKING:
@@ -35,11 +35,14 @@ def train(
     promote: bool | None = typer.Option(
         None,
         "--promote/--no-promote",
-        help="Whether the version that passes the gates is deployed; only a first one otherwise.",
+        help="Whether the version that passes the gates is deployed, which takes an admin; only a "
+        "first one otherwise.",
     ),
 ) -> None:
     """Train, evaluate, and let the gates decide."""
-    with open_services(screen.home) as services:
+    with opened_as(screen, "admin" if promote else "writer") as services:
+        if services.caller.role != "admin":
+            promote = False  # what answers is for admins to change
         catalogue = Catalogue.load(services.metadata)
         declared = catalogue.model(model)
         names = selected_names(services.metadata, declared.dataset)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import typer
 
 from penstock.control import VacuumedTable, vacuum_features
-from penstock.runtime import open_services
 from penstock.spec import duration_us
 
 from .failures import UsageError
 from .humanise import count, size
+from .opening import opened_as
 from .screen import Screen, table
 
 __all__ = ["features_vacuum"]
@@ -30,7 +30,7 @@ def features_vacuum(
 ) -> None:
     """Remove files of stored features that only old versions need."""
     hours = _hours(older_than)
-    with open_services(screen.home) as services:
+    with opened_as(screen, "reader" if dry_run else "admin") as services:
         older_than_h = hours or services.settings.features_retention_hours
         found = vacuum_features(services, older_than_h=older_than_h, dry_run=dry_run)
     value = {"dry_run": dry_run, "older_than_h": older_than_h, "tables": found}

@@ -14,13 +14,13 @@ from penstock.errors import InputError, NotReadyError
 from penstock.monitoring import observe as report_outcomes
 from penstock.plan import Catalogue
 from penstock.records import Incident, MonitorReport, Observation
-from penstock.runtime import open_services
 from penstock.scoring import find_score
 from penstock.spec import Monitor
 
 from .failures import UsageError
 from .follow import follow, output_of
 from .humanise import count, number, plural
+from .opening import opened_as
 from .screen import Screen, table
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def observe(  # noqa: PLR0913, PLR0917 - one parameter for each option
     alone = [] if value is None or not prediction else [Outcome(prediction, value, None, measures)]
     if bool(file) == bool(alone) or (file and (prediction or measures)):
         raise UsageError("Give either --id and --value, or --file.")
-    with open_services(screen.home) as services:
+    with opened_as(screen, "writer") as services:
         Catalogue.load(services.metadata).deployment(deployment)
         now_us = services.clock.now_us()
         outcomes = alone or _read(Path(file))
@@ -98,7 +98,7 @@ def monitor(
     name: str = typer.Argument("", help="The monitor; all when left out."),
 ) -> None:
     """Look now, and act on what is seen."""
-    with open_services(screen.home) as services:
+    with opened_as(screen, "admin") as services:
         catalogue = Catalogue.load(services.metadata)
         catalogue.require_applied()
         chosen = [catalogue.monitor(name)] if name else catalogue.all(Monitor)

@@ -117,7 +117,8 @@ def _deploy(services: Services, given: Values, outputs: Values) -> Mapping[str, 
               if name in {model.name for model in graph.models}]  # fmt: skip
     reason = ""
     if not given.get("promote", champion in {0, number}):
-        reason = f"{name}@{champion} stays champion; {name}@{number} is its candidate"
+        stays = f"{name}@{champion} stays champion" if champion else "nothing is deployed"
+        reason = f"{stays}; {name}@{number} is its candidate"
     elif not deployments and graphs:
         # No traffic moves by this: a version of a graph is pinned, and rolls out by itself.
         promote(services, name, number)

@@ -13,7 +13,6 @@ from penstock.access import (
     Permissions,
     grant,
     hidden_features,
-    require_admin_to_apply,
     require_features,
     revoke,
     tell_denial,
@@ -101,7 +100,6 @@ def test_where_nothing_is_protected_nothing_is_asked(ana: LocalServices) -> None
     apply(ana.metadata, ps.Project("shop", declarations=views), actor="t", now=ana.clock.now())
     require_features(ana, [LAST, "old.x"], subject=SUBJECT)
     assert Permissions.load(ana.metadata) == Permissions()
-    require_admin_to_apply(ana)
 
 
 def test_grants_open_and_revoking_closes(services: LocalServices, ana: LocalServices) -> None:
@@ -118,14 +116,6 @@ def test_grants_open_and_revoking_closes(services: LocalServices, ana: LocalServ
     refusal(ana, LAST)
     grant(services, "ana", views=["payments"])
     require_features(ana, [LAST, MEAN], subject=SUBJECT)
-
-
-def test_only_an_admin_applies_where_features_are_protected(
-    services: LocalServices, ana: LocalServices
-) -> None:
-    require_admin_to_apply(services)
-    with pytest.raises(AccessError, match="'ana' is reader, but this takes the role admin"):
-        require_admin_to_apply(ana)
 
 
 def test_denials_are_audited_once_a_minute_each(ana: LocalServices) -> None:

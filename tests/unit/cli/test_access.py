@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from penstock.access import add_user
 from penstock.deployment import deploy
 from penstock.runtime import open_services
 from penstock.testing.protecting import protect
@@ -13,6 +14,7 @@ from penstock.testing.protecting import protect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from penstock.records import Role
     from penstock.testing.served_project import ServedProject
 
     from .conftest import Said
@@ -101,9 +103,7 @@ def test_what_shows_no_value_is_open(served: ServedProject, call: Call) -> None:
 
 
 @pytest.mark.usefixtures("as_ana")
-def test_applying_is_for_admins_where_features_are_protected(
-    served: ServedProject, call: Call, admin: Call
-) -> None:
+def test_applying_is_for_admins(served: ServedProject, call: Call, admin: Call) -> None:
     (served.home / "project.py").write_text("import penstock as ps\nuser = ps.Entity('user')\n")
     said = call("apply", "--home", served.home)
     assert said.code == 1
@@ -181,6 +181,71 @@ def test_who_is_no_admin_grants_nothing(served: ServedProject, call: Call) -> No
         assert said.code == 1, words
         assert "takes the role admin" in said.err
     assert call("access", "list", "--home", served.home, "--json").value["grants"] == []
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        ("writer", ("ingest", "candles")),
+        ("writer", ("train", "direction")),
+        ("admin", ("train", "direction", "--promote")),
+        ("writer", ("score", "btc")),
+        ("writer", ("predict", "btc", "--key", "BTC")),
+        ("writer", ("observe", "btc", "--id", "p", "--value", "1")),
+        ("writer", ("features", "build")),
+        ("writer", ("features", "backfill", "momentum")),
+        ("writer", ("features", "select", "hourly")),
+        ("admin", ("features", "vacuum")),
+        ("admin", ("scores", "prune")),
+        ("admin", ("models", "promote", "direction@1")),
+        ("admin", ("deploy", "btc")),
+        ("admin", ("rollback", "btc")),
+        ("admin", ("monitor",)),
+        ("admin", ("apply",)),
+        ("admin", ("runs", "retry", "r")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
+)
+def test_a_command_takes_the_role_that_a_request_takes(
+    served: ServedProject,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    role: str,
+    words: tuple[str, ...],
+) -> None:
+    (served.home / "project.py").write_text("import penstock as ps\nuser = ps.Entity('user')\n")
+    below: Role = "reader" if role == "writer" else "writer"
+    with open_services(served.home, actor="tester") as services:
+        monkeypatch.setenv("PENSTOCK_TOKEN", add_user(services, "bob", below))
+        entries = services.metadata.audit()
+    said = call(*words, "--home", served.home)
+    assert (said.code, said.out) == (1, "")
+    assert f"'bob' is {below}, but this takes the role {role}." in said.err
+    with open_services(served.home, actor="tester") as services:
+        assert services.metadata.audit() == entries
+
+
+def test_who_only_looks_may_look(
+    served: ServedProject, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_services(served.home, actor="tester") as services:
+        monkeypatch.setenv("PENSTOCK_TOKEN", add_user(services, "bob", "reader"))
+    for words in (
+        ("status",), ("plan",), ("models", "list"), ("runs", "list"),
+        ("scores", "prune", "--dry-run"), ("features", "vacuum", "--dry-run"),
+    ):  # fmt: skip
+        said = call(*words, "--home", served.home)
+        assert "takes the role" not in said.err, words
+
+
+def test_a_writer_trains_and_an_admin_decides_what_answers(
+    served: ServedProject, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_services(served.home, actor="tester") as services:
+        monkeypatch.setenv("PENSTOCK_TOKEN", add_user(services, "bob", "writer"))
+    said = call("train", "direction", "--home", served.home, "--json")
+    assert said.code == 0, said.err
+    assert said.value["aliases"]["champion"] == 0
 
 
 def test_a_token_of_nobody_is_told(

@@ -248,7 +248,7 @@ def refuse(services: Services, earlier: Mapping[str, Mapping[str, Any]]) -> None
     ("champion", "promote", "reason"),
     [
         (1, None, "direction@1 stays champion; direction@2 is its candidate"),
-        (0, False, "direction@0 stays champion; direction@2 is its candidate"),
+        (0, False, "nothing is deployed; direction@2 is its candidate"),
         (1, True, "no deployment of direction is declared; direction@2 is its candidate"),
         (0, None, "no deployment of direction is declared; direction@2 is its candidate"),
     ],

@@ -77,9 +77,13 @@ def _why_not(run: RunInfo) -> str:
 
 
 def _warnings(run: RunInfo) -> list[str]:
-    """What the dataset's builder had to say."""
-    found = output_of(run, "snapshot").get("warnings")
-    return [str(warning) for warning in found] if isinstance(found, list) else []
+    """What the dataset's builder had to say, and who measured a graph."""
+    evaluation = output_of(run, "evaluate").get("evaluation")
+    found = [
+        output_of(run, "snapshot").get("warnings"),
+        evaluation.get("warnings") if isinstance(evaluation, dict) else None,
+    ]
+    return [str(warning) for told in found if isinstance(told, list) for warning in told]
 
 
 def _candidates(found: list[ModelVersion], metric: str) -> Table:

@@ -17,6 +17,7 @@ from .gates import judge
 from .results import CandidateResult, Evaluation
 from .rivals import measure_rivals
 from .tracking_tasks import artifact_folder, ask_mlflow
+from .unseen import learned_by, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,8 @@ def evaluate(
     """Measure the candidates of a training run and judge the best of them.
 
     The best is chosen on the validation part by the model's objective; the gates look at the test
-    part, which nothing was chosen by.
+    part, which nothing was chosen by. A graph is measured on rows that none of its models learned
+    from.
 
     Args:
         services: The project's ports.
@@ -64,12 +66,15 @@ def evaluate(
     if not done:
         raise InputError(f"The run {run_id!r} has no trained candidate to evaluate.", run_id=run_id)
     best = _best(model, done)
-    rivals = measure_rivals(services, model, snapshot)
+    learned = learned_by(services, model, snapshot, done)
+    judged = unseen(services, trained, learned)
+    rivals = measure_rivals(services, model, snapshot, without=learned.rows if learned else None)
     results = [
         _result(services, model, one, rivals, selected=one.candidate == best.candidate)
-        for one in done
+        for one in judged
+        if not one.error
     ]
-    ids = _track(services, model, snapshot, trained, results, run_id)
+    ids = _track(services, model, snapshot, judged, results, run_id)
     return Evaluation(
         run_id=run_id,
         results=tuple(
@@ -78,6 +83,7 @@ def evaluate(
         ),
         rivals=rivals,
         tracking_run=ids[""],
+        warnings=learned.warnings if learned else (),
     )
 
 

@@ -64,12 +64,14 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         results: The candidates that were trained, in the order they are declared.
         rivals: The champion, where there is one, and whom else the gates name.
         tracking_run: Id of the MLflow run that holds the candidates' runs.
+        warnings: What a reader of the metrics should know.
     """
 
     run_id: str
     results: tuple[CandidateResult, ...]
     rivals: tuple[Rival, ...] = ()
     tracking_run: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def best(self) -> CandidateResult:

@@ -34,7 +34,11 @@ CHAMPION = "champion"
 
 
 def measure_rivals(
-    services: Services, model: Model, snapshot: DatasetSnapshot
+    services: Services,
+    model: Model,
+    snapshot: DatasetSnapshot,
+    *,
+    without: pl.DataFrame | None = None,
 ) -> tuple[Rival, ...]:
     """Measure the champion, and whom else the gates name, on the snapshot's test rows.
 
@@ -42,6 +46,7 @@ def measure_rivals(
         services: The project's ports.
         model: The model.
         snapshot: The new dataset.
+        without: Rows of it that nothing is measured on, by the columns that name them.
 
     Returns:
         A rival for each alias that points somewhere.
@@ -58,7 +63,9 @@ def measure_rivals(
         return ()
     services.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rivals-", dir=services.scratch) as folder:
-        tasks = [_task(services, model, snapshot, number, Path(folder)) for number in numbers]
+        tasks = [
+            _task(services, model, snapshot, number, Path(folder), without) for number in numbers
+        ]
         results = {numbers[place]: result for place, result in services.executor.run(tasks)}
     return tuple(
         Rival(
@@ -70,13 +77,21 @@ def measure_rivals(
     )
 
 
-def _task(
-    services: Services, model: Model, snapshot: DatasetSnapshot, number: int, folder: Path
+def _task(  # noqa: PLR0913, PLR0917 - what is measured, on what, and where its rows go
+    services: Services,
+    model: Model,
+    snapshot: DatasetSnapshot,
+    number: int,
+    folder: Path,
+    without: pl.DataFrame | None,
 ) -> Task:
     version = get_version(services.metadata, model.name, number)
     package = services.artifacts.path(version.package)
     rows = folder / f"{number}.parquet"
-    _rows_for(services, model, snapshot, read_manifest(package)).write_parquet(rows)
+    found = _rows_for(services, model, snapshot, read_manifest(package))
+    if without is not None:
+        found = found.join(without, on=without.columns, how="anti")
+    found.write_parquet(rows)
     label = model.dataset.label.name if model.dataset.label is not None else ""
     return Task(
         function=MEASURE, arguments={"package": str(package), "rows": str(rows), "label": label}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock.errors import AccessError
-from penstock.plan import Catalogue, Lock, Locks, locks_of, protections_in
+from penstock.plan import Catalogue, Lock, Locks, locks_of
 from penstock.records import AppliedDeclaration, Grant
 from penstock.spec import FeatureView, OnDemandView, Protection
 
@@ -54,7 +54,7 @@ class Permissions(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, catalogue: Catalogue, grants: Iterable[Grant]) -> Permissions:
         """Put together what is declared and what is granted."""
-        protections = protections_in(catalogue.declarations.values())
+        protections = catalogue.all(Protection)
         views: list[View] = [*catalogue.all(FeatureView), *catalogue.all(OnDemandView)]
         granted: dict[str, frozenset[tuple[str, str]]] = {}
         for one in grants:

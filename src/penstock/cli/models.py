@@ -13,7 +13,7 @@ from penstock.records import ALIASES, DatasetSnapshot
 from penstock.registry import aliases, find_version, read_manifest, versions
 from penstock.registry import promote as promote_version
 from penstock.runtime import open_services
-from penstock.spec import Deployment, Model
+from penstock.spec import Model
 
 from .humanise import ago, number, pairs
 from .opening import opened_as
@@ -88,10 +88,9 @@ def promote(screen: Screen, version: str = VERSION) -> None:
         found = find_version(services.metadata, version)
         if aliases(services.metadata, found.model).champion != found.version:
             refuse_going_around(services, found.model)
-        for deployment in Catalogue.load(services.metadata).all(Deployment):
-            if deployment.model.name == found.model:
-                # What answers requests is packaged and checked first, whoever asks for it.
-                deploy(services, deployment.name, version=found.version)
+        for deployment in Catalogue.load(services.metadata).deployments_of(found.model):
+            # What answers requests is packaged and checked first, whoever asks for it.
+            deploy(services, deployment.name, version=found.version)
         after = promote_version(services, found.model, found.version)
     previous = f"; version {after.previous} is previous" if after.previous else ""
     screen.show(after, f"[green]✓[/] {found.label} is champion{previous}.")

@@ -14,7 +14,7 @@ from penstock.errors import GateError
 from penstock.plan import Catalogue
 from penstock.records import ModelVersion
 from penstock.registry import aliases
-from penstock.spec import Deployment, key_of
+from penstock.spec import key_of
 
 from .follow import follow, output_of
 from .humanise import number
@@ -60,7 +60,7 @@ def train(
         screen.show(value, *shown)
         raise _refused(found, run_id)
     role = "champion" if pointers.champion == ready.version else "candidate"
-    on = [one.name for one in catalogue.all(Deployment) if one.model.name == model]
+    on = [one.name for one in catalogue.deployments_of(model)]
     way = f"Deploy it with 'penstock deploy {on[0]}'" if on else (
         f"Make it champion with 'penstock models promote {ready.label}'"
     )  # fmt: skip

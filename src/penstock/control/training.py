@@ -22,7 +22,7 @@ from penstock.evaluation import (
 from penstock.plan import Catalogue, deprecated_in
 from penstock.records import Rollout
 from penstock.registry import aliases, get_version, promote
-from penstock.spec import Deployment, Graph, key_of
+from penstock.spec import Graph, key_of
 from penstock.training import TrainedCandidate, train_candidates
 
 from .deploying import carry_out
@@ -112,7 +112,7 @@ def _deploy(services: Services, given: Values, outputs: Values) -> Mapping[str, 
     name, number = given["model"], outputs["register"]["ready"]
     champion = aliases(services.metadata, name).champion
     catalogue = Catalogue.load(services.metadata)
-    deployments = [one.name for one in catalogue.all(Deployment) if one.model.name == name]
+    deployments = [one.name for one in catalogue.deployments_of(name)]
     graphs = [graph.name for graph in catalogue.all(Graph)
               if name in {model.name for model in graph.models}]  # fmt: skip
     reason = ""

@@ -17,7 +17,6 @@ from penstock.errors import ConflictError, NotReadyError, StateError, Unavailabl
 from penstock.plan import Catalogue
 from penstock.registry import aliases, get_version, promote
 from penstock.registry import rollback as roll_back_aliases
-from penstock.spec import Deployment
 
 from .checks import check_gates, check_version
 from .package import package
@@ -27,6 +26,7 @@ from .waiting import wait_for
 if TYPE_CHECKING:
     from penstock.ports import Services
     from penstock.records import Aliases, ModelVersion, ServingStatus
+    from penstock.spec import Deployment
 
 __all__ = [
     "Deployed",
@@ -209,14 +209,14 @@ def refuse_going_around(services: Services, model: str) -> None:
     Raises:
         ConflictError: A deployment of the model declares checks, an approval or a canary.
     """
-    for declared in Catalogue.load(services.metadata).all(Deployment):
+    for declared in Catalogue.load(services.metadata).deployments_of(model):
         asked = {
             "checks": declared.checks,
             "an approval": declared.approve,
             "a canary": declared.canary,
         }
         names = [name for name, wanted in asked.items() if wanted is not None]
-        if declared.model.name == model and names:
+        if names:
             raise ConflictError(
                 f"Deployment {declared.name!r} declares {' and '.join(names)} for a version of "
                 f"{model!r} before it takes traffic. Go by that: run 'penstock deploy "

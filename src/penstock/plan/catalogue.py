@@ -24,13 +24,14 @@ from penstock.spec import (
     Protection,
     Source,
     Trigger,
-    from_document,
     key_of,
     kind_of,
 )
 
+from .declared import Applied
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from penstock.ports import Metadata
     from penstock.spec import View
@@ -76,23 +77,39 @@ class Catalogue(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, records: Iterable[AppliedDeclaration]) -> Catalogue:
-        """Rebuild the declarations from their records.
+        """Rebuild the declarations from their records, each when it is asked for.
 
-        Raises:
-            StateError: A document cannot be read.
+        Whoever asks for one whose document cannot be read gets a ``StateError``.
         """
-        known: dict[str, Declaration] = {}
-        fingerprints: dict[str, str] = {}
-        for record in sorted(records, key=lambda record: record.position):
-            declared = DECLARED_CLASSES[record.declared_kind]
-            value = from_document(declared, record.document, known)
-            known[key_of(value)] = value
-            fingerprints[key_of(value)] = record.fingerprint
-        return cls(known, fingerprints)
+        found = list(records)
+        fingerprints = {record.key: record.fingerprint for record in found}
+        return cls(Applied(found, DECLARED_CLASSES), fingerprints)
 
     def all(self, cls: type[D]) -> tuple[D, ...]:
         """Every declaration of a class, in order."""
-        return tuple(value for value in self.declarations.values() if isinstance(value, cls))
+        return tuple(
+            value for key in self._keys(cls) if isinstance(value := self.declarations[key], cls)
+        )
+
+    def _keys(self, cls: type[Declared]) -> Iterator[str]:
+        """The keys of every declaration of a class, in order; nothing is built."""
+        kinds = {kind for kind, known in DECLARED_CLASSES.items() if issubclass(known, cls)}
+        return (key for key in self.declarations if key.partition("/")[0] in kinds)
+
+    def deployments_of(self, model: str) -> tuple[Deployment, ...]:
+        """Every deployment of a model, in order; none of another is built.
+
+        Args:
+            model: Name of the model, or of the graph.
+        """
+        keys, known = self._keys(Deployment), self.declarations
+        if isinstance(known, Applied):
+            wanted = {f"{kind_of(Model)}/{model}", f"{kind_of(Graph)}/{model}"}
+            keys = (key for key in keys if known.refers(key, "model") in wanted)
+        found = (known[key] for key in keys)
+        return tuple(
+            one for one in found if isinstance(one, Deployment) and one.model.name == model
+        )
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -153,13 +170,14 @@ class Catalogue(msgspec.Struct, frozen=True):
             NotReadyError: Nothing has been applied yet.
             NotFoundError: There is none of that name; names the nearest.
         """
-        values = {value.name: value for value in self.all(cls)}
-        if name in values:
-            return values[name]
+        names = {key.partition("/")[2]: key for key in self._keys(cls)}
+        found = self.declarations[names[name]] if name in names else None
+        if isinstance(found, cls):
+            return found
         self.require_applied()
         raise NotFoundError.of(
             kind_of(cls).replace("_", " "),
             name,
-            values,
+            names,
             hint="Declare it and run 'penstock apply'.",
         )

@@ -15,7 +15,6 @@ from penstock.errors import ConflictError, GateError, InputError, NotFoundError,
 from penstock.plan import Catalogue
 from penstock.ports import Audit, Put, announce
 from penstock.records import ALIASES, Aliases, Event
-from penstock.spec import Deployment
 
 from .versions import get_version, versions
 
@@ -318,9 +317,7 @@ def _require_ready(version: ModelVersion) -> None:
 
 def _announce(services: Services, now: Aliases) -> None:
     """Announce the change; the id is made of the revision, so that it is announced once."""
-    for deployment in Catalogue.load(services.metadata).all(Deployment):
-        if deployment.model.name != now.model:
-            continue
+    for deployment in Catalogue.load(services.metadata).deployments_of(now.model):
         event = Event(
             event_id=f"deployment.changed:{deployment.name}:{now.revision}",
             kind="deployment.changed",

@@ -78,7 +78,8 @@ __all__ = ["due"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PAGE = 1_000
-NEWEST_RUNS = 200
+NEWEST_RUNS = 2_000
+ALL_RUNS = 1_000_000
 
 
 class _Happened(msgspec.Struct):
@@ -165,6 +166,7 @@ class _Asked:
         self.now_us = now_us
         self.applied_us = applied_us
         self._taken: dict[str, set[str]] = {}
+        self._submitted: dict[str, dict[str, int]] = {}
 
     def due(self, catalogue: Catalogue) -> Iterator[Submission]:
         """What data, times, monitors and rollouts call for."""
@@ -186,10 +188,10 @@ class _Asked:
     def busy(self, pipeline: str, subject: str) -> bool:
         """Whether a run of the subject is queued, running, or called for already."""
         if pipeline not in self._taken:
-            runs = self._services.workflows.runs
+            runs = partial(self._services.workflows.runs, pipeline=pipeline, limit=ALL_RUNS)
             self._taken[pipeline] = {
-                *(run.subject for run in runs(pipeline=pipeline, state="queued")),
-                *(run.subject for run in runs(pipeline=pipeline, state="running")),
+                *(run.subject for run in runs(state="queued")),
+                *(run.subject for run in runs(state="running")),
             }
         return subject in self._taken[pipeline]
 
@@ -252,8 +254,12 @@ class _Asked:
 
     def _submitted_us(self, rule: _Rule) -> int:
         """When the newest run of the subject was submitted; it has seen what was there then."""
-        runs = self._services.workflows.runs(pipeline=rule.pipeline, limit=NEWEST_RUNS)
-        return max((_us(run.created_at) for run in runs if run.subject == rule.subject), default=0)
+        if rule.pipeline not in self._submitted:
+            runs = self._services.workflows.runs(pipeline=rule.pipeline, limit=NEWEST_RUNS)
+            # The newest come first, and so are put in last.
+            newest = {run.subject: _us(run.created_at) for run in reversed(runs)}
+            self._submitted[rule.pipeline] = newest
+        return self._submitted[rule.pipeline].get(rule.subject, 0)
 
     def _by_interval(self, monitor: Monitor) -> Submission | None:
         every_us = duration_us(monitor.every)

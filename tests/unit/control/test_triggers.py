@@ -158,6 +158,18 @@ def test_a_model_is_trained_once_at_a_time_whatever_asks(watched: Watched) -> No
     assert len(started(watched, now)) == 1
 
 
+def test_a_model_is_trained_once_at_a_time_however_many_others_wait(watched: Watched) -> None:
+    on_data(watched)
+    arrive(watched, 1)
+    (first,) = started(watched)
+    for number in range(60):
+        start(watched.services, train_run(f"other-{number}", f"other-{number}"))
+    arrive(watched, 2)
+    assert started(watched) == []
+    end(watched, first)
+    assert started(watched) == ["train-direction-candles-2-abc"]
+
+
 def test_two_triggers_of_one_model_are_one_run(watched: Watched) -> None:
     on = [ps.new_data(source_of(watched))]
     model = watched.endpoint.model

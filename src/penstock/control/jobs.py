@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from penstock.deployment import champion_behind, changes_of
 from penstock.errors import ConflictError, NotFoundError, NotReadyError
 from penstock.plan import Catalogue
 from penstock.ports import Audit, Put
 from penstock.records import Delivery, RunProgress, ScoringJob
-from penstock.registry import aliases
 from penstock.scoring import JobScored, job_scores
 
 from .pipelines import job_run, submit
@@ -132,14 +132,15 @@ def submit_job(  # noqa: PLR0913 - what a client says of a job
 
 
 def champion_of(services: Services, deployment: str) -> tuple[str, int]:
-    """The model of a deployment and the number of its champion.
+    """The model of a deployment and the number of its champion; of a pinned one the version.
 
     Raises:
         NotFoundError: There is no such deployment.
         NotReadyError: Nothing is deployed.
     """
-    model = Catalogue.load(services.metadata).deployment(deployment).model.name
-    number = aliases(services.metadata, model).champion
+    declared = Catalogue.load(services.metadata).deployment(deployment)
+    model = declared.model.name
+    number = champion_behind(services, declared, changes_of(services.metadata, deployment))
     if not number:
         raise NotReadyError(
             f"Nothing has been deployed on {deployment!r} yet. Run 'penstock train {model}', "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from penstock.algebra import compute_metric
+from penstock.deployment import champion_behind, changes_of
 from penstock.errors import NotReadyError
 from penstock.ports import Put
 from penstock.records import ALL_WITHHELD, ModelVersion, MonitorReport
@@ -47,9 +48,10 @@ ANSWERED = pl.col("route").is_in(["champion", "challenger"])
 def look(services: Services, monitor: Monitor, *, now_us: int | None = None) -> MonitorReport:
     """Measure a deployment against the monitor's bounds, and store the report.
 
-    Looks at the scores of the model's champion, by when they were scored. A row of a batch counts
-    when it is about the window too: scoring history again is no news. Latency is that of online
-    answers, and of the fallback's that stood in since the aliases changed last.
+    Looks at the scores of the version that the champion's route leads to, by when they were scored.
+    A row of a batch counts when it is about the window too: scoring history again is no news.
+    Latency is that of online answers, and of the fallback's that stood in since the aliases changed
+    last.
 
     Args:
         services: The ports.
@@ -62,7 +64,7 @@ def look(services: Services, monitor: Monitor, *, now_us: int | None = None) -> 
     """
     to_us = services.clock.now_us() if now_us is None else now_us
     pointers = aliases(services.metadata, monitor.deployment.model.name)
-    version = _champion(services, monitor, pointers)
+    version = _champion(services, monitor)
     checks = tuple(_checks(services, monitor, version, pointers, to_us))
     bounds = (monitor.drift, monitor.accuracy, monitor.latency)
     longest_us = max(duration_us(bound.over) for bound in bounds if bound is not None)
@@ -104,8 +106,11 @@ def measure_version(  # noqa: PLR0913, PLR0917 - which answers, of whom, and how
     return compute_metric(metric, observed["value"], observed["prediction"]), observed.height
 
 
-def _champion(services: Services, monitor: Monitor, pointers: Aliases) -> ModelVersion:
-    model, number = monitor.deployment.model.name, pointers.champion
+def _champion(services: Services, monitor: Monitor) -> ModelVersion:
+    declared = monitor.deployment
+    model = declared.model.name
+    # Where the champion is pinned, the alias may point to a version that nobody is answered by.
+    number = champion_behind(services, declared, changes_of(services.metadata, declared.name))
     versions = services.metadata.find(ModelVersion, where={"model": model, "version": number})
     if not number or not versions:
         raise NotReadyError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -23,13 +23,12 @@ from .stopping import leave, stop_on_signals
 from .webhooks import WebhookLane
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Generator
     from pathlib import Path
 
     from penstock.records import ProcessCounts
 
-__all__ = ["executing", "work"]
+__all__ = ["executing", "look_for_work", "work"]
 
 TICK_S = 0.5
 RECOVER_EVERY_S = 3.0
@@ -37,6 +36,14 @@ RECOVERY_LOCK = "workflows/recovery"
 LONGEST_WAIT_S = 30.0
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
+
+
+class Stop(Protocol):
+    """What a loop waits for between two turns: ``threading.Event``."""
+
+    def wait(self, wait_s: float, /) -> bool:
+        """Wait; whether it is over."""
+        ...
 
 
 def work(home: Path) -> None:
@@ -60,7 +67,7 @@ def work(home: Path) -> None:
             webhooks = WebhookLane(services)
             webhooks.start()
             log.info("worker is ready", executor=services.executor_id)
-            _loop(services, stop)
+            look_for_work(services, stop)
             webhooks.stop()
             webhooks.join(LONGEST_WAIT_S)
         log.info("worker stops")
@@ -110,7 +117,15 @@ def counted(services: LocalServices) -> list[ProcessCounts]:
     return version_counts(read_boards(services.layout.serving))
 
 
-def _loop(services: LocalServices, stop: threading.Event) -> None:
+def look_for_work(services: LocalServices, stop: Stop) -> None:
+    """Submit what is due, take over what was left and try again what failed, until told to stop.
+
+    A look that fails is followed by another, after a wait that doubles up to 30 s.
+
+    Args:
+        services: The project.
+        stop: Waits between looks, and says when it is over.
+    """
     log = structlog.get_logger("penstock.worker")
     next_recovery_s = 0.0
     failures = 0
@@ -127,7 +142,7 @@ def _loop(services: LocalServices, stop: threading.Event) -> None:
         settings.features_vacuum_hours * HOUR_US, settings.features_retention_hours
     )
     prune = control.PruneSchedule(settings.scores_prune_hours * HOUR_US)
-    while not stop.wait(min(TICK_S * 2**failures, LONGEST_WAIT_S)):
+    while not stop.wait(min(TICK_S * 2 ** min(failures, 10), LONGEST_WAIT_S)):
         try:
             if time.monotonic() >= next_recovery_s:
                 next_recovery_s = time.monotonic() + RECOVER_EVERY_S
@@ -144,3 +159,6 @@ def _loop(services: LocalServices, stop: threading.Event) -> None:
         except PenstockError as error:
             failures += 1
             log.warning("could not look for work", error=str(error), failures=failures)
+        except Exception:  # a bug met here must not end the runs that are under way
+            failures += 1
+            log.exception("could not look for work", failures=failures)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import polars as pl
 
-from penstock.deployment import load_engine
+from penstock.deployment import champion_behind, changes_of, load_engine
 from penstock.errors import NotReadyError
 from penstock.features import parts_of, point_in_time
 from penstock.ingest import raw_name, remaining_records
 from penstock.plan import Catalogue
 from penstock.ports import announce, compact_grown
 from penstock.records import Event
-from penstock.registry import aliases, get_version, read_manifest, views_of
+from penstock.registry import get_version, read_manifest, views_of
 from penstock.spec import base_views
 
 from .batch_rows import RowScorer
@@ -127,7 +127,7 @@ def score_batch(
 def _served(services: Services, deployment: str) -> tuple[Deployment, tuple[Path, Manifest]]:
     """A deployment, and the package of its champion with the manifest."""
     declared = Catalogue.load(services.metadata).deployment(deployment)
-    champion = aliases(services.metadata, declared.model.name).champion
+    champion = champion_behind(services, declared, changes_of(services.metadata, deployment))
     if not champion:
         raise NotReadyError(
             f"Nothing has been deployed on {deployment!r} yet. Run 'penstock train "

@@ -9,7 +9,8 @@ import penstock as ps
 from penstock.algebra import compute_metric, count_bins, psi
 from penstock.errors import NotReadyError, StateError
 from penstock.monitoring import drain_observations, look, observe
-from penstock.records import MonitorReport, Observation
+from penstock.ports import Put
+from penstock.records import MonitorReport, Observation, RouteChanges
 from penstock.spec import DAY_US, HOUR_US, rolling
 from penstock.spec import psi as drift_bound
 
@@ -65,6 +66,22 @@ def test_only_answers_of_the_champion_in_the_window_count(watched: Watched) -> N
         assert check.rows == 212
         assert check.value is not None
         assert check.value < 0.1
+
+
+def test_a_pinned_champion_is_looked_at_wherever_the_alias_points(watched: Watched) -> None:
+    watched.answers(2, previous=1)
+    pinned = RouteChanges(
+        deployment="btc", changed_at=watched.services.clock.now(), changed_by="tester", revision=1,
+        pins={"champion": 1},
+    )  # fmt: skip
+    watched.services.metadata.write(Put(pinned))
+    watched.scored(watched.reference[:200], at_us=NOW_US - HOUR_US, version=1)
+    watched.scored(watched.reference[:200] + 9, at_us=NOW_US - HOUR_US, version=2)
+
+    report = look(watched.services, monitor(watched, drift=drift_bound()), now_us=NOW_US)
+
+    assert report.version == "direction@1"
+    assert [check.breached for check in report.checks] == [False, False]
 
 
 def test_accuracy_joins_outcomes_to_their_scores(watched: Watched) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from penstock.deployment import deploy, load_engine
+from penstock.control import champion_of
+from penstock.deployment import RouteEdit, change_routes, deploy, load_engine
 from penstock.errors import NotFoundError, NotReadyError
 from penstock.features import point_in_time
 from penstock.ingest import ingest_files
@@ -70,6 +71,15 @@ def test_a_batch_scores_each_new_row_once(services: LocalServices, tmp_path: Pat
     told = services.log.read(EVENTS_TOPIC, after=0, limit=1_000)
     ready = [entry for entry in told if b'"scores.ready"' in entry.payload]
     assert len(ready) == 2
+
+
+def test_a_batch_is_of_a_pinned_champion(services: LocalServices) -> None:
+    deploy(services, "btc", version=1)
+    change_routes(services, "btc", RouteEdit(pins={"champion": 1}), wait_s=0)
+    promote(services, "direction", 2)
+
+    assert score_batch(services, "btc").version == "direction@1"
+    assert champion_of(services, "btc") == ("direction", 1)
 
 
 def test_a_batch_is_of_what_was_pinned(services: LocalServices, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
@@ -27,7 +27,7 @@ from penstock.scoring import JobRow, scores_in
 
 from .api_answers import answer
 from .api_guard import Reader, Writer  # noqa: TC001 - FastAPI reads the annotations
-from .serve_schema import Schema
+from .serve_schema import KEYS, ZONED, Schema, misfit, moment_us
 
 if TYPE_CHECKING:
     from penstock.records import Manifest, ScoringJob
@@ -56,8 +56,8 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     rows: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    entities: list[str | int] | msgspec.UnsetType = msgspec.UNSET
-    at: datetime | None = None
+    entities: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     id: str = ""
     webhook: str = ""
 
@@ -150,33 +150,45 @@ def _decode(body: bytes) -> Asked:
     try:
         return ASKED.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        zone = f" {ZONED}" if "datetime" in str(error) else ""
         raise InputError(
-            f'The body is no job: {error}. Send {{"entities": [...]}} or {{"rows": [...]}}, and '
-            "'id' and 'webhook' where you want them."
+            f'The body is no job: {error}.{zone} Send {{"entities": [...]}} or {{"rows": [...]}}, '
+            "and 'id' and 'webhook' where you want them."
         ) from None
 
 
 def _rows(manifest: Manifest, asked: Asked) -> list[JobRow]:
     """The rows that a job asks for, checked as those of a prediction are."""
-    if (asked.rows is msgspec.UNSET) == (asked.entities is msgspec.UNSET):
+    given, entities = asked.rows, asked.entities
+    if isinstance(given, msgspec.Raw) == isinstance(entities, msgspec.Raw):
         raise InputError("Send either 'rows' or 'entities'.")
-    if isinstance(asked.rows, msgspec.Raw):
-        if asked.at is not None:
-            raise InputError("'at' goes with 'entities'; give each of the 'rows' its own.")
-        body = b'{"rows":' + bytes(asked.rows) + b"}"
-    else:
-        if manifest.given:
-            raise InputError(
-                f"The model takes more than keys of {manifest.entity!r}: "
-                f"{', '.join(manifest.given)}. Send 'rows'."
-            )
-        keys = asked.entities if isinstance(asked.entities, list) else []
-        rows = [{"entity": {manifest.entity: key}, "at": asked.at} for key in keys]
-        body = msgspec.json.encode({"rows": rows})
+    if isinstance(entities, msgspec.Raw):
+        at_us = 0 if asked.at is None else moment_us(asked.at)
+        return [JobRow(key=key, at_us=at_us) for key in _keys(manifest, entities)]
+    if asked.at is not None:
+        raise InputError("'at' goes with 'entities'; give each of the 'rows' its own.")
+    body = b'{"rows":%b}' % (bytes(given) if isinstance(given, msgspec.Raw) else b"[]")
     found, _ = Schema(manifest, most_rows=MOST_ROWS).rows_of(body)
     if len({row.values is None for row in found}) > 1:
         raise InputError("Some rows bring their features and some do not. Send two jobs.")
     return [_job_row(row) for row in found]
+
+
+def _keys(manifest: Manifest, given: msgspec.Raw) -> list[str | int]:
+    """The keys of a job that names entities; what is wrong with them is said where it was sent."""
+    if manifest.given:
+        raise InputError(
+            f"The model takes more than keys of {manifest.entity!r}: "
+            f"{', '.join(manifest.given)}. Send 'rows'."
+        )
+    key: Any = KEYS[manifest.keys[manifest.entity]]
+    few = msgspec.Meta(min_length=1, max_length=MOST_ROWS)
+    keys = msgspec.defstruct("Keys", [("entities", Annotated[list[key], few])])
+    try:
+        found: Any = msgspec.json.decode(b'{"entities":%b}' % bytes(given), type=keys)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise misfit(error) from None
+    return list(found.entities)
 
 
 def _job_row(row: Row) -> JobRow:

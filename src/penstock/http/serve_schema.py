@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
     from penstock.records import Manifest, Score
 
-__all__ = ["AT", "EPOCH", "EXACT", "LIKELY", "MOST_ROWS", "TIME", "Row", "Schema",
+__all__ = ["AT", "EPOCH", "EXACT", "KEYS", "LIKELY", "MOST_ROWS", "TIME", "ZONED", "Row", "Schema",
            "decode_anything", "misfit", "moment", "moment_us"]  # fmt: skip
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 MOST_ROWS = 1_000
+ZONED = "Write a time with its zone, like '2024-03-01T12:00:00Z'."
 LIKELY = 0.5  # from here on a class is more likely than not
 FIELDS = ("entity", "request", "at", "features", "rows")
 TIME: Any = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -294,7 +295,7 @@ def misfit(error: Exception) -> InputError:
     """
     said = f"The body does not fit: {error}."
     if "datetime" in str(error):
-        said += " Write a time with its zone, like '2024-03-01T12:00:00Z'."
+        said += f" {ZONED}"
     return InputError(f"{said} '/openapi.json' says what does.")
 
 

@@ -47,7 +47,7 @@ def run(*words: str, cwd: Path | None = None, **more: str) -> subprocess.Complet
 
 
 def written(document: Any, deployment: str, folder: Path) -> Path:  # noqa: ANN401 - JSON
-    for name, content in client_files(document, deployment).items():
+    for name, content in client_files(document, deployment, "http://here:1").items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
@@ -88,6 +88,8 @@ def test_a_written_client_asks_a_real_server(served: ServedProject, tmp_path: Pa
         again = run(*command, "--url", where, "--json", PENSTOCK_TOKEN=served.token)
         assert json.loads(again.stdout)["package"] == "btc_client"
         assert {path: path.read_bytes() for path in made} == made
+        readme = (out / "README.md").read_text("utf-8")
+        assert f'with Client("{where.rstrip("/")}", token)' in readme
         for token, said in (("", "asks for a token"), ("nobody's", "does not know that token")):
             stranger = run(*command, "--url", where, PENSTOCK_TOKEN=token)
             assert (stranger.returncode, said in " ".join(stranger.stderr.split())) == (1, True)
@@ -194,4 +196,11 @@ def test_names_of_any_kind_and_errors_of_each(tmp_path: Path) -> None:
         server.shutdown()
         server.server_close()
     with pytest.raises(NotFoundError, match=r"my-odd\.one"):
-        client_files(document, "odd")
+        client_files(document, "odd", address)
+
+
+def test_the_readme_says_where_the_server_answers_and_no_password() -> None:
+    document = openapi_document("1", {"my-odd.one": ODD}, {}, may_see=lambda _: True)
+    found = client_files(document, "my-odd.one", "https://me:secret@host:9000/behind")
+    assert 'with Client("https://host:9000/behind", token)' in found["README.md"]
+    assert not any("secret" in content for content in found.values())

@@ -45,7 +45,7 @@ def client(
         address, token = url.rstrip("/"), os.environ.get("PENSTOCK_TOKEN", "")
     else:
         address, token = _own(screen)
-    found = client_files(_document(address, token, verify=bool(url)), deployment)
+    found = client_files(_document(address, token, verify=bool(url)), deployment, address)
     _write(out, found)
     told = {"package": package_of(deployment), "folder": str(out), "files": sorted(found)}
     where = escape(str(out))

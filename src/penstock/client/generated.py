@@ -6,6 +6,7 @@ import keyword
 import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from penstock.errors import NotFoundError
 
@@ -41,12 +42,14 @@ def package_of(deployment: str) -> str:
     return f"{_identifier(deployment).lower()}_client"
 
 
-def client_files(document: Mapping[str, Any], deployment: str) -> dict[str, str]:
+def client_files(document: Mapping[str, Any], deployment: str, address: str) -> dict[str, str]:
     """The files of a package, by their paths.
 
     Args:
         document: The server's OpenAPI document.
         deployment: The deployment.
+        address: Where the server answers, for the example; a name and a password in it are left
+            out.
 
     Raises:
         NotFoundError: The document has no such deployment that answers.
@@ -66,7 +69,7 @@ def client_files(document: Mapping[str, Any], deployment: str) -> dict[str, str]
     inside = f"src/{package}"
     found = {
         "pyproject.toml": _project(package, deployment, str(document["info"]["version"])),
-        "README.md": _readme(package, deployment, summary, row),
+        "README.md": _readme(package, deployment, summary, row, address),
         f"{inside}/py.typed": "",
         f"{inside}/__init__.py": _door(deployment, summary),
         f"{inside}/client.py": _client(deployment, path),
@@ -204,10 +207,16 @@ def _door(deployment: str, summary: str) -> str:
     return DOOR.format(made=MADE, deployment=_doc(deployment), summary=_doc(summary))
 
 
-def _readme(package: str, deployment: str, summary: str, row: Mapping[str, list[_Field]]) -> str:
+def _readme(
+    package: str, deployment: str, summary: str, row: Mapping[str, list[_Field]], address: str
+) -> str:
+    found = urlsplit(address)
+    where = found._replace(netloc=found.netloc.rpartition("@")[2]).geturl()
     values = {"str": '"..."', "int": "1", "float": "1.0", "bool": "True"}
     given = ", ".join(f"{one.name}={values[one.kind]}" for part in row.values() for one in part)
-    return README.format(package=package, deployment=deployment, summary=summary, given=given)
+    return README.format(
+        package=package, deployment=deployment, summary=summary, given=given, where=where
+    )
 
 
 def _project(package: str, deployment: str, version: str) -> str:
@@ -347,7 +356,7 @@ is overwritten. It needs httpx.
 ```python
 from {package} import Client, Row
 
-with Client("http://localhost:8001", token) as client:
+with Client("{where}", token) as client:
     prediction = client.predict(Row({given}))
     print(prediction.prediction, prediction.prediction_id)
 ```

@@ -117,7 +117,7 @@ class ServeApp:
             "alias": AliasDoor(keeper, self.version),
             "explain": ExplainDoor(keeper),
         }
-        self._page = Page()
+        self._page = Page(self.version)
         self._quick = QuickDoor(keeper)
         self.ways = Ways()
         self._log = structlog.get_logger("penstock.serve")
@@ -283,7 +283,7 @@ class ServeApp:
             METRICS: self._metrics,
             OPENAPI: self._openapi,
         }.get(path)
-        self._check(call, "reader", "GET" if told else "")
+        self._check(call, "reader", "GET" if told or path == "/" else "")
         if told is None:
             raise NotFoundError.of("path", path, KNOWN, hint=ELSEWHERE)
         return await told(call)

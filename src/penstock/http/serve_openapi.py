@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .openapi_parts import ERROR, PLAIN_ERROR, listed, looked_at, opened, operation, slug
+from .openapi_parts import ERROR, PLAIN_ERROR, content, listed, looked_at, opened, operation, slug
 from .serve_feature_openapi import feature_path
 from .serve_features import FEATURES
 from .serve_fields import Fields
@@ -87,7 +87,16 @@ def _own_paths() -> Json:
     metrics = operation(
         "metrics", "Prometheus metrics.", {"text/plain": {"schema": TEXT}}, tag=SERVER
     )
+    about = opened({"name": TEXT, "process": TEXT, "version": TEXT, "token": TEXT,
+                    "paths": {"type": "object", "additionalProperties": TEXT}})  # fmt: skip
+    forms: Json = {**content(about), "text/html": {"schema": TEXT}}
+    root: Json = {
+        "operationId": "about", "summary": "What this is; a page, where a browser asks.",
+        "tags": [SERVER], "security": [],
+        "responses": {"200": {"description": "This process.", "content": forms}},
+    }  # fmt: skip
     return {
+        "/": {"get": root},
         "/v1/deployments": looked_at("deployments", "List the deployments.", told, tag=SERVER),
         "/metrics": {"get": metrics},
         "/openapi.json": looked_at("openapi", "This document.", {"type": "object"}, tag=SERVER),

@@ -59,10 +59,35 @@ def test_it_needs_nothing_from_elsewhere_and_nothing_else_may_run(
     talk(conversation)
 
 
-def test_programs_are_answered_as_before(talk: Callable[..., None]) -> None:
+def test_programs_are_told_what_this_is_and_where_to_go_on(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    deploy(services, "btc", version=1)
+
     async def conversation(client: Client) -> None:
-        assert (await client.get("/", token="")).status == 401
-        assert (await client.get("/")).status == 404
+        for accept in ([], [(b"accept", b"*/*")], [(b"accept", b"application/json")]):
+            about = await client.get("/", headers=accept, token="")
+            assert (about.status, about.headers["vary"]) == (200, "accept")
+            assert (about.json["process"], about.json["version"]) == (
+                "online scoring", client.app.version,
+            )  # fmt: skip
+            for word in (b"btc", b"direction", services.token.encode()):
+                assert word not in about.body
+        for path in (await client.get("/")).json["paths"]:
+            if "{" not in path:
+                assert (await client.get(path)).status == 200, path
+        assert (await client.send("HEAD", "/", b"", token="")).body == b""
+        assert (await client.send("POST", "/", b"", token="")).status == 401
+        wrong = await client.send("POST", "/", b"")
+        assert (wrong.status, wrong.headers["allow"]) == (405, "GET")
+
+    talk(conversation)
+
+
+def test_programs_are_answered_elsewhere_as_if_there_were_no_page(
+    talk: Callable[..., None],
+) -> None:
+    async def conversation(client: Client) -> None:
         assert (await client.get("/v1/deployments/btc", token="")).status == 401
         listed = await client.get("/v1/deployments", headers=HTML)
         assert listed.headers["content-type"] == "application/json"

@@ -22,6 +22,7 @@ from .serve_call import BODY_LIMIT_BYTES, Call, Gone
 from .serve_errors import ELSEWHERE, Answer, failure, refuse
 from .serve_explain import EXPLAINS, ExplainDoor
 from .serve_features import answer_features
+from .serve_listing import listing
 from .serve_load import OVERLOADED, Load
 from .serve_meter import Meter
 from .serve_openapi import openapi_document
@@ -292,31 +293,7 @@ class ServeApp:
         return Answer(200, await asyncio.to_thread(self.meter.text), (TEXT,))
 
     async def _deployments(self, _call: Call) -> Answer:
-        loaded = [
-            {
-                "name": name,
-                "model": door.endpoint.declared.model.name,
-                "routes": {role: lane.version.label for role, lane in door.endpoint.lanes.items()},
-                "shares": door.endpoint.shares,
-                "route_changes": self._keeper.route_revision(name),
-                "engine": door.endpoint.champion.engine.name if door.endpoint.champion else None,
-            }
-            for name, door in sorted(self._keeper.doors.items())
-        ]
-        nothing: dict[str, str] = {}
-        resting = [
-            {
-                "name": name,
-                "model": declared.model.name,
-                "routes": nothing,
-                "shares": nothing,
-                "route_changes": self._keeper.route_revision(name),
-                "engine": None,
-                "rests": True,
-            }
-            for name, declared in sorted(self._keeper.resting.items())
-        ]
-        return self._json({"deployments": [*loaded, *resting]})
+        return self._json({"deployments": listing(self._keeper)})
 
     async def _openapi(self, call: Call) -> Answer:
         doors = self._keeper.doors

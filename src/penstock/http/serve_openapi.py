@@ -30,7 +30,9 @@ DEPLOYMENT: Json = opened(
         "model": TEXT,
         "routes": {"type": "object", "additionalProperties": TEXT},
         "engine": {"type": ["string", "null"]},
-    }
+    },
+    reason=TEXT | {"description": "Why no champion answers, where none does."},
+    rests={"type": "boolean", "description": "Whether a request has it loaded."},
 )
 
 

@@ -320,6 +320,15 @@ def test_the_schema_is_typed_by_the_version_that_answers(
         assert [one["name"] for one in told] == ["btc", "split"]
         assert told[0]["routes"]["champion"] == "direction@1"
         assert told[0]["engine"] == "onnx"
+        assert "reason" not in told[0]
+
+    talk(conversation)
+
+
+def test_why_nothing_answers_is_listed(talk: Callable[..., None]) -> None:
+    async def conversation(client: Client) -> None:
+        (told, _) = (await client.get("/v1/deployments")).json["deployments"]
+        assert "Nothing has been deployed on 'btc' yet" in told["reason"]
 
     talk(conversation)
 

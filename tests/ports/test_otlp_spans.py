@@ -125,6 +125,47 @@ def test_closing_waits_once_for_who_takes_nothing(monkeypatch: pytest.MonkeyPatc
     assert spans.counts() == (0, 8)
 
 
+def test_closing_does_not_wait_for_who_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without giving up it would take as long as the exporter tries: half a minute.
+    monkeypatch.setattr("penstock.adapters.opentelemetry.spans.LAST_S", 60.0)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
+    spans = OtlpSpans({}, every_s=60)
+    for number in range(3):
+        spans.emit(One(str(number)))
+    began_s = time.monotonic()
+    spans.close()
+    assert time.monotonic() - began_s < 15  # to start a process on a busy machine
+    assert spans.counts() == (0, 3)
+
+
+def test_the_first_is_sent_at_once_so_that_closing_finds_a_process_at_work(
+    collected: Collector,
+) -> None:
+    spans = OtlpSpans({}, every_s=60)
+    spans.emit(One("first"))
+    assert _gone(spans, 1) == (1, 0)
+    spans.emit(One("second"))
+    began_s = time.monotonic()
+    spans.close()
+    assert time.monotonic() - began_s < 1
+    assert [span.name for span in collected.spans] == ["first", "second"]
+
+
+def test_a_collector_that_was_away_gets_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    spans = OtlpSpans({}, every_s=60)
+    spans.emit(One("first"))
+    time.sleep(1)  # tried in vain by then, on most machines
+    with collecting.collector(port) as found:
+        assert _gone(spans, 1) == (1, 0)
+        spans.emit(One("second"))
+        spans.close()
+        assert [span.name for span in found.spans] == ["first", "second"]
+
+
 def test_one_that_cannot_be_made_and_a_child_that_dies_lose_their_batch_alone(
     collected: Collector,
 ) -> None:

@@ -116,8 +116,12 @@ class Collector:
 
 
 @contextmanager
-def collector() -> Generator[Collector]:
-    """Run a collector on a free port until the block ends."""
+def collector(port: int = 0) -> Generator[Collector]:
+    """Run a collector until the block ends.
+
+    Args:
+        port: Where; a free one when left out.
+    """
     found = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -141,7 +145,7 @@ def collector() -> Generator[Collector]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     found.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

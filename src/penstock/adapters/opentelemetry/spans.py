@@ -13,6 +13,7 @@ import contextlib
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 __all__ = ["OtlpSpans"]
 
 LAST_S = 5.0
-"""How long closing waits for what is left to be sent."""
+"""How long closing waits for what is left to be sent, where somebody can be reached."""
 TICK_S = 0.05
 CHILD = "penstock.adapters.opentelemetry.child"
 
 
 class OtlpSpans(Spans):
     """Gathers what was traced, and sends it every few seconds or as soon as a batch is full.
+
+    The first thing is sent at once: so the process that sends is there when a short command ends,
+    and it is known by then whether anybody collects.
 
     Args:
         resource: What the process is, by OpenTelemetry's names; the environment may say otherwise.
@@ -59,6 +63,7 @@ class OtlpSpans(Spans):
         self._dropped = 0  # by whoever emits; the other two are the thread's
         self._wanted = threading.Event()
         self._closing = self._given_up = False
+        self._begun = self._alone = False
         self._heard = True
         self._encode = msgspec.msgpack.Encoder().encode
         self._child: subprocess.Popen[bytes] | None = None
@@ -73,7 +78,8 @@ class OtlpSpans(Spans):
             self._dropped += 1
             return
         self._waiting.append(told)
-        if waiting + 1 == self._batch:
+        if waiting + 1 == self._batch or not self._begun:
+            self._begun = True
             self._wanted.set()
 
     def counts(self) -> SpanCounts:
@@ -81,10 +87,12 @@ class OtlpSpans(Spans):
         return SpanCounts(self._exported, self._lost + self._dropped)
 
     def close(self) -> None:
-        """Send what is left, for a few seconds at most."""
+        """Send what is left, for a few seconds at most; not where nobody can be reached."""
         self._closing = True
         self._wanted.set()
-        self._thread.join(LAST_S)
+        end_s = time.monotonic() + LAST_S
+        while self._thread.is_alive() and not self._alone and time.monotonic() < end_s:
+            self._thread.join(TICK_S)
         self._given_up = True
         while self._thread.is_alive():  # nobody takes what is left
             if (child := self._child) is not None:
@@ -130,9 +138,11 @@ class OtlpSpans(Spans):
         child.stdin.write(len(frame).to_bytes(4, "little"))
         child.stdin.write(frame)
         child.stdin.flush()
-        answer = child.stdout.read(1)
+        while (answer := child.stdout.read(1)) == b"?":
+            self._alone = True
         if not answer:
             raise OSError("the process that sends them has ended")
+        self._alone = self._alone and answer != b"1"
         return answer == b"1"
 
     def _started(self) -> subprocess.Popen[bytes]:

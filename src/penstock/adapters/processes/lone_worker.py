@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,6 +33,7 @@ class LoneWorker:
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._modules: set[str] = set()
+        self._process_id: Future[int] | None = None
         self._pool = ProcessPoolExecutor(
             1,
             mp_context=multiprocessing.get_context("spawn"),
@@ -48,6 +50,8 @@ class LoneWorker:
         self.busy = True
         self._modules.add(_module_of(task))
         try:
+            if self._process_id is None:
+                self._process_id = self._pool.submit(os.getpid)
             started = self._pool.submit(call, task.function, dict(task.arguments))
         except (BrokenProcessPool, OSError) as error:
             # It died since its last task, or cannot be started: told as of any failed task.
@@ -71,16 +75,24 @@ class LoneWorker:
     def _kill(self) -> None:
         """Kill the process: a task that hangs hears nothing. The pool then says it is broken."""
         with self._lock:
-            if self._timer is None:
+            if self._timer is None or self._process_id is None:
                 return
             self.late = True
-            # As ``kill_workers`` does, which Python has from 3.14 on.
-            for process in list((self._pool._processes or {}).values()):  # noqa: SLF001
-                process.kill()
+            # At once; where the process is only starting, as soon as it has started.
+            self._process_id.add_done_callback(_end_process)
 
     def end(self) -> None:
         """End the process once its task is done, without waiting for that."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_process(told: Future[int]) -> None:
+    """Kill the process that told its id, where it has not ended; the pool has no way to do that."""
+    if told.cancelled() or told.exception() is not None:
+        return
+    for process in multiprocessing.active_children():
+        if process.pid == told.result():
+            process.kill()
 
 
 def _module_of(task: Task) -> str:

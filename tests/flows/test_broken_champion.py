@@ -132,8 +132,10 @@ def test_a_constant_answers_and_the_champion_is_told_to_be_broken(served: Served
         assert ready.status_code == 503
         assert str(package) in ready.text
         assert http.get("/v2/health/ready").status_code == 200
-        assert http.post(f"{PREDICT}?features=true", json=BTC).status_code == 503
-        assert http.post("/v2/models/btc/versions/2/infer", json={"inputs": [tensor]}).is_error
+        seen = http.post(f"{PREDICT}?features=true", json=BTC).json()
+        assert (seen["reason"], seen["features"]) == (WHY, {})
+        named = http.post("/v2/models/btc/versions/2/infer", json={"inputs": [tensor]})
+        assert (named.status_code, str(package) in named.text) == (503, True)
         assert http.post(PREDICT, json={"entity": {"symbol": 1}}).status_code == 422
 
 
@@ -165,6 +167,14 @@ def test_the_version_before_answers_whether_the_manifest_can_be_read_or_not(
         assert by_name["probability"]["true"] == pytest.approx(_predicted(served, 1, row), abs=1e-9)
         assert by_name["version"] == 1
         assert _fallbacks(http, "previous") == 2
+        seen = http.post(f"{PREDICT}?features=true", json=BTC).json()
+        assert (seen["version"], list(seen["features"])) == (1, list(served.features))
+        tensor = {"name": "symbol", "shape": [1], "datatype": "BYTES", "data": ["BTC"]}
+        named = "/v2/models/btc/versions/1"
+        inferred = http.post(f"{named}/infer", json={"inputs": [tensor]})
+        assert inferred.json()["outputs"][0]["data"] == [told["probability"]["true"]]
+        assert http.get(f"{named}/ready").status_code == 200
+        assert http.get("/v2/models/btc/versions/2/ready").status_code == 503
 
 
 def test_a_challenger_answers_those_that_are_its_own(served: ServedProject) -> None:

@@ -113,7 +113,7 @@ def list_scores(
     job = find_job(acting, name, job_id)
     scores = scores_in(job_page(acting, job, after=after, limit=limit))
     schema = Schema(_manifest(acting, champion_of(acting, name)[0], job.version))
-    told = [{"entity": score.entity, **schema.answer(score, features=False)} for score in scores]
+    told = [{"entity": score.entity, **schema.answer(score)} for score in scores]
     more = scores[-1].prediction_id if len(scores) == limit else None
     return answer({"job_id": job.job_id, "scores": told, "next": more})
 

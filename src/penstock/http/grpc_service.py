@@ -29,7 +29,7 @@ from penstock.errors import (
 from .grpc_messages import SERVICE, message
 from .grpc_tensors import infer_answer, infer_request
 from .serve_call import BODY_LIMIT_BYTES
-from .serve_scoring import door_of, version_of
+from .serve_scoring import check_resting, named
 from .serve_v2_about import (
     model_config,
     model_index,
@@ -43,9 +43,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
     from typing import TypeAlias
 
-    from penstock.records import Role
+    from penstock.records import Manifest, Role
     from penstock.scoring import RequestTrace
 
+    from .serve_door import Door
     from .serve_keeper import Keeper
     from .serve_v2 import InferenceDoor
 
@@ -213,26 +214,24 @@ class GrpcServer:
 
     async def _model_ready(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")
-        if request.name in self._keeper.resting:  # a request has it loaded
-            return message("ModelReadyResponse")(ready=True)
+        keeper, name, number = self._keeper, request.name, request.version
         try:
-            version_of(*door_of(self._keeper, request.name), request.version)
+            check_resting(keeper, name, number)
+            if name not in keeper.resting:  # a request has it loaded
+                named(keeper, name, number)
         except (NotFoundError, NotReadyError):
             return message("ModelReadyResponse")(ready=False)
         return message("ModelReadyResponse")(ready=True)
 
     async def _model_metadata(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")
-        await self._keeper.waking.need(request.name)
-        door, schema = door_of(self._keeper, request.name)
-        manifest, _ = version_of(door, schema, request.version)
+        door, manifest = await self._named(request)
         told = model_metadata(request.name, manifest, door.endpoint.versions)
         return _from_json("ModelMetadataResponse", told)
 
     async def _model_config(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")
-        await self._keeper.waking.need(request.name)
-        manifest, _ = version_of(*door_of(self._keeper, request.name), request.version)
+        _, manifest = await self._named(request)
         told = model_config(request.name, manifest)
         return _from_json("ModelConfigResponse", {"config": told})
 
@@ -242,11 +241,16 @@ class GrpcServer:
             doors = self._keeper.doors.items()
             told = model_statistics({name: door.endpoint for name, door in doors})
             return _from_json("ModelStatisticsResponse", told)
-        await self._keeper.waking.need(request.name)
-        door, schema = door_of(self._keeper, request.name)
-        version_of(door, schema, request.version)
+        door, _ = await self._named(request)
         told = model_statistics({request.name: door.endpoint}, int(request.version or 0))
         return _from_json("ModelStatisticsResponse", told)
+
+    async def _named(self, request: Any) -> tuple[Door, Manifest]:  # noqa: ANN401 - a message
+        """The deployment and the version that a request is about, loaded."""
+        check_resting(self._keeper, request.name, request.version)
+        await self._keeper.waking.need(request.name)
+        door, manifest, _ = named(self._keeper, request.name, request.version)
+        return door, manifest
 
     async def _infer(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         arrived_us = self._clock.now_us()

@@ -19,7 +19,7 @@ from penstock.errors import InputError, NotFoundError, nearest
 
 from .serve_errors import Answer, malformed
 from .serve_schema import decode_anything
-from .serve_scoring import door_of, reach_version, score_all, version_of
+from .serve_scoring import check_resting, named, reach_version, score_all
 from .serve_v2_rows import rows_of_tensors
 from .serve_v2_tensors import Tensor
 
@@ -88,15 +88,13 @@ class AliasDoor:
         call.need("GET")
         if path == MODELS:
             return _json({"models": sorted([*self._keeper.doors, *self._keeper.resting])})
-        rest = path[len(MODELS) + 1 :]
-        await self._keeper.waking.need(versioned(rest)[0])
-        return self._status(rest)
+        return await self._status(*versioned(path[len(MODELS) + 1 :]))
 
-    def _status(self, rest: str) -> Answer:
+    async def _status(self, name: str, number: str) -> Answer:
         """Whether a model is ready, as KServe and as TensorFlow Serving say it."""
-        name, number = versioned(rest)
-        door, schema = door_of(self._keeper, name)
-        version_of(door, schema, number)
+        check_resting(self._keeper, name, number)
+        await self._keeper.waking.need(name)
+        door, _, _ = named(self._keeper, name, number)
         told = [
             {
                 "version": str(one),

@@ -13,12 +13,11 @@ import msgspec
 import structlog
 
 from penstock.errors import NotFoundError, PenstockError, UserCodeError
-from penstock.registry import views_of
-from penstock.spec import key_of
 
 from .arrow_columns import ARROW, arrow_asked
 from .serve_aliases import ALIASES, AliasDoor, is_alias
 from .serve_call import BODY_LIMIT_BYTES, Call, Gone
+from .serve_echo import Echo
 from .serve_errors import ELSEWHERE, Answer, failure, refuse
 from .serve_explain import EXPLAINS, ExplainDoor
 from .serve_features import answer_features
@@ -31,7 +30,7 @@ from .serve_page import Page
 from .serve_predict_arrow import rows_of_arrow, scores_as_arrow
 from .serve_quick import QuickDoor
 from .serve_schema import MOST_ROWS, Schema
-from .serve_scoring import door_of, reach, score_all, score_one
+from .serve_scoring import reach, score_all, score_one
 from .serve_stream import MOST_STREAMED, Scores, Streamed, stream_form
 from .serve_v2 import V2, V2_PATHS, InferenceDoor
 from .serve_ways import DEPLOYMENTS, PREDICT, Ways, kind_of
@@ -39,16 +38,13 @@ from .serve_ways import DEPLOYMENTS, PREDICT, Ways, kind_of
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from penstock.errors import AccessError
     from penstock.ports import Clock
     from penstock.records import Role
     from penstock.runtime import Board
 
     from .serve_call import Message, Receive, Send, WholeCall
-    from .serve_door import Door
     from .serve_keeper import Keeper
     from .serve_quick import Origin
-    from .serve_scoring import Answering
     from .serve_traces import Tracing
     from .serve_ways import Way
 
@@ -118,6 +114,7 @@ class ServeApp:
             "alias": AliasDoor(keeper, self.version),
             "explain": ExplainDoor(keeper),
         }
+        self._echo = Echo(keeper)
         self._page = Page(self.version)
         self._quick = QuickDoor(keeper)
         self.ways = Ways()
@@ -242,8 +239,11 @@ class ServeApp:
     async def _predict(self, call: Call, name: str) -> Answer | Streamed:
         self._check(call, "writer", "POST")
         body = await call.body()
-        wanted = call.flag("features")
-        answering, schema = await (self._seen(call, name) if wanted else reach(self._keeper, name))
+        seen = None
+        if call.flag("features"):
+            answering, schema, seen = await self._echo.reach(call, name)
+        else:
+            answering, schema = await reach(self._keeper, name)
         is_arrow, as_arrow = arrow_asked(call.content_type, call.accept)
         form = stream_form(call.accept)
         most_rows = MOST_STREAMED if form else MOST_ROWS
@@ -253,26 +253,16 @@ class ServeApp:
             taking = Schema(schema.manifest, most_rows=most_rows) if form else schema
             rows, several = taking.rows_of(body)
         if form is not None:
-            return await Scores(answering, schema, rows, call, form, features=wanted).begun()
+            return await Scores(answering, schema, rows, call, form, seen=seen).begun()
         if as_arrow:
             scores = await score_all(answering, rows, call)
-            streamed = scores_as_arrow(schema.manifest, scores, features=wanted)
+            streamed = scores_as_arrow(schema.manifest, scores, seen=seen)
             return Answer(200, streamed, (ARROW_STREAM,))
         if not several:
-            score = await score_one(answering, rows[0], call)
-            if not wanted:
-                return schema.told(score)
-            return Answer(200, self._encode(schema.answer(score, features=True)))
+            return schema.told(await score_one(answering, rows[0], call), seen=seen)
         scores = await score_all(answering, rows, call)
-        told = [schema.answer(score, features=wanted) for score in scores]
+        told = [schema.answer(score, seen=seen) for score in scores]
         return Answer(200, self._encode({"predictions": told}))
-
-    async def _seen(self, call: Call, name: str) -> tuple[Answering, Schema]:
-        """What answers for a deployment to whoever may see the features; it is a version."""
-        await self._keeper.waking.need(name)
-        door, schema = door_of(self._keeper, name)
-        await self._check_echo(call, door)
-        return door.endpoint, schema
 
     async def _read(self, call: Call, path: str) -> Answer:
         """Everything that is only looked at."""
@@ -297,11 +287,12 @@ class ServeApp:
 
     async def _openapi(self, call: Call) -> Answer:
         doors = self._keeper.doors
-        manifests = {
-            name: one.schema.manifest if one.schema else None for name, one in doors.items()
-        } | dict.fromkeys(self._keeper.resting)
+        reads = {name: one.schema or one.instead for name, one in doors.items()}
+        manifests = {name: one.manifest if one else None for name, one in reads.items()}
+        manifests |= dict.fromkeys(self._keeper.resting)
         services = {name: one.schema.service for name, one in self._keeper.features.items()}
-        seen = {name for name, door in doors.items() if self._echo_refusal(call, door) is None}
+        refusal = self._echo.refusal
+        seen = {n for n, door in doors.items() if not refusal(call, door.endpoint.manifests)}
         document = await asyncio.to_thread(
             openapi_document, self.version, manifests, services, may_see=seen.__contains__
         )
@@ -312,23 +303,6 @@ class ServeApp:
         self._keeper.guard.check(call.authorization, role)
         if method:
             call.need(method)
-
-    async def _check_echo(self, call: Call, door: Door) -> None:
-        """Refuse to tell the features a model saw to whoever may not read them; any may answer."""
-        refused = self._echo_refusal(call, door)
-        if refused is not None:
-            subject = key_of(door.endpoint.declared)
-            await self._keeper.guard.refuse(refused, call.authorization, subject)
-
-    def _echo_refusal(self, call: Call, door: Door) -> AccessError | None:
-        """Why the caller may not see the features of a deployment; none where they may."""
-        served = [lane.version for lane in door.endpoint.lanes.values()]
-        return self._keeper.guard.refusal(
-            call.authorization,
-            " ".join(sorted({version.label for version in served})),
-            lambda: dict.fromkeys(name for version in served for name in version.features),
-            lambda: [view for version in served for view in views_of(version.manifest)],
-        )
 
     def _json(self, value: object) -> Answer:
         return Answer(200, self._encode(value))

@@ -21,7 +21,7 @@ from penstock.spec import key_of
 from .serve_aliases import MODELS, tensors_of_json, versioned
 from .serve_errors import Answer
 from .serve_schema import moment
-from .serve_scoring import door_of, version_of
+from .serve_scoring import check_resting, door_of, named
 from .serve_v2_rows import rows_of_tensors
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class ExplainDoor:
         body = await call.body()
         if path.endswith(ALIAS):
             name, number = versioned(path[len(MODELS) + 1 : -len(ALIAS)])
+            check_resting(self._keeper, name, number)
             await self._keeper.waking.need(name)
-            door, schema = door_of(self._keeper, name)
-            manifest, lane = version_of(door, schema, number)
+            door, manifest, lane = named(self._keeper, name, number)
             tensors, _ = tensors_of_json(body, manifest)
             rows, several = rows_of_tensors(manifest, tensors), True
             version = (lane or door.endpoint.lanes["champion"]).version

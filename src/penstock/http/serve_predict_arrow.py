@@ -15,7 +15,7 @@ from penstock.spec import DType
 
 from .arrow_columns import AT, arrow_bytes, feature_values, field_values, key_values, times_us
 from .arrow_stream import read_stream
-from .serve_schema import LIKELY, MOST_ROWS, Row
+from .serve_schema import LIKELY, MOST_ROWS, Row, features_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,13 +55,16 @@ def rows_of_arrow(manifest: Manifest, body: bytes, *, most_rows: int = MOST_ROWS
     ]
 
 
-def scores_as_arrow(manifest: Manifest, scores: Sequence[Score], *, features: bool) -> bytes:
+def scores_as_arrow(
+    manifest: Manifest, scores: Sequence[Score], *, seen: Mapping[int, Manifest] | None = None
+) -> bytes:
     """Scores as a stream: a row each, with the fields of the JSON as columns.
 
     Args:
         manifest: Of the version that clients have to fit.
         scores: What was computed, in the order of the rows.
-        features: Whether to tell the values the model saw, in columns ``features.<name>``.
+        seen: Of the versions, by number, of which the values are told that the model saw, in
+            columns ``features.<name>``; left out where none are to be told.
     """
     predicted = [score.prediction for score in scores]
     columns = [pl.Series("prediction_id", [score.prediction_id for score in scores])]
@@ -81,7 +84,7 @@ def scores_as_arrow(manifest: Manifest, scores: Sequence[Score], *, features: bo
         pl.Series("as_of", [score.at_us for score in scores]).cast(pl.Datetime("us", "UTC")),
         pl.Series("reason", [score.reason or None for score in scores], pl.String),
     ]
-    return arrow_bytes([*columns, *(_seen(manifest, scores) if features else ())])
+    return arrow_bytes([*columns, *(_saw(manifest, scores, seen) if seen is not None else ())])
 
 
 def _check_names(manifest: Manifest, columns: Iterable[str]) -> None:
@@ -130,16 +133,27 @@ def _handed(manifest: Manifest, columns: Mapping[str, Column]) -> list[tuple[flo
     return list(zip(*parts, strict=True))
 
 
-def _seen(manifest: Manifest, scores: Sequence[Score]) -> list[pl.Series]:
+def _saw(
+    manifest: Manifest, scores: Sequence[Score], seen: Mapping[int, Manifest]
+) -> list[pl.Series]:
     """The values the model saw, a column for each feature; null where a score has none."""
-    width = len(manifest.features)
-    rows = [(*score.features, *[None] * (width - len(score.features))) for score in scores]
+    answered = [seen.get(score.version or manifest.version) for score in scores]
+    told = [
+        features_of(score, saw) if saw else {} for score, saw in zip(scores, answered, strict=True)
+    ]
+    versions = [manifest, *{one.version: one for one in answered if one}.values()]
+    names = dict.fromkeys(name for one in versions for name in one.features)
     return [
         pl.Series(
             f"features.{name}",
-            values,
-            pl.Int64 if manifest.dtypes.get(name) == "int64" else pl.Float64,
+            [one.get(name) for one in told],
+            pl.Int64 if _is_whole(name, versions) else pl.Float64,
             strict=False,
         )
-        for name, values in zip(manifest.features, zip(*rows, strict=True), strict=True)
+        for name in names
     ]
+
+
+def _is_whole(name: str, versions: Iterable[Manifest]) -> bool:
+    """Whether all versions that take a feature say that it counts."""
+    return all(one.dtypes.get(name) == "int64" for one in versions if name in one.features)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.records import Manifest, Score
 
 __all__ = ["AT", "EPOCH", "EXACT", "KEYS", "LIKELY", "MOST_ROWS", "TIME", "ZONED", "Row", "Schema",
-           "decode_anything", "misfit", "moment", "moment_us"]  # fmt: skip
+           "decode_anything", "features_of", "misfit", "moment", "moment_us"]  # fmt: skip
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -86,7 +86,6 @@ class Schema:
         self.manifest = manifest
         self._place = {name: index for index, name in enumerate(manifest.features)}
         whole = {name for name, dtype in manifest.dtypes.items() if dtype == "int64"}
-        self._whole = whole
         features = _struct(
             "Features",
             {name: WHOLE if name in whole else float | None for name in manifest.features},
@@ -131,16 +130,19 @@ class Schema:
             )
         return [self._row(row, f"rows[{n}]") for n, row in enumerate(request.rows)], True
 
-    def told(self, score: Score) -> Answer:
-        """The answer to a request of one row."""
-        return Answer(200, self._encode(self.answer(score, features=False)))
+    def told(self, score: Score, *, seen: Mapping[int, Manifest] | None = None) -> Answer:
+        """The answer to a request of one row; see ``answer``."""
+        return Answer(200, self._encode(self.answer(score, seen=seen)))
 
-    def answer(self, score: Score, *, features: bool) -> dict[str, object]:
+    def answer(
+        self, score: Score, *, seen: Mapping[int, Manifest] | None = None
+    ) -> dict[str, object]:
         """What a client is told of a score.
 
         Args:
             score: The score.
-            features: Whether to tell the values the model saw.
+            seen: Of the versions, by number, of which the values are told that the model saw; left
+                out where none are to be told.
         """
         told: dict[str, object] = {"prediction_id": score.prediction_id}
         if self.manifest.task == "classification":
@@ -154,13 +156,12 @@ class Schema:
         told["as_of"] = moment(score.at_us)
         if score.reason:
             told["reason"] = score.reason
-        if features and score.parts:
+        # A constant saw what was handed in, in this version's order.
+        saw = None if seen is None else seen.get(score.version or self.manifest.version)
+        if saw is not None and score.parts:
             told["parts"] = score.parts
-        if features:
-            told["features"] = {
-                name: value if value is None or name not in self._whole else int(value)
-                for name, value in zip(self.manifest.features, score.features, strict=False)
-            }
+        if seen is not None:
+            told["features"] = {} if saw is None else features_of(score, saw)
         return told
 
     def _row(self, given: Any, where: str) -> Row:  # noqa: ANN401 - a struct made above
@@ -243,6 +244,20 @@ class Schema:
         if abs(value) > sys.float_info.max or (isinstance(value, int) and abs(value) > EXACT):
             return "is too large; send a number that a float64 holds"
         return ""
+
+
+def features_of(score: Score, manifest: Manifest) -> dict[str, float | None]:
+    """The values that a version saw, by their names; none for a score that holds none.
+
+    Args:
+        score: Its score.
+        manifest: The version's.
+    """
+    whole = manifest.dtypes
+    return {
+        name: int(value) if value is not None and whole.get(name) == "int64" else value
+        for name, value in zip(manifest.features, score.features, strict=False)
+    }
 
 
 def _struct(name: str, fields: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a class made here

@@ -9,17 +9,18 @@ from penstock.errors import InputError, NotFoundError, NotReadyError, Unavailabl
 from penstock.scoring import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 
     from penstock.records import Manifest, Score
-    from penstock.scoring import Endpoint, Lane, RequestTrace, Writer
+    from penstock.scoring import Lane, RequestTrace, Writer
+    from penstock.spec import Deployment
 
     from .serve_door import Door
     from .serve_keeper import Keeper
     from .serve_schema import Row, Schema
 
-__all__ = ["Answering", "Asked", "ask_of", "door_of", "reach", "reach_version", "score_all",
-           "score_one", "version_of"]  # fmt: skip
+__all__ = ["Answering", "Asked", "Whole", "ask_of", "check_resting", "door_of", "named", "reach",
+           "reach_version", "score_all", "score_one"]  # fmt: skip
 
 MOST_DIGITS = 18
 """Of a version's number; Python refuses to read very long ones."""
@@ -66,6 +67,20 @@ class Answering(Protocol):
         ...
 
 
+class Whole(Answering, Protocol):
+    """What answers for a deployment as its routes have it."""
+
+    @property
+    def declared(self) -> Deployment:
+        """The deployment."""
+        ...
+
+    @property
+    def manifests(self) -> Mapping[int, Manifest]:
+        """The manifests of its versions, by their number."""
+        ...
+
+
 def door_of(keeper: Keeper, name: str) -> tuple[Door, Schema]:
     """A deployment that can answer.
 
@@ -74,46 +89,86 @@ def door_of(keeper: Keeper, name: str) -> tuple[Door, Schema]:
         NotReadyError: It has been unloaded, or nothing has been deployed on it.
         UnavailableError: It rests; ``Waking.need`` loads it.
     """
-    door = keeper.doors.get(name)
-    if door is None:
-        if name in keeper.unloaded:
-            raise NotReadyError(keeper.unloaded[name], deployment=name)
-        hint = "Declare it and run 'penstock apply'."
-        if name in keeper.resting:  # loaded for this request, and gone again
-            raise UnavailableError(f"{name!r} is not loaded. Try again.", retry_after_s=1)
-        raise NotFoundError.of("deployment", name, [*keeper.doors, *keeper.resting], hint=hint)
+    door = _opened(keeper, name)
     if door.schema is None:
         raise NotReadyError(door.endpoint.no_champion, deployment=name)
     return door, door.schema
 
 
-def version_of(door: Door, schema: Schema, number: str) -> tuple[Manifest, Lane | None]:
-    """The manifest a client has to fit, and the lane where it names a version.
+def named(keeper: Keeper, name: str, number: str) -> tuple[Door, Manifest, Lane | None]:
+    """A deployment, what a client has to fit, and the lane where it names a version.
 
     Args:
-        door: The deployment.
-        schema: What its champion takes.
+        keeper: What is served.
+        name: The deployment.
+        number: The version that the client names; empty for whichever its routes give.
+
+    Raises:
+        NotFoundError: That version does not answer here.
+        NotReadyError: It is a champion that cannot be loaded, or nothing has been deployed.
+        PenstockError: What ``door_of`` raises.
+    """
+    if not number:
+        door, schema = door_of(keeper, name)
+        return door, schema.manifest, None
+    door = _opened(keeper, name)
+    endpoint, versions = door.endpoint, door.endpoint.versions
+    lane = versions.get(_number(number))
+    if lane is not None:
+        return door, lane.version.manifest, lane
+    absent = endpoint.absent
+    if not versions or (absent is not None and absent.version == _number(number)):
+        raise NotReadyError(endpoint.no_champion, deployment=name)
+    raise _unanswered(name, number, versions)
+
+
+def check_resting(keeper: Keeper, name: str, number: str) -> None:
+    """Refuse the name of a version that would not answer, were the deployment loaded.
+
+    Args:
+        keeper: What is served.
+        name: A deployment that rests; any other is left to ``named``.
         number: The version that the client names; empty for whichever its routes give.
 
     Raises:
         NotFoundError: That version does not answer here.
     """
-    if not number:
-        return schema.manifest, None
-    versions = door.endpoint.versions
-    is_number = number.isdecimal() and len(number) <= MOST_DIGITS
-    lane = versions.get(int(number)) if is_number else None
-    if lane is None:
-        name = door.endpoint.declared.name
-        raise NotFoundError(
-            f"{name!r} does not answer with version {number!r}, only with "
-            f"{', '.join(map(str, sorted(versions)))}.",
-            deployment=name,
-        )
-    return lane.version.manifest, lane
+    declared = keeper.resting.get(name)
+    if declared is None or not number:
+        return
+    wanted = keeper.fleet.target.wanted(declared)
+    versions = {one for role, one in wanted.items() if not role.startswith("shadow")}
+    if versions and _number(number) not in versions:
+        raise _unanswered(name, number, versions)
 
 
-async def reach(keeper: Keeper, name: str) -> tuple[Answering, Schema]:
+def _opened(keeper: Keeper, name: str) -> Door:
+    """A deployment that is loaded, though nothing may answer for it yet."""
+    door = keeper.doors.get(name)
+    if door is not None:
+        return door
+    if name in keeper.unloaded:
+        raise NotReadyError(keeper.unloaded[name], deployment=name)
+    if name in keeper.resting:  # loaded for this request, and gone again
+        raise UnavailableError(f"{name!r} is not loaded. Try again.", retry_after_s=1)
+    hint = "Declare it and run 'penstock apply'."
+    raise NotFoundError.of("deployment", name, [*keeper.doors, *keeper.resting], hint=hint)
+
+
+def _number(given: str) -> int:
+    """A version as a client names it; -1 for what is none."""
+    return int(given) if given.isdecimal() and len(given) <= MOST_DIGITS else -1
+
+
+def _unanswered(name: str, number: str, versions: Collection[int]) -> NotFoundError:
+    return NotFoundError(
+        f"{name!r} does not answer with version {number!r}, only with "
+        f"{', '.join(map(str, sorted(versions)))}.",
+        deployment=name,
+    )
+
+
+async def reach(keeper: Keeper, name: str) -> tuple[Whole, Schema]:
     """What answers for a deployment as its routes have it, and what it takes.
 
     One that rests is loaded, unless something of it can answer without a model. Where its champion
@@ -138,6 +193,8 @@ async def reach(keeper: Keeper, name: str) -> tuple[Answering, Schema]:
 async def reach_version(keeper: Keeper, name: str, number: str) -> tuple[Answering, Manifest]:
     """What answers for a deployment, or one version of it that the client names.
 
+    Where the deployment rests, a version that is named may answer with what it gave before.
+
     Args:
         keeper: What is served.
         name: The deployment.
@@ -153,25 +210,40 @@ async def reach_version(keeper: Keeper, name: str, number: str) -> tuple[Answeri
     if not number:
         answering, schema = await reach(keeper, name)
         return answering, schema.manifest
+    check_resting(keeper, name, number)
+    standing = await keeper.waking.stand_in(name)
+    if standing is not None:
+        stand_in, one = standing.stand_in, _number(number)
+        manifest = stand_in.manifests.get(one)
+        if manifest is not None:
+            return _OneVersion(stand_in.writer, lambda ask: stand_in.score_by(ask, one)), manifest
     await keeper.waking.need(name)
-    door, schema = door_of(keeper, name)
-    manifest, lane = version_of(door, schema, number)
-    return door.endpoint if lane is None else _OneVersion(door.endpoint, lane), manifest
+    door, manifest, lane = named(keeper, name, number)
+    if lane is None:
+        return door.endpoint, manifest
+    endpoint, asked = door.endpoint, lane
+    return _OneVersion(endpoint.writer, lambda ask: endpoint.score_by(ask, asked)), manifest
 
 
 class _OneVersion:
-    """One version of a deployment, for a client that names it: nothing falls back."""
+    """One version of a deployment, for a client that names it.
+
+    Args:
+        writer: Where its scores go.
+        score: Scores one row.
+    """
 
     headers: Sequence[str] = ()
 
-    def __init__(self, endpoint: Endpoint, lane: Lane) -> None:
-        self.writer = endpoint.writer
-        self._endpoint = endpoint
-        self._lane = lane
+    def __init__(
+        self, writer: Writer, score: Callable[[Ask], Coroutine[None, None, Score]]
+    ) -> None:
+        self.writer = writer
+        self._score = score
 
     def score(self, ask: Ask) -> Coroutine[None, None, Score]:
         """Score one row."""
-        return self._endpoint.score_by(ask, self._lane)
+        return self._score(ask)
 
 
 def ask_of(answering: Answering, row: Row, call: Asked) -> Ask:

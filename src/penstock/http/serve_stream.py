@@ -20,9 +20,9 @@ from .serve_errors import failure
 from .serve_scoring import score_all
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
-    from penstock.records import Score
+    from penstock.records import Manifest, Score
 
     from .serve_call import Call, Send
     from .serve_schema import Row, Schema
@@ -69,7 +69,7 @@ class Scores:
         rows: The rows.
         call: The request, whose body has been read.
         form: How they are sent.
-        features: Whether to tell the values the model saw.
+        seen: Of the versions whose features are told; none where none are.
     """
 
     def __init__(  # noqa: PLR0913 - what a stream of scores is made of
@@ -80,7 +80,7 @@ class Scores:
         call: Call,
         form: Form,
         *,
-        features: bool,
+        seen: Mapping[int, Manifest] | None,
     ) -> None:
         self._answering = answering
         self._schema = schema
@@ -89,7 +89,7 @@ class Scores:
         self._form: Form = form
         self._began_us = call.arrived_us
         self._clock = answering.writer.clock
-        self._features = features
+        self._seen = seen
         self._encode = msgspec.json.Encoder().encode
         self._done = 0
         self._log = structlog.get_logger("penstock.serve")
@@ -149,7 +149,7 @@ class Scores:
         return await score_all(self._answering, rows, self._call)
 
     def _told(self, scores: list[Score]) -> bytes:
-        told = [self._schema.answer(score, features=self._features) for score in scores]
+        told = [self._schema.answer(score, seen=self._seen) for score in scores]
         if self._form == "lines":
             return b"".join(self._lines(told))
         return self._event("scores", {"from": self._done, "predictions": told})

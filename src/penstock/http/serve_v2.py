@@ -2,7 +2,7 @@
 
 ``infer`` answers ``prediction`` (FP64: the probability of true, or the value) and
 ``prediction_id`` (BYTES). Without a version in the path the deployment's routes choose who
-answers; with one, that version does, and nothing falls back.
+answers; with one, that version does, and no other falls back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from penstock.errors import InputError, NotFoundError, NotSupportedError, nearest
 
 from .serve_errors import Answer
-from .serve_scoring import door_of, reach_version, score_all, version_of
+from .serve_scoring import check_resting, named, reach_version, score_all
 from .serve_traces import trace_settings
 from .serve_v2_about import (
     model_config,
@@ -129,13 +129,13 @@ class InferenceDoor:
             return await self._settings(call, lambda given: self.tracing(given, name))
         guard.check(call.authorization, "reader")
         call.need("GET")
+        check_resting(self._keeper, name, number)
         if what == "ready":
             if name not in self._keeper.resting:  # a request has it loaded
-                version_of(*door_of(self._keeper, name), number)
+                named(self._keeper, name, number)
             return self._json({"name": name, "ready": True})
         await self._keeper.waking.need(name)
-        door, schema = door_of(self._keeper, name)
-        manifest, _ = version_of(door, schema, number)
+        door, manifest, _ = named(self._keeper, name, number)
         if what == "config":
             return self._json(model_config(name, manifest))
         if what == "stats":

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from penstock.errors import (
-    InputError,
-    NotReadyError,
-    OverloadedError,
-    PenstockError,
-    UnavailableError,
-)
+from penstock.errors import InputError, NotReadyError, OverloadedError, PenstockError
 
 from .at_once import AtOnce
+from .by_version import ByVersion
 from .circuit import Circuit
 from .fallback import FallbackChain, reason_of
 from .kept import KeptScores
@@ -25,7 +20,7 @@ from .substitutes import Substitutes
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.records import Score
+    from penstock.records import Manifest, Score
     from penstock.spec import Deployment
 
     from .ask import Ask, Waiting, Writer
@@ -120,6 +115,15 @@ class Endpoint:
             declared, self._substitutes, writer, counters, ready=ready, wait_us=self._wait_us
         )
         self._keeps = bool(self._at_once.again_us) or self._fallback.keeps
+        self._by_version = ByVersion(
+            declared,
+            writer,
+            counters,
+            at_once=self._at_once,
+            substitutes=self._substitutes,
+            kept=self.kept if self._keeps else None,
+            deadline_us=self._deadline_us,
+        )
         self._returns = declared.on_breach == "return" and not any(
             route.version for route in declared.routes if route.role == "champion"
         )
@@ -136,6 +140,12 @@ class Endpoint:
     def versions(self) -> dict[int, Lane]:
         """The lanes that may answer, by the number of their version; shadows may not."""
         return self._lanes.versions
+
+    @property
+    def manifests(self) -> dict[int, Manifest]:
+        """The manifests of the versions that it has, by their number."""
+        lanes = [lane.version.manifest for lane in self.lanes.values()]
+        return {one.version: one for one in (*lanes, *filter(None, (self.reads,)))}
 
     @property
     def size_bytes(self) -> int:
@@ -290,6 +300,9 @@ class Endpoint:
     async def score_by(self, ask: Ask, lane: Lane) -> Score:
         """Score one row with the version that the client names: nothing else answers for it.
 
+        What that version gave before counts as its answer where the routes, or after a failure the
+        fallback, answer with such scores.
+
         Args:
             ask: The row; features handed in are in that version's order.
             lane: One of ``versions``.
@@ -299,27 +312,8 @@ class Endpoint:
             StaleError: Its features are older than allowed, and the deployment refuses those.
             UnavailableError: The version failed or was late.
         """
-        now_us = self.writer.clock.now_us()
-        if self.declared.stale == "refuse" and is_stale(ask, lane, now_us):
-            moment_us = ask.at_us or now_us
-            raise next(age for age in lane.version.ages if age.is_stale(moment_us)).error(moment_us)
-        try:
-            score = await answer_within(lane, ask, self._deadline_us)
-        except PenstockError as error:
-            self._count_failure(lane, error.kind)
-            raise
-        except TimeoutError:
-            if lane.away is not None and ask.values is None:
-                self._count_failure(lane, lane.away.kind)
-                raise lane.away from None
-            self._count_failure(lane, "late")
-            raise UnavailableError(
-                f"{lane.version.label} was later than {self._deadline_us / 1000:g} ms. Try again, "
-                "or name no version, so that a fallback may answer.",
-                retry_after_s=1,
-            ) from None
-        self.counters.answer(score)
-        return score
+        is_champion = lane is self._lanes.champion
+        return await self._by_version.score(ask, lane, is_champion=is_champion)
 
     async def _refuse(self, ask: Ask, lane: Lane, now_us: int) -> Score:
         """Do not answer from stale features; the version is not at fault, so its circuit stays."""

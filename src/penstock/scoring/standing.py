@@ -8,22 +8,23 @@ late or fails, the steps of the fallback that need no version answer.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from penstock.errors import PenstockError, UnavailableError
-from penstock.registry import get_version, read_manifest
+from penstock.errors import NotReadyError, PenstockError, UnavailableError
+from penstock.registry import get_version
 
 from .at_once import AtOnce
-from .building import precomputed_of, writer_of
+from .building import manifest_of, precomputed_of, writer_of
 from .fallback import reserve_of
 from .lane import LONGEST_WAIT_US
 from .lanes import PREVIOUS
 from .payloads import payload_of
 from .routes import RouteTable
-from .substitutes import Substitutes
+from .substitutes import CACHED, Substitutes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from penstock.ports import Services
     from penstock.records import Manifest, Score
@@ -47,6 +48,7 @@ class StandIn:
     Args:
         declared: The deployment as it is routed now.
         manifest: Of the version that its champion is.
+        others: Of the other versions that it has, as far as they can be read, by their number.
         memory: What it has done so far; what is done here is counted there.
         writer: Where scores go. Its own: what a log may store is known of other versions once the
             deployment is loaded.
@@ -56,6 +58,7 @@ class StandIn:
     Attributes:
         declared: See above.
         manifest: See above.
+        manifests: Those of all versions, by their number.
         counters: What the deployment has done.
         writer: See above.
         headers: Names of the headers that its routes ask for.
@@ -68,11 +71,13 @@ class StandIn:
         memory: Memory,
         writer: Writer,
         *,
+        others: Mapping[int, Manifest],
         ready: PrecomputedScores | None,
         load: Load,
     ) -> None:
         self.declared = declared
         self.manifest = manifest
+        self.manifests = {**others, manifest.version: manifest}
         self.counters = memory.counters
         self.writer = writer
         self._ready = ready
@@ -107,13 +112,52 @@ class StandIn:
         score = await self._there(ask)
         if score is not None:
             return score
-        waited_us = self.writer.clock.now_us() - ask.arrived_us
         try:
-            endpoint = await self._load(max(0, self._wait_us - waited_us))
+            endpoint = await self._loaded(ask)
         except PenstockError as error:
             return self._instead(ask, error)
         self._check(ask, endpoint)
         return await endpoint.score(ask)
+
+    async def score_by(self, ask: Ask, number: int) -> Score:
+        """Score one row with the version that the client names; see ``Endpoint.score_by``.
+
+        Args:
+            ask: The row; features handed in are in that version's order.
+            number: One of ``manifests``.
+
+        Raises:
+            NotReadyError: That version cannot be loaded.
+            UnavailableError: It takes too long to load, and it has given no score that may answer.
+            PenstockError: What the load raises, or the deployment once it is loaded.
+        """
+        if self._at_once.is_on:
+            is_champion = number == self.manifest.version
+            score = await self._at_once.answer(ask, number, is_champion=is_champion)
+            if score is not None:
+                return score
+        label = f"{self.manifest.model}@{number}"
+        try:
+            endpoint = await self._loaded(ask)
+        except PenstockError:
+            score = self._substitutes.last(ask, f"{label} is not loaded yet", version=number)
+            if score is None:
+                raise
+            self.counters.fall_back(CACHED, "loading")
+            self.counters.answer(score)
+            return score
+        lane = endpoint.versions.get(number)
+        if lane is None:
+            raise NotReadyError(
+                endpoint.reason or f"{label} cannot be loaded. The log of the process says why.",
+                deployment=self.declared.name,
+            )
+        return await endpoint.score_by(ask, lane)
+
+    def _loaded(self, ask: Ask) -> Awaitable[Endpoint]:
+        """The deployment once it is loaded, within the time that a row has left."""
+        waited_us = self.writer.clock.now_us() - ask.arrived_us
+        return self._load(max(0, self._wait_us - waited_us))
 
     async def _there(self, ask: Ask) -> Score | None:
         """The score that would answer were the deployment loaded, where that takes no model."""
@@ -197,14 +241,20 @@ def make_stand_in(  # noqa: PLR0913 - what a stand-in depends on
         StateError: Its manifest is damaged.
     """
     declared, catalogue = fleet.resting[name], fleet.catalogue
-    number = fleet.target.wanted(declared).get("champion", 0)
+    wanted = fleet.target.wanted(declared)
+    number = wanted.get("champion", 0)
     if not number or catalogue is None:
         return None
-    record = get_version(services.metadata, declared.model.name, number)
-    if not record.package:
+    model = declared.model.name
+    if not get_version(services.metadata, model, number).package:
         return None
-    manifest = read_manifest(services.artifacts.path(record.package))
+    manifest = manifest_of(services, model, number)
+    others: dict[int, Manifest] = {}
+    for other in {*wanted.values()} - {number}:
+        with suppress(PenstockError):  # it cannot be loaded either
+            others[other] = manifest_of(services, model, other)
     writer = writer_of(services, declared, limit_bytes)
-    writer.log.payload = payload_of(services, declared, catalogue, [manifest])
+    known = [manifest, *others.values()]
+    writer.log.payload = payload_of(services, declared, catalogue, known)
     ready = precomputed_of(services, declared, None)
-    return StandIn(declared, manifest, memory, writer, ready=ready, load=load)
+    return StandIn(declared, manifest, memory, writer, others=others, ready=ready, load=load)

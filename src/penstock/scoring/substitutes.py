@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from .ask import Ask, Writer
     from .kept import KeptScores
 
-__all__ = ["Substitutes"]
+__all__ = ["CACHED", "Substitutes"]
+
+CACHED: FallbackStep = "cached"
 
 
 class Substitutes:
@@ -46,10 +48,22 @@ class Substitutes:
             return None
         if step == "constant":
             return None if fallback.value is None else self._constant(ask, fallback.value, why)
-        if step == PREVIOUS:
+        return None if step == PREVIOUS else self.last(ask, why)
+
+    def last(self, ask: Ask, why: str, *, version: int = 0) -> Score | None:
+        """The last score of the same request, where a step of the fallback answers with that.
+
+        Args:
+            ask: The row.
+            why: Why it is asked, for the score.
+            version: The version that has given it; 0 for any.
+        """
+        fallback = self._declared.fallback
+        if fallback is None or CACHED not in fallback.steps:
             return None
         now_us = self._writer.clock.now_us()
-        found = self._kept.find(ask, now_us=now_us, max_age_us=fallback.max_age_us)
+        max_age_us = fallback.max_age_us
+        found = self._kept.find(ask, now_us=now_us, max_age_us=max_age_us, version=version)
         return None if found is None else self.repeat(ask, found, f"{why}; ", now_us)
 
     def again(self, ask: Ask, *, max_age_us: int, version: int) -> Score | None:

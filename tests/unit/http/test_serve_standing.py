@@ -18,6 +18,7 @@ from penstock.plan import Catalogue, apply
 from penstock.records import Score
 from penstock.registry import promote
 from penstock.scoring import build_fleet, score_batch, wake
+from penstock.testing.protecting import protect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -159,22 +160,71 @@ def test_it_answers_whatever_protocol_asks(
     talk(ask, by_need=ByNeed())
 
 
-def test_what_asks_for_a_version_waits_for_it(
+def _infer(key: str) -> bytes:
+    tensor = {"name": "symbol", "shape": [1], "datatype": "BYTES", "data": [key]}
+    return msgspec.json.encode({"inputs": [tensor]})
+
+
+def _output(reply: Reply) -> float:
+    assert reply.status == 200, reply.body
+    return float(reply.json["outputs"][0]["data"][0])
+
+
+def test_features_are_told_of_what_answers_in_the_place_of_the_model(
+    talk: Callable[..., None], services: LocalServices, gate: Gate, served: ServedProject
+) -> None:
+    _declare(services)
+    row = dict.fromkeys(served.features, 1)
+    protected = protect(services, "momentum", role="writer")
+
+    async def ask(client: Client) -> None:
+        await client.post("/v2/repository/models/btc/load", b"{}")
+        first = (await client.post(f"{PREDICT}?features=true", BTC)).json
+        assert list(first["features"]) == list(served.features)
+        await _until(lambda: "btc" in client.keeper.resting)
+        with gate.shut():
+            again = (await client.post(f"{PREDICT}?features=true", BTC)).json
+            assert (again["route"], again["features"]) == ("cached", first["features"])
+            constant = await client.post(f"{PREDICT}?features=true", ETH)
+            _is_constant(constant)
+            assert constant.json["features"] == {}
+            body = msgspec.json.encode({"features": row})
+            assert (await client.post(f"{PREDICT}?features=true", body)).json["features"] == row
+            before = gate.loads
+            refused = await client.post(f"{PREDICT}?features=true", BTC, token=protected)
+            assert refused.status == 403
+            assert gate.loads == before
+
+    talk(ask, by_need=ByNeed(idle_us=300_000))
+
+
+def test_a_version_that_is_named_answers_with_what_it_gave_itself(
     talk: Callable[..., None], services: LocalServices, gate: Gate
 ) -> None:
     _declare(services)
-    tensor = {"name": "symbol", "shape": [1], "datatype": "BYTES", "data": ["BTC"]}
+    named, other = (f"/v2/models/btc/versions/{number}/infer" for number in (1, 2))
 
     async def ask(client: Client) -> None:
+        unknown = await client.post(other, _infer("BTC"))
+        assert (unknown.status, "only with 1" in unknown.message) == (404, True)
+        assert (await client.get("/v2/models/btc/versions/2/ready")).status == 404
+        assert (await client.get("/v1/models/btc/versions/2")).status == 404
+        assert gate.loads == 0  # nothing is loaded to find that out
+        first = _output(await client.post(named, _infer("BTC")))
+        assert gate.loads == 1
+        await _until(lambda: "btc" in client.keeper.resting)
         with gate.shut():
-            seen = await client.post(f"{PREDICT}?features=true", BTC)
-            named = await client.post(
-                "/v2/models/btc/versions/1/infer", msgspec.json.encode({"inputs": [tensor]})
-            )
-            for reply in (seen, named):
-                assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+            assert _output(await client.post(named, _infer("BTC"))) == first
+            body = b'{"instances": [{"symbol": "BTC"}]}'
+            alias = await client.post("/v1/models/btc/versions/1:predict", body)
+            assert alias.json == {"predictions": [first]}
+            # A constant is no score of that version, nor is there another version.
+            late = await client.post(named, _infer("ETH"))
+            assert (late.status, late.headers["retry-after"]) == (503, "1")
+            fallbacks = 'penstock_fallbacks_total{deployment="btc",to="cached",cause="loading"}'
+            assert (await _metrics(client))[fallbacks] == 2
 
-    talk(ask, by_need=ByNeed())
+    talk(ask, by_need=ByNeed(idle_us=300_000))
 
 
 def test_where_nothing_answers_without_the_model_it_is_refused_and_loaded(
@@ -248,7 +298,7 @@ def test_what_is_counted_while_the_registry_is_looked_at_is_kept(
 
 
 def test_a_batch_score_answers_at_once_and_has_nothing_loaded(
-    talk: Callable[..., None], services: LocalServices, gate: Gate
+    talk: Callable[..., None], services: LocalServices, gate: Gate, served: ServedProject
 ) -> None:
     _precompute(services)
 
@@ -257,10 +307,17 @@ def test_a_batch_score_answers_at_once_and_has_nothing_loaded(
             for _ in range(3):
                 reply = await client.post(PREDICT, BTC)
                 assert (reply.json["route"], reply.json["version"]) == ("precomputed", 1)
+            named = await client.post("/v2/models/btc/versions/1/infer", _infer("BTC"))
+            seen = (await client.post(f"{PREDICT}?features=true", BTC)).json
+            assert seen["route"] == "precomputed"
+            assert _output(named) == seen["probability"]["true"]
+            assert list(seen["features"]) == list(served.features)
             assert gate.loads == 0
             _is_constant(await client.post(PREDICT, b'{"entity": {"symbol": "XRP"}}'))
             beta = [(b"x-group", b"beta")]
             _is_constant(await client.post(PREDICT, BTC, headers=beta))
+            by_beta = await client.post("/v2/models/btc/versions/2/infer", _infer("BTC"))
+            assert by_beta.status == 503  # batch scores are the champion's
             assert gate.loads == 1
             # A new champion withdraws the scores of the one before.
             await asyncio.to_thread(promote, services, "direction", 2)

@@ -37,7 +37,13 @@ def _score(world: LaneWorld, ask: Ask, found: Endpoint | Exception) -> tuple[Sco
     memory = Memory(world.writer, counters, {}, KeptScores())
     manifest = world.version(1).manifest
     stand_in = StandIn(
-        declare(fallback=HALF), manifest, memory, world.writer, ready=None, load=load
+        declare(fallback=HALF),
+        manifest,
+        memory,
+        world.writer,
+        others={},
+        ready=None,
+        load=load,
     )
 
     async def run() -> Score:

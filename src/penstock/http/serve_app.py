@@ -30,7 +30,7 @@ from .serve_page import Page
 from .serve_predict_arrow import rows_of_arrow, scores_as_arrow
 from .serve_quick import QuickDoor
 from .serve_schema import MOST_ROWS, Schema
-from .serve_scoring import reach, score_all, score_one
+from .serve_scoring import reach, score_all
 from .serve_stream import MOST_STREAMED, Scores, Streamed, stream_form
 from .serve_v2 import V2, V2_PATHS, InferenceDoor
 from .serve_ways import DEPLOYMENTS, PREDICT, Ways, kind_of
@@ -258,11 +258,8 @@ class ServeApp:
             scores = await score_all(answering, rows, call)
             streamed = scores_as_arrow(schema.manifest, scores, seen=seen)
             return Answer(200, streamed, (ARROW_STREAM,))
-        if not several:
-            return schema.told(await score_one(answering, rows[0], call), seen=seen)
         scores = await score_all(answering, rows, call)
-        told = [schema.answer(score, seen=seen) for score in scores]
-        return Answer(200, self._encode({"predictions": told}))
+        return (schema.told_all if several else schema.told_one)(scores, seen=seen)
 
     async def _read(self, call: Call, path: str) -> Answer:
         """Everything that is only looked at."""

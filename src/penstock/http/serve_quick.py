@@ -1,17 +1,19 @@
-"""Requests of one row that nothing stands in the way of: answered without a task or a future.
+"""Requests that nothing stands in the way of: answered without a task or a future.
 
-Such a request is looked at when it has come, its row goes to its lane at once, and its answer is
-written when the lane has its score. Whatever is unusual about a request, wrong with it, or goes
-wrong with its row takes the long way, through a task, which has the words for it: nothing is
+Such a request is looked at when it has come, its rows go to their lanes at once, and its answer is
+written when the lanes have their scores. Whatever is unusual about a request, wrong with it, or
+goes wrong with a row takes the long way, through a task, which has the words for it: nothing is
 refused here. What has been drawn for a row is not drawn again there: a challenger that takes no row
 at once would get its share of its share.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from penstock.errors import PenstockError
+from penstock.scoring import Together
 
 from .arrow_columns import arrow_asked
 from .serve_scoring import ask_of, door_of
@@ -30,11 +32,9 @@ if TYPE_CHECKING:
     from .serve_schema import Row, Schema
     from .serve_ways import Way
 
-    Tell = Callable[[Score], Answer]
+    Tell = Callable[[list[Score]], Answer]
 
 __all__ = ["Origin", "QuickDoor"]
-
-SEVERAL = b'"rows"'
 
 
 class Origin(Protocol):
@@ -58,7 +58,7 @@ class _Waiting:
         lane: The lane that it is given to.
         endpoint: The deployment.
         origin: Where the answer goes.
-        tell: Makes an answer of a score.
+        tell: Makes an answer of its score.
     """
 
     __slots__ = ("_ask", "_endpoint", "_is_done", "_kind", "_lane", "_origin", "_tell")
@@ -83,7 +83,7 @@ class _Waiting:
         self._end()
         try:
             self._endpoint.answered(self._ask, self._lane, score)
-            answer = self._tell(score)
+            answer = self._tell([score])
         except Exception as error:  # noqa: BLE001 - neighbours in the batch have no part in it
             self._origin.give_later(self._kind, _raised(error))
         else:
@@ -101,7 +101,7 @@ class _Waiting:
     async def _instead(self, error: BaseException) -> Answer:
         if not isinstance(error, (TimeoutError, PenstockError)):
             raise error
-        return self._tell(await self._endpoint.instead(self._ask, self._lane, error))
+        return self._tell([await self._endpoint.instead(self._ask, self._lane, error)])
 
 
 class QuickDoor:
@@ -132,44 +132,66 @@ class QuickDoor:
             asked = self._asked(way, call, schema)
             if asked is None:
                 return False
-            row, tell = asked
             endpoint = door.endpoint
-            ask = ask_of(endpoint, row, call)
-            lane = endpoint.lane_of(ask)
+            asks = [ask_of(endpoint, row, call) for row in asked.rows]
+            lane = None if asked.several else endpoint.lane_of(asks[0])
         except Exception:  # noqa: BLE001 - the long way comes to the same, and says so
             return False
+        if asked.several:
+            _begin_all(way.kind, asks, endpoint, origin, asked.tell)
+            return True
+        ask, tell = asks[0], asked.tell
         if lane is not None and endpoint.takes_at_once(ask, lane):
             endpoint.give(ask, lane, _Waiting(way.kind, ask, lane, endpoint, origin, tell))
         else:
             origin.give_later(way.kind, _scored(endpoint, ask, lane, tell))
         return True
 
-    def _asked(self, way: Way, call: WholeCall, schema: Schema) -> tuple[Row, Tell] | None:
-        """The one row that a request asks for, and how to tell its score; none for any other."""
+    def _asked(self, way: Way, call: WholeCall, schema: Schema) -> _Asked | None:
+        """The rows that a request asks for, and how to tell their scores; none for any other."""
         if way.kind == "infer":
             return None if way.number else _asked_of_tensors(way.name, call, schema)
         if way.kind != "predict" or any(arrow_asked(call.content_type, call.accept)):
             return None
-        if SEVERAL in call.whole:
-            return None  # nearly always so; where it is not, the long way is no mistake
         rows, several = schema.rows_of(call.whole)
-        return None if several else (rows[0], schema.told)
+        return _Asked(rows, schema.told_all if several else schema.told_one, several=several)
 
 
-def _asked_of_tensors(name: str, call: WholeCall, schema: Schema) -> tuple[Row, Tell] | None:
+class _Asked(NamedTuple):
+    """The rows of a request, how to tell their scores, and whether it asked for several."""
+
+    rows: list[Row]
+    tell: Tell
+    several: bool
+
+
+def _asked_of_tensors(name: str, call: WholeCall, schema: Schema) -> _Asked | None:
     request = call.read = read_request(call.whole, call.header(HEADER_LENGTH))
-    if request.tensors[0].shape[0] != 1:
-        return None
     rows = rows_of_tensors(schema.manifest, request.tensors)
-    if len(rows) != 1:
+    if not rows:
         return None
     call.request_id = request.id or call.request_id
     version = str(schema.manifest.version)
-    return rows[0], lambda score: told_scores(name, version, request, [score])
+    tell = partial(told_scores, name, version, request)
+    return _Asked(rows, tell, several=len(rows) > 1)
+
+
+def _begin_all(kind: str, asks: list[Ask], endpoint: Endpoint, origin: Origin, tell: Tell) -> None:
+    """Begin a request of several rows."""
+
+    def end(together: Together) -> None:
+        try:
+            answer = tell(together.scores())
+        except Exception as error:  # noqa: BLE001 - what was said of it is said there
+            origin.give_later(kind, _raised(error))
+        else:
+            origin.give(kind, answer)
+
+    Together(endpoint, end).begin(asks)
 
 
 async def _scored(endpoint: Endpoint, ask: Ask, lane: Lane | None, tell: Tell) -> Answer:
-    return tell(await endpoint.score(ask, lane))
+    return tell([await endpoint.score(ask, lane)])
 
 
 async def _raised(error: Exception) -> Answer:

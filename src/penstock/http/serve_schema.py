@@ -21,7 +21,7 @@ from penstock.records import Given
 from .serve_errors import Answer, malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from penstock.records import Manifest, Score
 
@@ -130,9 +130,18 @@ class Schema:
             )
         return [self._row(row, f"rows[{n}]") for n, row in enumerate(request.rows)], True
 
-    def told(self, score: Score, *, seen: Mapping[int, Manifest] | None = None) -> Answer:
-        """The answer to a request of one row; see ``answer``."""
-        return Answer(200, self._encode(self.answer(score, seen=seen)))
+    def told_one(
+        self, scores: Sequence[Score], *, seen: Mapping[int, Manifest] | None = None
+    ) -> Answer:
+        """The answer to a request of one row, whose score is the only one; see ``answer``."""
+        return Answer(200, self._encode(self.answer(scores[0], seen=seen)))
+
+    def told_all(
+        self, scores: Sequence[Score], *, seen: Mapping[int, Manifest] | None = None
+    ) -> Answer:
+        """The answer to a request of several rows; see ``answer``."""
+        told = [self.answer(score, seen=seen) for score in scores]
+        return Answer(200, self._encode({"predictions": told}))
 
     def answer(
         self, score: Score, *, seen: Mapping[int, Manifest] | None = None

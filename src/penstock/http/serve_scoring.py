@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from penstock.errors import InputError, NotFoundError, NotReadyError, UnavailableError
-from penstock.scoring import Ask
+from penstock.errors import NotFoundError, NotReadyError, UnavailableError
+from penstock.scoring import Ask, Endpoint, Together, all_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
@@ -283,14 +283,21 @@ async def score_all(answering: Answering, rows: list[Row], call: Asked) -> list[
     """
     if len(rows) == 1:
         return [await score_one(answering, rows[0], call)]
-    found = await asyncio.gather(
-        *[score_one(answering, row, call) for row in rows], return_exceptions=True
-    )
-    scores: list[Score] = []
-    for number, one in enumerate(found):
-        if isinstance(one, InputError):
-            raise InputError(f"rows[{number}]: {one.message}") from one
-        if isinstance(one, BaseException):
-            raise one
-        scores.append(one)
-    return scores
+    asks = [ask_of(answering, row, call) for row in rows]
+    if not asks or not isinstance(answering, Endpoint):
+        scoring = [answering.score(ask) for ask in asks]
+        return all_scores(await asyncio.gather(*scoring, return_exceptions=True))
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(_: Together) -> None:
+        if not ended.done():  # cancelled a moment ago, and nobody has been told yet
+            ended.set_result(None)
+
+    together = Together(answering, end)
+    together.begin(asks)
+    try:
+        await ended
+    except asyncio.CancelledError:
+        together.abandon()
+        raise
+    return together.scores()

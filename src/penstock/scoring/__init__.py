@@ -22,6 +22,7 @@ from .served import ServedVersion, load_served
 from .shelf import Held, let_go
 from .standing import StandIn, answers_at_once, make_stand_in, needs_no_model
 from .target import Target, audited_to, read_target
+from .together import Together, all_scores
 from .traces import BatchTrace, RequestTrace
 
 if TYPE_CHECKING:
@@ -63,8 +64,10 @@ __all__ = [
     "ServedVersion",
     "StandIn",
     "Target",
+    "Together",
     "Waiting",
     "Writer",
+    "all_scores",
     "answers_at_once",
     "audited_to",
     "build_fleet",

@@ -66,12 +66,12 @@ def test_scores_go_the_short_way(
         async with wire.connection() as raw:
             for path, headers, body, way in (
                 (DIRECT, [], ENTITY, "quick"),
-                (DIRECT, [], b'{"rows":[%b]}' % ENTITY, "direct"),
+                (DIRECT, [], b'{"rows":[%b]}' % ENTITY, "quick"),
                 (DIRECT, [], b"{}", "direct"),
                 (DIRECT, [b"Accept: application/vnd.apache.arrow.stream"], ENTITY, "direct"),
                 (f"{DIRECT}?features=true", [], ENTITY, "direct"),
                 ("/v2/models/btc/infer", [], TENSOR, "quick"),
-                ("/v2/models/btc/infer", [], TWO, "direct"),
+                ("/v2/models/btc/infer", [], TWO, "quick"),
                 ("/v2/models/btc/versions/1/infer", [], TENSOR, "direct"),
                 ("/v2/models/btc/infer", [], ENTITY, "direct"),
                 ("/v1/models/btc:predict", [], ENTITY, "direct"),

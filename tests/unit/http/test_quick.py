@@ -12,6 +12,7 @@ import pytest
 
 import penstock as ps
 from penstock.deployment import Engine, deploy
+from penstock.http.serve_app import ServeApp
 from penstock.http.serve_protocol import ServeProtocol
 from penstock.http.serve_schema import Schema
 from penstock.plan import Catalogue, apply
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from penstock.http.serve_call import Call
     from penstock.http.serve_errors import Answer
     from penstock.records import Score
     from penstock.runtime import LocalServices
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 PREDICT, INFER = "/v1/deployments/btc/predict", "/v2/models/btc/infer"
 ENTITY = b'{"entity":{"symbol":"BTC"}}'
+ETH = {"entity": {"symbol": "ETH"}, "at": "2026-01-08T00:00:00Z"}
 UNLUCKY = 13.0
 
 
@@ -54,7 +57,13 @@ def _deployed(services: LocalServices) -> None:
 
 
 def _tensor(row: Sequence[float], request_id: str = "") -> bytes:
-    tensor = {"name": "x", "datatype": "FP64", "shape": [1, len(row)], "data": row}
+    return _tensors([row], request_id)
+
+
+def _tensors(rows: Sequence[Sequence[float]], request_id: str = "", *, width: int = 0) -> bytes:
+    shape = [len(rows), len(rows[0]) if rows else width]
+    data = [value for row in rows for value in row]
+    tensor = {"name": "x", "datatype": "FP64", "shape": shape, "data": data}
     return msgspec.json.encode({"id": request_id, "inputs": [tensor]})
 
 
@@ -138,17 +147,17 @@ def test_rows_that_come_together_are_scored_together_and_fail_alone(
 def test_an_answer_that_cannot_be_made_fails_alone(
     wire: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Schema.told
+    told = Schema.told_one
     number = 0
 
-    def breaks_once(self: Schema, score: Score) -> Answer:
+    def breaks_once(self: Schema, scores: Sequence[Score]) -> Answer:
         nonlocal number
         number += 1
         if number == 3:
             raise RuntimeError("no answer")
-        return told(self, score)
+        return told(self, scores)
 
-    monkeypatch.setattr(Schema, "told", breaks_once)
+    monkeypatch.setattr(Schema, "told_one", breaks_once)
 
     async def conversation(wire: Wire) -> None:
         async with _connections(wire, 8) as connections:
@@ -161,6 +170,64 @@ def test_an_answer_that_cannot_be_made_fails_alone(
     wire(conversation)
 
 
+def test_several_rows_of_a_request_take_no_task_either(
+    wire: Callable[..., None], served: ServedProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_app: ServeApp, _call: Call) -> None:
+        raise AssertionError("it took a task")
+
+    monkeypatch.setattr(ServeApp, "answer", never)
+    width = len(served.features)
+
+    async def conversation(wire: Wire) -> None:
+        engine = _summing(wire)
+        rows = [[number + 100] + [0] * (width - 1) for number in range(150)]
+        handed = [{"features": dict(zip(served.features, row, strict=True))} for row in rows]
+        requests = [
+            wire.request(INFER, _tensors(rows, "mine")),
+            wire.request(PREDICT, msgspec.json.encode({"rows": [*handed, ETH]})),
+            wire.request(PREDICT, msgspec.json.encode({"rows": handed[:1]})),
+        ]
+        async with wire.connection() as raw:
+            raw.writer.write(b"".join(requests))
+            inferred, several, one = [await raw.reply() for _ in requests]
+        assert engine.batches[:2] == [64, 64]
+        assert inferred.json["id"] == "mine"
+        assert inferred.json["outputs"][0]["data"] == [row[0] for row in rows]
+        assert several.status == 200, several.body
+        told = several.json["predictions"]
+        assert [each["probability"]["true"] for each in told[:-1]] == [row[0] for row in rows]
+        assert len({each["prediction_id"] for each in told}) == 151
+        assert len(one.json["predictions"]) == 1
+
+    wire(conversation)
+
+
+def test_the_first_row_that_fails_is_told_and_the_neighbours_are_not_disturbed(
+    wire: Callable[..., None], served: ServedProject
+) -> None:
+    width = len(served.features)
+
+    async def conversation(wire: Wire) -> None:
+        _summing(wire)
+        values = (100.0, UNLUCKY + 1, UNLUCKY, 101.0)
+        bad, good = ([[one] + [0.0] * (width - 1) for one in each] for each in (values, (1.0, 2.0)))
+        requests = [wire.request(INFER, _tensors(rows)) for rows in (bad, good, bad[2:], good)]
+        async with _connections(wire, len(requests)) as connections:
+            first, fine, failed, other = await _ask_all(connections, requests)
+        assert first.status == 422
+        assert first.message.startswith("rows[1]: direction@1 has no finite prediction")
+        assert (failed.status, "failed with ValueError" in failed.message) == (500, True)
+        for one in (fine, other):
+            assert one.json["outputs"][0]["data"] == [1.0, 2.0]
+        async with wire.connection() as raw:
+            raw.writer.write(wire.request(INFER, _tensors([], width=width)))
+            assert (await raw.reply()).status in {200, 422}  # no rows: it is answered all the same
+
+    wire(conversation)
+
+
+@pytest.mark.parametrize("together", [1, 5])
 @pytest.mark.parametrize("slow", [False, True])
 def test_rows_without_a_key_are_shared_out_once(
     wire: Callable[..., None],
@@ -168,6 +235,7 @@ def test_rows_without_a_key_are_shared_out_once(
     served: ServedProject,
     *,
     slow: bool,
+    together: int,
 ) -> None:
     """A challenger that computes in a thread has its share, not its share of its share."""
     declared = msgspec.structs.replace(
@@ -182,9 +250,10 @@ def test_rows_without_a_key_are_shared_out_once(
         endpoint = wire.keeper.doors["btc"].endpoint
         endpoint.lanes["challenger"].slow = slow
         number = 400
+        requests = number // together
         async with wire.connection() as raw:
-            raw.writer.write(wire.request(INFER, _tensor(row)) * number)
-            assert {(await raw.reply()).status for _ in range(number)} == {200}
+            raw.writer.write(wire.request(INFER, _tensors([row] * together)) * requests)
+            assert {(await raw.reply()).status for _ in range(requests)} == {200}
         answered = {route: n for (route, _), n in endpoint.counters.answered.items()}
         assert sum(answered.values()) == number
         assert answered["challenger"] / number == pytest.approx(0.5, abs=0.12)

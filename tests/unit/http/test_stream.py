@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.runtime import LocalServices
+    from penstock.scoring import Ask, Lane
     from penstock.testing.served_project import ServedProject
 
     from .conftest import Client
@@ -189,15 +190,15 @@ def test_what_fails_first_is_an_answer_and_what_fails_later_an_event(
         assert (refused.status, refused.json["error"]["kind"]) == (422, "input")
 
         endpoint = client.keeper.doors["btc"].endpoint
-        score, done = endpoint.score, [0]
+        lane_of, done = endpoint.lane_of, [0]
 
-        async def failing(ask: Any) -> Any:  # noqa: ANN401 - as the endpoint has it
+        def failing(ask: Ask) -> Lane | None:
             done[0] += 1
             if done[0] > 100:
                 raise UnavailableError("It is too busy.", retry_after_s=1)
-            return await score(ask)
+            return lane_of(ask)
 
-        monkeypatch.setattr(endpoint, "score", failing)
+        monkeypatch.setattr(endpoint, "lane_of", failing)
         for accept in (EVENTS, LINES):
             done[0] = 0
             stream = Stream(client, rows(200), accept)

@@ -73,9 +73,13 @@ class Gathering(ABC, Generic[Ask, Outcome]):
         """Answer those who wait, on the event loop; never raises."""
 
     def close(self) -> None:
-        """Let go of the thread, once what it has been given is done."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
+        """Let go of the thread, once what it has been given is done; what comes then has another.
+
+        An answer that is sent in parts may hold on for as long as its client takes them.
+        """
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown(wait=False)
 
     def _push(self, ask: Ask) -> None:
         self._queue.append(ask)

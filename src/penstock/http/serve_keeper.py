@@ -36,6 +36,7 @@ from penstock.scoring import (
 from .serve_door import open_door
 from .serve_feature_door import FeatureDoor, open_doors
 from .serve_guard import Guard
+from .serve_later import Later
 from .serve_waking import Waking
 
 if TYPE_CHECKING:
@@ -89,10 +90,13 @@ class Keeper:
         spans: Spans | None = None,
     ) -> None:
         self._spans = spans
+        self._later = Later()
         self.doors: Mapping[str, Door] = {}
         self.resting: Mapping[str, Deployment] = {}
         self.fleet = Fleet()
-        self.waking = Waking(self, services, by_need, limit_bytes=limit_bytes, spans=spans)
+        self.waking = Waking(
+            self, services, by_need, limit_bytes=limit_bytes, spans=spans, later=self._later
+        )
         self.features: Mapping[str, FeatureDoor] = {}
         self.ports = services
         self.guard = Guard(services)
@@ -129,7 +133,10 @@ class Keeper:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.waking.stop()
+        self._later.finish()
         self.fleet.close()
+        for door in self.features.values():
+            door.reads.close()
         with contextlib.suppress(PenstockError):  # a stale status is swept by the next start
             self._services.metadata.write(Delete(self._status()))
 
@@ -342,20 +349,19 @@ class Keeper:
         self.fleet, self.doors, self.resting = fleet, doors, fleet.resting
         gone, self.features = self.features, features
         kept = {id(lane) for lane in fleet.lanes.values()}
-        loop = asyncio.get_running_loop()
         for name, door in gone.items():
             if door is not features.get(name):
-                loop.call_later(RETIRE_S, door.reads.close)
+                self._later.close(door.reads.close, RETIRE_S)
         for lane in before.lanes.values():
             if id(lane) not in kept:
                 # Requests under way may still turn to it as their fallback.
-                loop.call_later(RETIRE_S, lane.close)
+                self._later.close(lane.close, RETIRE_S)
         reads = {id(one.ready) for one in fleet.endpoints.values()}
         for name, endpoint in before.endpoints.items():
             if endpoint.ready is not None and id(endpoint.ready) not in reads:
-                loop.call_later(RETIRE_S, endpoint.ready.close)
+                self._later.close(endpoint.ready.close, RETIRE_S)
             if name not in fleet.endpoints and name not in fleet.resting:
-                loop.call_later(RETIRE_S, endpoint.writer.log.close)
+                self._later.close(endpoint.writer.log.close, RETIRE_S)
         self.waking.standings.keep(fleet.resting)
         for role, message in fleet.errors.items():
             self._log.error("a version could not be loaded", role=role, error=message)

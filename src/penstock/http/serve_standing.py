@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from penstock.ports import Services, Spans
     from penstock.scoring import Counters, Endpoint, Fleet, StandIn
+
+    from .serve_later import Later
 
     Load = Callable[[str, int], Awaitable[Endpoint]]
 
@@ -54,15 +57,23 @@ class Standings:
         load: Waits so many microseconds for a deployment to be loaded; returns what answers then.
         limit_bytes: Size from which a score log begins a new file.
         spans: Where traces go; none where nothing is traced.
+        later: Closes those that are kept no longer.
     """
 
     def __init__(
-        self, services: Services, load: Load, *, limit_bytes: int, spans: Spans | None
+        self,
+        services: Services,
+        load: Load,
+        *,
+        limit_bytes: int,
+        spans: Spans | None,
+        later: Later,
     ) -> None:
         self._services = services
         self._load = load
         self._limit_bytes = limit_bytes
         self._spans = spans
+        self._later = later
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._log = structlog.get_logger("penstock.serve")
 
@@ -97,7 +108,7 @@ class Standings:
         """Keep the stand-in of a deployment no longer; whoever has it goes on with it."""
         held = self._held.pop(name, None)
         if held is not None:
-            asyncio.get_running_loop().call_later(LET_GO_S, _close, held)
+            self._later.close(partial(_close, held), LET_GO_S)
 
     def keep(self, names: Collection[str]) -> None:
         """Keep the stand-ins of these deployments alone."""
@@ -127,6 +138,9 @@ class Standings:
             return Standing(made, await asyncio.to_thread(Schema, made.manifest))
         except PenstockError as error:  # whoever loads it says the same, and is not late for it
             self._log.warning("nothing can stand in", deployment=name, error=error.message)
+            return None
+        except Exception:  # noqa: BLE001 - as above; the log has all of it
+            self._log.exception("nothing can stand in", deployment=name)
             return None
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from penstock.spec import Deployment
 
     from .serve_door import Door
+    from .serve_later import Later
     from .serve_standing import Standing
 
 __all__ = ["ByNeed", "Waking"]
@@ -85,6 +86,7 @@ class Waking:
         by_need: What deployments that are loaded by need may take; none where all are loaded.
         limit_bytes: Size from which a score log begins a new file.
         spans: Where traces go; none where nothing is traced.
+        later: Closes what was let go of.
 
     Attributes:
         by_need: See above.
@@ -95,7 +97,7 @@ class Waking:
             registry again takes it away.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it wakes them with
         self,
         place: Place,
         services: Services,
@@ -103,16 +105,20 @@ class Waking:
         *,
         limit_bytes: int,
         spans: Spans | None,
+        later: Later,
     ) -> None:
         self.by_need = by_need
         self.loads = Loads(self._wake)
-        self.standings = Standings(services, self._loaded, limit_bytes=limit_bytes, spans=spans)
+        self.standings = Standings(
+            services, self._loaded, limit_bytes=limit_bytes, spans=spans, later=later
+        )
         self.let_go = 0
         self.again = False
         self._place = place
         self._services = services
         self._limit_bytes = limit_bytes
         self._spans = spans
+        self._later = later
         self._loaded_us: dict[str, int] = {}
         self._log = structlog.get_logger("penstock.serve")
 
@@ -212,14 +218,14 @@ class Waking:
         gone = let_go(held, now_us=now_us, memory_bytes=memory_bytes, idle_us=idle_us)
         if not gone:
             return
-        loop = asyncio.get_running_loop()
         for name in gone:
             endpoint = place.fleet.endpoints[name]
-            endpoint.writer.log.close()
+            # Whoever was let in before may still log a score: not before then is the file finished.
+            self._later.close(endpoint.writer.log.close, LET_GO_S)
             for lane in endpoint.lanes.values():
-                loop.call_later(LET_GO_S, lane.close)
+                self._later.close(lane.close, LET_GO_S)
             if endpoint.ready is not None:
-                loop.call_later(LET_GO_S, endpoint.ready.close)
+                self._later.close(endpoint.ready.close, LET_GO_S)
             self._loaded_us.pop(name, None)
         self.let_go += len(gone)
         left = {name: door for name, door in place.doors.items() if name not in gone}

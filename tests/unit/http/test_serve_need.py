@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 import penstock as ps
 from penstock.deployment import deploy
 from penstock.errors import NotReadyError, UnavailableError
+from penstock.http import serve_waking
 from penstock.http.serve_keeper import Keeper
 from penstock.http.serve_need import LOADS_AT_ONCE, Loads
 from penstock.http.serve_scoring import door_of
@@ -19,6 +21,7 @@ from penstock.plan import Catalogue, apply
 from penstock.registry import promote
 from penstock.runtime import open_services
 from penstock.scoring import Ask
+from penstock.scoring.score_log import finished, segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -127,6 +130,28 @@ def test_room_is_made_by_the_one_used_least_lately(served: ServedProject) -> Non
         assert score.version == 1
 
     _with_keeper(served, ByNeed(memory_bytes=1), talk)
+
+
+def test_what_is_logged_by_who_was_let_in_before_is_finished_too(
+    served: ServedProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_waking, "LET_GO_S", 0.3)
+
+    async def talk(keeper: Keeper, services: LocalServices) -> None:
+        await _score(keeper, services, "btc")
+        endpoint = keeper.doors["btc"].endpoint
+        await _until(lambda: "btc" in keeper.resting)
+        await endpoint.score(Ask(services.clock.now_us(), key="BTC"))
+        files = segments(services.score_log / "btc")
+
+        def are_finished() -> bool:
+            with ExitStack() as stack:
+                return all(stack.enter_context(finished(file)) for file in files)
+
+        assert not are_finished()
+        await _until(are_finished)  # else no drain could ever remove them
+
+    _with_keeper(served, ByNeed(idle_us=SECOND_US // 4), talk)
 
 
 def test_what_rests_is_loaded_as_the_registry_says_then(served: ServedProject) -> None:

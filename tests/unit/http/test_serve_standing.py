@@ -12,7 +12,7 @@ import pytest
 
 import penstock as ps
 from penstock.deployment import deploy
-from penstock.http import serve_keeper, serve_waking
+from penstock.http import serve_keeper, serve_standing, serve_waking
 from penstock.http.serve_waking import ByNeed
 from penstock.plan import Catalogue, apply
 from penstock.records import Score
@@ -328,6 +328,24 @@ def test_a_batch_score_answers_at_once_and_has_nothing_loaded(
                 await asyncio.sleep(0.02)
                 reply = await client.post(PREDICT, BTC)
             assert reply.json["reason"] == "direction@2 is not loaded yet"
+
+    talk(ask, by_need=ByNeed())
+
+
+def test_what_nobody_foresaw_is_left_to_the_model(
+    talk: Callable[..., None], services: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _declare(services, fallback=ps.Fallback(deadline="10s", to="constant", value=0.25))
+
+    def broken(*_given: object, **_named: object) -> None:
+        raise RuntimeError("nobody foresaw it")
+
+    monkeypatch.setattr(serve_standing, "make_stand_in", broken)
+
+    async def ask(client: Client) -> None:
+        reply = await client.post(PREDICT, BTC)
+        assert (reply.status, reply.json["version"]) == (200, 1)
+        assert (await client.get("/metrics")).status == 200
 
     talk(ask, by_need=ByNeed())
 

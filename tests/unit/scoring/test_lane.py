@@ -60,6 +60,25 @@ def test_a_row_alone_waits_for_nobody(world: LaneWorld) -> None:
     assert engine.batches == [1, 1, 1]
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_who_still_holds_one_that_was_let_go_of_is_answered(
+    world: LaneWorld, *, slow: bool
+) -> None:
+    """An answer that is sent in parts may take longer than anything waits for."""
+    lane = Lane("champion", world.version(3, slow=slow), world.writer)
+    first, second = _asks(world, [(1.0, 1.0)] * 2)
+
+    async def before_and_after() -> tuple[Score, Score]:
+        before = await lane.submit(first)
+        lane.close()
+        async with asyncio.timeout(5):
+            return before, await lane.submit(second)
+
+    before, after = asyncio.run(before_and_after())
+    lane.close()
+    assert (before.prediction, after.prediction) == (2.0, 2.0)
+
+
 async def _a_row_each_turn(lane: Lane, asks: Sequence[Ask]) -> None:
     futures: list[asyncio.Future[Score]] = []
     for ask in asks:

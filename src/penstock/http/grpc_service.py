@@ -27,6 +27,7 @@ from penstock.errors import (
 )
 
 from .grpc_messages import SERVICE, message
+from .grpc_streams import until_told
 from .grpc_tensors import infer_answer, infer_request
 from .serve_call import BODY_LIMIT_BYTES
 from .serve_scoring import check_resting, named
@@ -111,6 +112,7 @@ class GrpcServer:
         self._tls = tls
         self._shared = shared
         self._server: grpc.aio.Server | None = None
+        self._ending: asyncio.Future[None]
         self._log = structlog.get_logger("penstock.serve")
 
     async def start(self) -> None:
@@ -119,6 +121,7 @@ class GrpcServer:
         Raises:
             UnavailableError: The port is taken, or the address is not this machine's.
         """
+        self._ending = asyncio.get_running_loop().create_future()
         options = [
             ("grpc.max_receive_message_length", BODY_LIMIT_BYTES),
             ("grpc.so_reuseport", int(self._shared)),
@@ -143,6 +146,7 @@ class GrpcServer:
     async def stop(self) -> None:
         """Answer what is under way, then end."""
         if self._server is not None:
+            self._ending.set_result(None)
             await self._server.stop(GRACE_S)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
@@ -279,7 +283,7 @@ class GrpcServer:
     async def _stream(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Answer requests in the order they come; one that fails ends none of the others."""
         answer = message("ModelStreamInferResponse")
-        async for request in requests:
+        async for request in until_told(requests, self._ending):
             try:
                 yield answer(infer_response=await self._infer(request, context))
             except PenstockError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from penstock.deployment import deploy
 from penstock.http.grpc_messages import SERVICE, message
-from penstock.http.grpc_service import GrpcServer
+from penstock.http.grpc_service import GRACE_S, GrpcServer
 from penstock.http.serve_app import ServeApp
 from penstock.http.serve_keeper import Keeper
 from penstock.http.serve_traces import Tracing
@@ -58,6 +59,37 @@ async def _serving(services: LocalServices, spans: Spans) -> AsyncGenerator[tupl
     finally:
         await server.stop()
         await keeper.stop()
+
+
+def test_a_stream_that_rests_does_not_hold_up_the_end(
+    services: LocalServices, served: ServedProject
+) -> None:
+    deploy(services, "btc", version=1, wait_s=0)
+    request = message("ModelInferRequest")(model_name="btc", id="g1")
+    tensor = request.inputs.add(name="x", datatype="FP64", shape=[1, len(served.features)])
+    tensor.contents.fp64_contents.extend([1.0] * len(served.features))
+
+    async def talk() -> None:
+        serving = _serving(services, Kept())
+        _, address = await serving.__aenter__()
+        async with grpc.aio.insecure_channel(address) as channel:
+            infer: Any = channel.stream_stream(
+                f"/{SERVICE}/ModelStreamInfer",
+                request_serializer=message("ModelInferRequest").SerializeToString,
+                response_deserializer=message("ModelStreamInferResponse").FromString,
+            )
+            call = infer(metadata=(("authorization", f"Bearer {served.token}"),))
+            for _ in range(3):
+                await call.write(request)
+                answer = await call.read()
+                assert answer.infer_response.id == "g1", answer.error_message
+            began_s = time.monotonic()
+            await serving.__aexit__(None, None, None)
+            assert time.monotonic() - began_s < GRACE_S / 2
+            assert await call.read() is grpc.aio.EOF
+            assert await call.code() is grpc.StatusCode.OK
+
+    asyncio.run(talk())
 
 
 async def _until(holds: Callable[[], object]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import InputError, NotSupportedError, nearest
+from penstock.errors import InputError, NotSupportedError
 
 from .grpc_messages import message
 from .serve_v2_tensors import Output, Tensor, checked_tensor, read_tensor, write_tensor
-from .serve_v2_wire import InferRequest
+from .serve_v2_wire import InferRequest, known_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def infer_request(request: Any) -> InferRequest:  # noqa: ANN401 - a message
         read_tensor(one.name, one.datatype, list(one.shape), raw[place]) if raw else _typed(one)
         for place, one in enumerate(request.inputs)
     ]
-    wanted = [one.name for one in request.outputs]
+    wanted = known_outputs([one.name for one in request.outputs])
     return InferRequest(request.id, tensors, wanted, all_binary=bool(raw))
 
 
@@ -56,15 +56,8 @@ def infer_answer(
     wanted: InferRequest,
     outputs: Sequence[Output],
 ) -> Any:  # noqa: ANN401 - a message
-    """A ``ModelInferResponse``: raw where the request was, else in typed fields.
-
-    Raises:
-        InputError: The request wants an output that there is not.
-    """
+    """A ``ModelInferResponse``: raw where the request was, else in typed fields."""
     known = {output.name: output for output in outputs}
-    for name in wanted.wanted:
-        if name not in known:
-            raise InputError(f"There is no output {name!r}. {nearest(name, known)}")
     answer = ANSWER(model_name=request.model_name, model_version=version, id=request.id)
     for output in [known[name] for name in wanted.wanted] or outputs:
         told = answer.outputs.add(

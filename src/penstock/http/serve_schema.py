@@ -309,6 +309,10 @@ def decode_anything(body: bytes) -> object:
         ) from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise malformed(f"The body is no JSON: {error}.") from None
+    except ValueError:  # Python refuses to read very long numbers
+        raise malformed(
+            "The body has a whole number with thousands of digits. Send numbers that fit a float64."
+        ) from None
 
 
 def misfit(error: Exception) -> InputError:

@@ -33,6 +33,8 @@ DTYPES: Mapping[str, str] = {
 NUMBERS = frozenset({*DTYPES, "BF16"} - {"BOOL"})
 DATATYPES = dict.fromkeys((*DTYPES, "BF16", "BYTES"))
 LENGTH_BYTES = 4
+MOST_DIMENSIONS = 8
+"""More have no meaning here, and to multiply thousands of large numbers takes seconds."""
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -128,8 +130,10 @@ def _check_datatype(name: str, datatype: str) -> None:
 
 
 def _count(name: str, shape: Sequence[int]) -> int:
-    if not shape or min(shape) < 1:
-        raise InputError(f"Tensor {name!r} has the shape {list(shape)}; send [n] or [n, features].")
+    if not shape or len(shape) > MOST_DIMENSIONS or min(shape) < 1:
+        shown = str(list(shape[:MOST_DIMENSIONS]))
+        more = f" and {len(shape) - MOST_DIMENSIONS} more" if len(shape) > MOST_DIMENSIONS else ""
+        raise InputError(f"Tensor {name!r} has the shape {shown}{more}; send [n] or [n, features].")
     return math.prod(shape)
 
 

@@ -22,11 +22,21 @@ from .serve_v2_tensors import Output, Tensor, checked_tensor, read_tensor, write
 if TYPE_CHECKING:
     from penstock.records import Score
 
-__all__ = ["HEADER_LENGTH", "InferRequest", "read_request", "scored", "told_scores", "write_answer"]
+__all__ = [
+    "HEADER_LENGTH",
+    "InferRequest",
+    "known_outputs",
+    "read_request",
+    "scored",
+    "told_scores",
+    "write_answer",
+]
 
 HEADER_LENGTH = b"inference-header-content-length"
 OCTETS = (b"content-type", b"application/octet-stream")
+OUTPUTS = ("prediction", "prediction_id")
 DEEPEST = 8
+MOST_DIGITS = 18
 SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
 
 
@@ -125,10 +135,22 @@ def read_request(body: bytes, header_length: bytes = b"") -> InferRequest:
     return InferRequest(
         request.id,
         tensors,
-        [one.name for one in request.outputs],
+        known_outputs([one.name for one in request.outputs]),
         frozenset(one.name for one in request.outputs if one.parameters.get("binary_data")),
         request.parameters.get("binary_data_output") is True,
     )
+
+
+def known_outputs(names: Sequence[str]) -> Sequence[str]:
+    """Names of outputs that a request wants, before anything is scored for it.
+
+    Raises:
+        InputError: There is no such output.
+    """
+    for name in names:
+        if name not in OUTPUTS:
+            raise InputError(f"There is no output {name!r}. {nearest(name, OUTPUTS)}")
+    return names
 
 
 def _tensors(inputs: Sequence[_Input], rest: bytes) -> list[Tensor]:
@@ -211,10 +233,11 @@ def _wanted(names: Sequence[str], outputs: Sequence[Output]) -> list[Output]:
 def _header_size(header: bytes, size: int) -> int | None:
     if not header:
         return None
-    if not header.isdigit() or not 0 < int(header) <= size:
+    # Python refuses to read very long numbers.
+    if not header.isdigit() or len(header) > MOST_DIGITS or not 0 < int(header) <= size:
         raise InputError(
-            f"Inference-Header-Content-Length is {header.decode('latin-1')!r} and the body has "
-            f"{size} bytes. Give the length of the JSON at its beginning."
+            f"Inference-Header-Content-Length is {header.decode('latin-1')[:80]!r} and the body "
+            f"has {size} bytes. Give the length of the JSON at its beginning."
         )
     return int(header)
 

@@ -113,6 +113,7 @@ BAD = [
     (b'{"features":{"momentum.count_1d":9007199254740993}}', 422, "is too large"),
     (b'{"features":{"momentum.count_1d":1' + b"0" * 400 + b"}}", 422, "is too large"),
     (b'{"features":{"momentum.last_close":1' + b"0" * 400 + b"}}", 422, "is too large"),
+    (b'{"features":{"momentum.last_close":' + b"9" * 5_000 + b"}}", 400, "thousands of digits"),
     (b'{"entity":{"symbol":"\\ud800"}}', 422, "does not fit"),
     (b'{"rows":[]}', 422, "length >= 1"),
     (b'{"rows":[{"entity":{"symbol":"BTC"}},{"features":{"a":1}}]}', 422, "rows[1]: there is no"),

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import logging
+import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -181,6 +182,7 @@ def test_binary_tensors_in_and_out(talk: Callable[..., None], services: LocalSer
         for wrong, header, text in [
             (body, b"9999999", "Give the length of the JSON"),
             (body, b"-1", "Give the length of the JSON"),
+            (body, b"9" * 5_000, "Give the length of the JSON"),
             (body, b"", "no JSON"),
             (body[:-8], size, "send as many as they say"),
             (body + b"\0", size, "the inputs say 80"),
@@ -195,6 +197,37 @@ def test_binary_tensors_in_and_out(talk: Callable[..., None], services: LocalSer
                 reply = await client.post(INFER, wrong, headers=[(length, str(cut).encode())])
             assert reply.status in {400, 422}
             assert text.lower() in reply.message.lower(), reply.message
+
+    talk(conversation)
+
+
+def test_a_shape_of_many_large_numbers_costs_no_time(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    """They were multiplied, for seconds in which nobody was answered."""
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        for count in (9, 45_000):
+            tensor = {"name": "x", "shape": [1 << 62] * count, "datatype": "FP64", "data": [1.0]}
+            began_s = time.monotonic()
+            reply = await client.post(INFER, msgspec.json.encode({"inputs": [tensor]}))
+            assert time.monotonic() - began_s < 1
+            assert (reply.status, f"and {count - 8} more" in reply.message) == (422, True)
+
+    talk(conversation)
+
+
+def test_an_output_that_there_is_not_is_refused_before_anything_is_scored(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        body = {"inputs": [KEYS], "outputs": [{"name": "predicton"}]}
+        reply = await client.post(INFER, msgspec.json.encode(body))
+        assert (reply.status, "Did you mean 'prediction'?" in reply.message) == (422, True)
+        assert not client.keeper.doors["btc"].endpoint.counters.durations
 
     talk(conversation)
 

@@ -89,6 +89,15 @@ class DeclarationError(PenstockError):
         found = self.facts.get("faults", ())
         return tuple(str(fault) for fault in found) if isinstance(found, (list, tuple)) else ()
 
+    def within(self, what: str) -> list[str]:
+        """The faults as those of something that holds what is faulty.
+
+        Args:
+            what: The place in it, such as ``"derive 'ret'"``.
+        """
+        subject = self.facts.get("subject", "")
+        return [f"{what}: {subject} {fault}" for fault in self.faults]
+
 
 class SettingsError(PenstockError):
     """A setting is wrong."""

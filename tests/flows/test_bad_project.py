@@ -27,9 +27,13 @@ if TYPE_CHECKING:
         (("", "1/0\n"), "ZeroDivisionError: division by zero"),
         (("", "import sys; sys.exit(3)\n"), "SystemExit: 3"),
         (("import penstock", "import nosuch, penstock"), "No module named 'nosuch'"),
-        (("timestamp=", "timestmp="), "Unexpected keyword argument 'timestmp'"),
+        (
+            ("timestamp=", "timestmp="),
+            "Unexpected keyword argument 'timestmp'. Did you mean 'timestamp'?",
+        ),
+        (("entity=symbol", "symbol"), "After the name, arguments go by keyword, as in entity=..."),
     ],
-    ids=["syntax", "exception", "exit", "import", "argument"],
+    ids=["syntax", "exception", "exit", "import", "argument", "place"],
 )
 def test_a_project_that_fails_shows_its_own_line_only(
     home: Path, call: Call, project_text: str, change: tuple[str, str], message: str

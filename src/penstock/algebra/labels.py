@@ -26,8 +26,7 @@ def check_label(dataset: Dataset) -> None:
     try:
         dtype = dtype_of(label.expression, dataset.spine.schema)
     except DeclarationError as error:
-        what = f"label {label.name!r}: {error.facts['subject']}"
-        faults = [f"{what} {fault}" for fault in error.faults]
+        faults = error.within(f"label {label.name!r}")
         raise DeclarationError.of(f"Dataset({dataset.name!r})", faults) from None
     if dtype is not None and not dtype.is_number:
         fault = (

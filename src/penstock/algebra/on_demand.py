@@ -88,7 +88,7 @@ def compile_on_demand(view: OnDemandView) -> OnDemandProgram:
         try:
             dtype = dtype_of(expression, schema) or DType.FLOAT64
         except DeclarationError as error:
-            faults.append(f"feature {name!r}: {error}")
+            faults += error.within(f"feature {name!r}")
             dtype = DType.FLOAT64
         if not dtype.is_number:
             faults.append(

@@ -215,7 +215,7 @@ def _schema(view: FeatureView) -> dict[str, DType]:
         try:
             schema[name] = dtype_of(expression, schema) or DType.FLOAT64
         except DeclarationError as error:
-            faults.append(f"derive {name!r}: {error}")
+            faults += error.within(f"derive {name!r}")
             schema[name] = DType.FLOAT64
     for feature in view.features:
         faults += _where_faults(feature, schema)
@@ -231,7 +231,7 @@ def _where_faults(feature: Aggregate, schema: dict[str, DType]) -> Iterator[str]
     try:
         dtype_of(feature.where, schema)
     except DeclarationError as error:
-        yield f"feature {feature.name!r}: where: {error}"
+        yield from error.within(f"feature {feature.name!r}: where")
 
 
 def _column_faults(

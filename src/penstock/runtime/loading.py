@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.errors import DeclarationError, NotFoundError, UserCodeError
-from penstock.spec import Declaration, Project
+from penstock.spec import Declaration, Project, argument_names
 
 from .settings import Settings, load_settings
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from types import ModuleType, TracebackType
 
 __all__ = ["lead_path", "load_project"]
+
+KEYWORD = re.compile(r"Unexpected keyword argument '(\w+)'")
+"""How building a value says that it does not take an argument."""
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -194,12 +199,27 @@ def _place(home: Path, error: BaseException) -> str:
 def _user_error(path: Path, home: Path, error: BaseException) -> UserCodeError:
     shown = "".join(traceback.format_exception(type(error), error, _users_part(home, error)))
     return UserCodeError(
-        f"{path.name} failed while it was read: {type(error).__name__}: {error}. It was expected "
-        f"to declare the project and do nothing else; correct it.\n{shown.rstrip()}",
+        f"{path.name} failed while it was read: {type(error).__name__}: {str(error).rstrip('.')}. "
+        f"{_hint(error)}It was expected to declare the project and do nothing else; correct it.\n"
+        f"{shown.rstrip()}",
         path=str(path),
         place=_place(home, error),
         traceback=shown,
     )
+
+
+def _hint(error: BaseException) -> str:
+    """What was probably meant by an argument that a declaration does not take."""
+    if not isinstance(error, TypeError):
+        return ""
+    text = str(error)
+    if "Extra positional arguments" in text:
+        return "After the name, arguments go by keyword, as in entity=... "
+    found = KEYWORD.search(text)
+    if found is None:
+        return ""
+    close = difflib.get_close_matches(found[1], argument_names() - {found[1]}, n=1)
+    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 def _users_part(home: Path, error: BaseException) -> TracebackType | None:

@@ -23,7 +23,7 @@ from .aggregates import (
     var,
 )
 from .bandits import Bandit
-from .base import Declared, Named, Value
+from .base import Declared, Named, Value, argument_names
 from .cron import CronTimes, cron_times
 from .datasets import (
     Dataset,
@@ -254,6 +254,7 @@ __all__ = [
     "all_views",
     "approx_distinct",
     "approx_quantile",
+    "argument_names",
     "as_expression",
     "at_least",
     "at_most",

@@ -12,7 +12,15 @@ from penstock.errors import nearest
 
 from .described import Described, Shown, described_by
 from .durations import DAY_US, HOUR_US, MINUTE_US, duration_text, duration_us
-from .expressions import Expression, as_expression, expression_text, is_condition, leads_of
+from .expressions import (
+    Column,
+    Constant,
+    Expression,
+    as_expression,
+    expression_text,
+    is_condition,
+    leads_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +157,7 @@ class Aggregate(Described, frozen=True, omit_defaults=True):
         return f"feature {self.name!r}"
 
     def _default_name(self) -> str:
-        parts = [*self._operator_name(), self.column, self.over]
+        parts = [*self._operator_name(), str(self.column), str(self.over)]
         if self.where is not None:
             text = expression_text(self.where)
             for symbol, word in WORDS.items():
@@ -177,7 +185,7 @@ class Aggregate(Described, frozen=True, omit_defaults=True):
         if self.where is None:
             return
         if not is_condition(self.where):
-            yield f"where={expression_text(self.where)} is no condition; compare something"
+            yield f"where={expression_text(self.where)} is no condition; {_condition(self.where)}"
         if leads_of(self.where):
             yield "where looks ahead with lead(); only a label may"
 
@@ -207,6 +215,17 @@ class Aggregate(Described, frozen=True, omit_defaults=True):
             yield "hop is given without over; it rounds the far end of a window"
         if over and hop > over:
             yield f"hop={self.hop!r} is longer than over={self.over!r}; take a shorter hop"
+
+
+def _condition(where: Expression) -> str:
+    """How to write a condition instead of what is none."""
+    match where:
+        case Constant(bool()):
+            return "two expressions are compared by .eq() and .ne(), not by '=='"
+        case Column(name):
+            return f"compare something, as in ps.col({name!r}).eq(True)"
+        case _:
+            return "compare something"
 
 
 def default_hop_us(over: int) -> int:

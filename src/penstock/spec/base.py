@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from types import UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 import msgspec
 
@@ -13,7 +14,7 @@ from penstock.errors import DeclarationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Declared", "Named", "Value", "tag_faults", "unique_faults"]
+__all__ = ["Declared", "Named", "Value", "argument_names", "tag_faults", "unique_faults"]
 
 NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
@@ -66,11 +67,8 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Yield each field whose value is of another type than declared."""
         for field in msgspec.structs.fields(type(self)):
             value = getattr(self, field.name)
-            try:
-                msgspec.convert(value, field.type)
-            except msgspec.ValidationError:
-                wanted = getattr(field.type, "__name__", str(field.type))
-                yield f"{field.name} is {value!r}; give a value of type {wanted}"
+            if not _fits(value, field.type):
+                yield _type_fault(field.name, value, field.type)
 
     def _faults(self) -> Iterator[str]:
         """Yield each thing that is wrong with this value."""
@@ -132,3 +130,43 @@ def unique_faults(what: str, names: list[str]) -> Iterator[str]:
     """
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"{what} {name!r} is declared {names.count(name)} times; give each its own name"
+
+
+def argument_names() -> set[str]:
+    """Names of the arguments of every declared value."""
+    kinds: list[type[Value]] = [Value]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return {name for kind in kinds for name in kind.__struct_fields__}
+
+
+def _fits(value: object, wanted: Any) -> bool:  # noqa: ANN401 - a type of any form
+    try:
+        msgspec.convert(value, wanted)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _type_fault(name: str, value: object, wanted: Any) -> str:  # noqa: ANN401 - as above
+    """What is wrong with a field of another type: of a list, which of its members."""
+    kinds = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
+    for kind in kinds:
+        if get_origin(kind) is not Sequence:
+            continue
+        if not isinstance(value, tuple):
+            return f"{name} is {_shown(value)}; put it into a list: {name}=[...]"
+        (inner,) = get_args(kind)
+        wrong = next((one for one in value if not _fits(one, inner)), value)
+        return f"{name} holds {_shown(wrong)}; give a value of type {_type_words(inner)} there"
+    return f"{name} is {_shown(value)}; give a value of type {_type_words(wanted)}"
+
+
+def _shown(value: object) -> str:
+    """A value for messages; a declaration by its name, as it refers to others without end."""
+    return f"{type(value).__name__}({value.name!r})" if isinstance(value, Declared) else repr(value)
+
+
+def _type_words(wanted: Any) -> str:  # noqa: ANN401 - as above
+    parts = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
+    return " or ".join(getattr(part, "__name__", str(part)) for part in parts)

@@ -18,6 +18,7 @@ from .expressions import (
     Expression,
     Lead,
     columns_of,
+    expression_fault,
     is_condition,
     leads_of,
 )
@@ -57,6 +58,13 @@ class Label(Value, frozen=True, kw_only=False):
 
     name: str
     expression: Expression
+
+    def _subject(self) -> str:
+        return f"Label({self.name!r})"
+
+    def _faults(self) -> Iterator[str]:
+        if fault := expression_fault(self.expression):
+            yield f"it {fault}"
 
 
 class _Shares(Value, frozen=True, omit_defaults=True):

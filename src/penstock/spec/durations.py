@@ -6,6 +6,7 @@ The engine counts in whole microseconds since 1970-01-01 UTC, as signed 64-bit i
 from __future__ import annotations
 
 import re
+from typing import cast
 
 __all__ = ["DAY_US", "HOUR_US", "MINUTE_US", "SECOND_US", "duration_text", "duration_us"]
 
@@ -35,7 +36,8 @@ def duration_us(text: str) -> int:
     Raises:
         ValueError: The text is no duration; the message says what is.
     """
-    parts = PATTERN.findall(text)
+    given = cast("object", text)  # a project is not type-checked
+    parts = PATTERN.findall(text) if isinstance(given, str) else []
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(
             f"{text!r} is no duration; write whole numbers with us, ms, s, m, h, d or w, "

@@ -32,6 +32,7 @@ __all__ = [
     "as_expression",
     "col",
     "columns_of",
+    "expression_fault",
     "expression_text",
     "function",
     "functions_of",
@@ -259,6 +260,18 @@ def as_expression(value: object) -> Expression:
     raise TypeError(
         f"{value!r} cannot stand in an expression; use a number, a text, a bool, None or ps.col"
     )
+
+
+def expression_fault(value: object) -> str:
+    """What is wrong with a value that is to be an expression; empty where it is one."""
+    if isinstance(value, Expression):
+        return ""
+    if isinstance(value, bool):
+        return (
+            f"is {value}, no expression. Two expressions are compared by .eq() and .ne(): '==' "
+            "asks whether they are written alike"
+        )
+    return f"is {value!r}, no expression. Make one of ps.col(...), ps.lit(...), ps.function(...)"
 
 
 def walk(expression: Expression) -> Iterator[Expression]:

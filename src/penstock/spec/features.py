@@ -17,7 +17,7 @@ from .base import Named, Value, unique_faults
 from .described import deprecation_faults, instead_faults
 from .dtypes import DType
 from .durations import duration_us
-from .expressions import Expression, columns_of, is_condition, leads_of
+from .expressions import Expression, columns_of, expression_fault, is_condition, leads_of
 from .sources import Source
 
 if TYPE_CHECKING:
@@ -60,6 +60,9 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
     def names(self) -> tuple[str, ...]:
         """Full names of the features' columns, in order."""
         return tuple(f"{self.name}.{name}" for each in self.features for name in each.names)
+
+    __iter__ = None
+    """It has no order to be gone through, though it has an index."""
 
     def __getitem__(self, chosen: str | tuple[str, ...]) -> ViewSubset:
         """Some of its features: ``momentum["last_close", "mean_ret_6h"]``.
@@ -115,6 +118,8 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
 
     def _derive_faults(self, columns: list[str]) -> Iterator[str]:
         for name, expression in self.derive.items():
+            if fault := expression_fault(expression):
+                yield f"derive {name!r} {fault}"
             if name in self.source.columns or name.startswith("_"):
                 yield f"derive {name!r}: the source has that column already, or it begins with '_'"
             if leads_of(expression):

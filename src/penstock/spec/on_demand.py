@@ -11,7 +11,7 @@ from penstock.errors import nearest
 
 from .base import Named, unique_faults
 from .dtypes import DType
-from .expressions import Expression, columns_of, leads_of
+from .expressions import Expression, columns_of, expression_fault, leads_of
 from .features import FeatureView, ViewSubset
 
 if TYPE_CHECKING:
@@ -108,6 +108,9 @@ class OnDemandView(Named, frozen=True, kw_only=True, tag="on_demand_view"):
                 f"feature {name!r}: a name is not empty, has no '.' and is no request field's; "
                 "rename it"
             )
+        if fault := expression_fault(expression):
+            yield f"feature {name!r} {fault}"
+            return
         if leads_of(expression):
             yield f"feature {name!r} looks ahead with lead(); only a label may"
         if not columns_of(expression):

@@ -216,6 +216,7 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
             return
         columns = list(self.schema)
         yield from self._topic_faults()
+        yield from self._file_faults(columns)
         yield from self._key_faults(columns)
         for name in columns:
             if name.startswith(RESERVED) or not name:
@@ -280,6 +281,16 @@ class Source(Named, frozen=True, kw_only=True, tag="source"):
     def _topic_faults(self) -> Iterator[str]:
         if self.stream and self.stream.name in OWN_TOPICS:
             yield f"the topic {self.stream.name!r} is the platform's own; give another"
+
+    def _file_faults(self, columns: list[str]) -> Iterator[str]:
+        if self.batch is None:
+            return
+        named = [("columns", name) for name in self.batch.columns]
+        named += [("name_as", self.batch.name_as)] if self.batch.name_as else []
+        for what, name in named:
+            if name not in self.schema:
+                hint = nearest(name, columns)
+                yield f"batch: {what} names {name!r}, which is no column. {hint}"
 
     def _key_faults(self, columns: list[str]) -> Iterator[str]:
         key, stamp = self.entity.name, self.timestamp

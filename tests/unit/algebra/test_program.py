@@ -95,8 +95,10 @@ def test_all_faults_of_types_are_reported_together() -> None:
     with pytest.raises(DeclarationError) as caught:
         compile_view(view)
     assert len(caught.value.faults) == 2
-    assert "derive 'bad'" in caught.value.faults[0]
-    assert "where" in caught.value.faults[1]
+    sum_fault, where_fault = caught.value.faults
+    given = "takes boolean or float64 or int64 here, but is given string"
+    assert sum_fault == f"derive 'bad': (word + 1) {given}"
+    assert where_fault.startswith("feature 'count_where_word_gt_1': where: (word > 1) takes string")
 
 
 def test_a_derived_column_of_text_is_no_number_to_aggregate() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -285,6 +285,9 @@ def view(**changes: object) -> ps.FeatureView:
     return ps.FeatureView("view", **(fields | changes))  # type: ignore[arg-type]  # built by name
 
 
+UNTYPED: Any = ps.col
+"""A project is not type-checked."""
+
 FAULTY: dict[str, tuple[Callable[[], object], str]] = {
     "empty name": (lambda: ps.Entity(""), "name is empty"),
     "name with capitals": (lambda: ps.Entity("Symbol"), "has the characters 'S'"),
@@ -316,6 +319,67 @@ FAULTY: dict[str, tuple[Callable[[], object], str]] = {
         lambda: view(derive={"a": ps.col("b"), "b": ps.col("close")}),
         "reads 'b'",
     ),
+    "derive compares with ==": (
+        lambda: view(derive={"big": UNTYPED("close") == 2}),
+        "derive 'big' is False, no expression. Two expressions are compared by .eq() and .ne()",
+    ),
+    "derive is a function": (
+        lambda: view(derive={"big": len}),
+        "no expression. Make one of ps.col(",
+    ),
+    "where compares with ==": (
+        lambda: ps.count(where=UNTYPED("venue") == "x"),
+        "compared by .eq() and .ne()",
+    ),
+    "where is a column": (
+        lambda: ps.count(where=ps.col("odd")),
+        "where=odd is no condition; compare something, as in ps.col('odd').eq(True)",
+    ),
+    "on demand compares with ==": (
+        lambda: ps.OnDemandView("o", request={"a": ps.Float64}, features={"f": UNTYPED("a") == 1}),
+        "feature 'f' is False, no expression",
+    ),
+    "label compares with ==": (
+        lambda: ps.Label("up", UNTYPED("close") == 1),
+        "it is False, no expression",
+    ),
+    "label is a function": (
+        lambda: ps.Label("up", len),  # type: ignore[arg-type]
+        "no expression. Make one of ps.col(",
+    ),
+    "features hold a text": (
+        lambda: view(features=["close", ps.count()]),
+        "features holds 'close'; give a value of type Aggregate there",
+    ),
+    "features are one": (
+        lambda: view(features=ps.count()),
+        "put it into a list",
+    ),
+    "a view is no list": (
+        lambda: ps.FeatureService("s", features=view()),  # type: ignore[arg-type]
+        "features is FeatureView('view'); put it into a list: features=[...]",
+    ),
+    "a dataset of a view": (
+        lambda: ps.Dataset("d", spine=candles(), features=view()),  # type: ignore[arg-type]
+        "features is FeatureView('view'); put it into a list: features=[...]",
+    ),
+    "expectation in words": (
+        lambda: candles(expect=["close > 0"]),
+        "expect holds 'close > 0'; give a value of type Expectation there",
+    ),
+    "files of an unknown column": (
+        lambda: candles(batch=ps.Files("*.csv", columns={"clsoe": "C"})),
+        "batch: columns names 'clsoe', which is no column. Did you mean 'close'?",
+    ),
+    "files named after an unknown column": (
+        lambda: candles(batch=ps.Files("*.csv", name_as="symbl")),
+        "batch: name_as names 'symbl', which is no column. Did you mean 'symbol'?",
+    ),
+    "a length as a number": (
+        lambda: ps.mean("x", over=6),  # type: ignore[arg-type]
+        "6 is no duration; write whole numbers with us",
+    ),
+    "freshness as a number": (lambda: view(freshness=3600), "freshness: 3600 is no duration"),
     "ttl of nothing": (lambda: view(ttl="0s"), "ttl is zero; leave it out"),
     "ttl in words": (lambda: view(ttl="long"), "ttl: 'long' is no duration"),
     "freshness of nothing": (lambda: view(freshness="0s"), "freshness is zero; leave it out"),

@@ -92,7 +92,7 @@ FAULTY: dict[str, tuple[Callable[[], object], str]] = {
     "no such feature": (lambda: view()["last_clos"], "Did you mean 'last_close'"),
     "a feature twice": (lambda: view()["n", "n"], "feature 'v.n' is declared 2 times"),
     "a column twice": (lambda: view()["k", "k_1"], "feature 'v.k_1' is declared 2 times"),
-    "a number": (lambda: view()[0], "chosen is 0; give"),  # type: ignore[index]  # wrong
+    "a number": (lambda: view()[0], "chosen is 0; put it into a list"),  # type: ignore[index]  # wrong
     "no feature": (lambda: view()[()], "names no feature"),
     "a service of nothing": (service, "has no feature views"),
     "twice, once whole": (lambda: service(view(), view()["n"]), "feature 'v.n' is declared 2"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +20,7 @@ from penstock.scoring import explain_in_worker
 from penstock.spec import key_of
 
 from .serve_aliases import MODELS, tensors_of_json, versioned
+from .serve_apart import in_a_thread
 from .serve_errors import Answer
 from .serve_schema import moment
 from .serve_scoring import check_resting, door_of, named
@@ -119,7 +121,8 @@ class ExplainDoor:
         self._waiting += 1
         try:
             async with self._turn:
-                values, as_of, found = await asyncio.to_thread(self._explain, version, rows, now_us)
+                work = partial(self._explain, version, rows, now_us)
+                values, as_of, found = await in_a_thread(work, name="explanation")
         finally:
             self._waiting -= 1
         parts = zip(values, as_of, found, strict=True)

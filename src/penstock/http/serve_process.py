@@ -20,6 +20,7 @@ from penstock.runtime import (
     check_bind,
     configure_logs,
     crew,
+    leave,
     open_services,
     open_spans,
     read_sampling,
@@ -206,6 +207,7 @@ def serve(
         where = f"{scheme}://{f'[{address}]' if ':' in address else address}:{number}"
         with Heartbeat(services, address=where), _tracing(services) as tracing:
             _run(services, sockets, where, address, place=place, tracing=tracing)
+    leave()  # an explanation may still be at work
 
 
 def _log_name(place: Place | None) -> str:

@@ -85,7 +85,7 @@ from .retrying import NextTry, Retried, next_try, retry_failed
 from .scores import shown_score
 from .served import check_served
 from .steps import step_functions
-from .triggers import due
+from .triggers import Known, due
 from .upkeep import CheckSchedule, ProfileSchedule, PruneSchedule, VacuumSchedule
 from .usage import Usage
 from .vacuuming import VacuumedTable, pinned_versions, vacuum_features
@@ -103,6 +103,7 @@ __all__ = [
     "GraphState",
     "GraphStepState",
     "JobState",
+    "Known",
     "Lineage",
     "Link",
     "Listing",

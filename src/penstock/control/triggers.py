@@ -1,6 +1,6 @@
 """Which runs the schedules and events call for.
 
-Nothing is kept in memory and nothing is remembered beside the runs themselves:
+Nothing is remembered beside the runs themselves, and nothing is kept in memory but what is applied:
 
 - A cron occasion has the run id of its time. The latest occasion counts, if the declaration is
   older; those missed before it are not made up for.
@@ -30,7 +30,7 @@ import msgspec
 
 from penstock.plan import Catalogue
 from penstock.ports import EVENTS_TOPIC
-from penstock.records import AppliedDeclaration, MonitorReport, Rollout
+from penstock.records import AppliedDeclaration, AppliedProject, MonitorReport, Rollout
 from penstock.registry import aliases, versions
 from penstock.spec import (
     Cron,
@@ -69,12 +69,12 @@ from .upkeep import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from penstock.ports import Services
+    from penstock.ports import Metadata, Services
     from penstock.spec import Schedule
 
     from .pipelines import Submission
 
-__all__ = ["due"]
+__all__ = ["Known", "due"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PAGE = 1_000
@@ -116,9 +116,34 @@ NO_VACUUM = VacuumSchedule(0)
 NO_PRUNE = PruneSchedule(0)
 
 
+class Known:
+    """What is applied, kept from look to look: read again when a project has been applied anew.
+
+    Reading and building thousands of declarations takes longer than all else of a look. One thread
+    uses it.
+    """
+
+    def __init__(self) -> None:
+        self._project: AppliedProject | None = None
+        self._applied_us: dict[str, int] = {}
+        self._catalogue = Catalogue({}, {})
+
+    def look(self, metadata: Metadata) -> tuple[Catalogue, dict[str, int]]:
+        """What is applied, and when each declaration was, in microseconds since 1970 UTC."""
+        # Read first: whoever applies between the two is seen by the next look.
+        project = metadata.read(AppliedProject, "project")
+        if project is None or project != self._project:
+            records = metadata.find(AppliedDeclaration)
+            self._applied_us = {record.key: _us(record.applied_at) for record in records}
+            self._catalogue = Catalogue.of(records)
+            self._project = project
+        return self._catalogue, self._applied_us
+
+
 def due(  # noqa: PLR0913 - a schedule for each kind of run
     services: Services,
     *,
+    known: Known | None = None,
     now_us: int | None = None,
     check: CheckSchedule = NEVER,
     profile: ProfileSchedule = NO_PROFILES,
@@ -131,19 +156,16 @@ def due(  # noqa: PLR0913 - a schedule for each kind of run
 
     Args:
         services: The ports.
+        known: What is applied, of whoever looks again and again; read anew when left out.
         now_us: The time, in microseconds since 1970 UTC; the clock's when left out.
         check: When features are compared with the raw tables.
         profile: When features are profiled.
         vacuum: When old versions of stored features are removed.
         prune: When scores are removed that have been kept long enough.
     """
-    applied = services.metadata.find(AppliedDeclaration)
-    asked = _Asked(
-        services,
-        services.clock.now_us() if now_us is None else now_us,
-        {record.key: _us(record.applied_at) for record in applied},
-    )
-    catalogue = Catalogue.of(applied)
+    catalogue, applied_us = (known or Known()).look(services.metadata)
+    now_us = services.clock.now_us() if now_us is None else now_us
+    asked = _Asked(services, now_us, applied_us)
     found = list(asked.due(catalogue))
     upkeep = Upkeep(
         services,

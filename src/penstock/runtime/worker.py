@@ -129,7 +129,7 @@ def look_for_work(services: LocalServices, stop: Stop) -> None:
     log = structlog.get_logger("penstock.worker")
     next_recovery_s = 0.0
     failures = 0
-    settings = services.settings
+    settings, known = services.settings, control.Known()
     check = control.CheckSchedule(
         settings.features_check_minutes * MINUTE_US, settings.features_check_max
     )
@@ -152,7 +152,9 @@ def look_for_work(services: LocalServices, stop: Stop) -> None:
                     log.warning("a run had failed", run=retried.run_id, now=retried.became)
             for moved in control.advance_canaries(services, counted(services)):
                 log.info("canary", rollout=moved.rollout_id, state=moved.state, step=moved.step)
-            due = control.due(services, check=check, profile=profile, vacuum=vacuum, prune=prune)
+            due = control.due(
+                services, known=known, check=check, profile=profile, vacuum=vacuum, prune=prune
+            )
             for submission in due:
                 log.info("submitted", run=control.start(services, submission))
             failures = 0

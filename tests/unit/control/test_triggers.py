@@ -7,17 +7,19 @@ import msgspec
 import pytest
 
 import penstock as ps
-from penstock.control import due, monitor_run, start, train_run
+from penstock.control import Known, due, monitor_run, start, train_run
 from penstock.errors import DeclarationError
 from penstock.monitoring import look
+from penstock.plan import apply
 from penstock.ports import EVENTS_TOPIC, Put, announce
-from penstock.records import Event, ModelVersion
+from penstock.records import AppliedDeclaration, Event, ModelVersion
 from penstock.spec import psi
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Watched
 
-    from penstock.spec import Deployment, Source
+    from penstock.records import Record
+    from penstock.spec import Declaration, Deployment, Source
 
 APPLIED = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -156,6 +158,38 @@ def test_a_model_is_trained_once_at_a_time_whatever_asks(watched: Watched) -> No
     assert started(watched, now) == []
     end(watched, first)
     assert len(started(watched, now)) == 1
+
+
+def test_what_is_applied_is_read_once_until_it_is_applied_anew(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, known = watched.services, Known()
+    model, on = watched.endpoint.model, [ps.cron("0 * * * *")]
+    at = services.clock.now()
+
+    def applied(*declared: Declaration) -> None:
+        project = ps.Project("p", declarations=[watched.endpoint, *declared])
+        apply(services.metadata, project, actor="tester", now=at)
+
+    def found() -> list[str]:
+        return [one.subject for one in due(services, known=known, now_us=us(at + 2 * HOUR))]
+
+    applied()
+    assert found() == []
+    read, reads = services.metadata.find, []
+
+    def counted(cls: type[Record], **given: object) -> list[Record]:
+        reads.append(cls)
+        return read(cls, **given)  # type: ignore[arg-type]  # handed on as it came
+
+    monkeypatch.setattr(services.metadata, "find", counted)
+    assert found() == []
+    assert AppliedDeclaration not in reads
+    applied(ps.Trigger(model, on=on))
+    assert found() == ["direction"]
+    assert reads.count(AppliedDeclaration) > 0
+    applied()
+    assert found() == []
 
 
 def test_a_model_is_trained_once_at_a_time_however_many_others_wait(watched: Watched) -> None:

@@ -53,7 +53,8 @@ def data_delete(  # noqa: PLR0913, PLR0917 - its options
     """Delete an entity's records; for admins."""
     with open_services(screen.home) as services:
         require_role(services.caller, "admin")
-        found = Catalogue.load(services.metadata).source(source)
+        catalogue = Catalogue.load(services.metadata)
+        found = catalogue.source(source)
         deletion = Deletion(
             delete_id=delete_id or services.ids.new(),
             keys=tuple(_keys(found, key)),
@@ -66,6 +67,12 @@ def data_delete(  # noqa: PLR0913, PLR0917 - its options
         batch = delete_records(services, found, deletion)
         rebuilt = _rebuilt(screen, services, found)
     _tell(screen, batch, rebuilt)
+    for other in catalogue.all(Source):
+        if found.name in {one.name for one in other.looks_into}:
+            screen.hint(
+                f"What records of {other.name} had looked up stays with them; later ones do not "
+                f"find it. 'penstock data delete {other.name}' deletes the records."
+            )
 
 
 def data_deletions(

@@ -17,6 +17,7 @@ from penstock.spec import (
     FeatureView,
     OnDemandView,
     base_views,
+    captured_words,
     expression_words,
     kind_of,
     request_fields,
@@ -81,7 +82,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         deprecated: Of a feature view: the day from which on nothing new may use it.
         instead: What to use in its place.
         source: Of a feature view: where its records come from.
-        derive: Of a feature view: its derived columns.
+        derive: Of a feature view: its derived columns, and where looked-up ones come from.
         ttl: Of a feature view: how long what is known of an entity stays true.
         freshness: Of a feature view: how old its newest records may be.
         state: Of a feature view: how it stands online.
@@ -214,7 +215,10 @@ def _of_view(made: Overview, view: FeatureView, listing: Listing) -> Overview:
         deprecated=view.deprecated,
         instead=view.instead,
         source=view.source.name,
-        derive={name: expression_words(one) for name, one in view.derive.items()},
+        derive={
+            **{name: captured_words(one) for name, one in view.source.captured.items()},
+            **{name: expression_words(one) for name, one in view.derive.items()},
+        },
         ttl=view.ttl,
         freshness=view.freshness,
         state=next(state for state in listing.states if state.view == view.name),

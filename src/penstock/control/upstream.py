@@ -11,7 +11,7 @@ from penstock.errors import NotFoundError, StateError
 from penstock.ingest import raw_name, read_tombstones, remaining_records
 from penstock.records import Batch, DatasetSnapshot
 from penstock.registry import find_version, get_version, read_manifest, views_of
-from penstock.spec import FeatureView, OnDemandView, fingerprint, lookup_words
+from penstock.spec import FeatureView, OnDemandView, captured_words, fingerprint
 
 from .hiding import shown_values
 from .links import Link
@@ -116,10 +116,7 @@ def view_origins(
         detail["files"] = source.batch.pattern
     if source.stream is not None:
         detail["topic"] = source.stream.name
-    detail |= {
-        name: lookup_words(one.column, one.lookup.source.name, one.lookup.on, one.lookup.within)
-        for name, one in source.captured.items()
-    }
+    detail |= {name: captured_words(one) for name, one in source.captured.items()}
     tables = _raw_table(services, source.name, newest)
     return (Link(kind="source", id=source.name, detail=detail, links=tables),)
 

@@ -28,6 +28,7 @@ Progress: TypeAlias = Callable[[str, float], None]
 """Called with what is being done, and the share of the work that is behind, from 0 to 1."""
 
 LOCK_WAIT_S = 300.0
+BATCH_ROWS = 5000
 
 
 def ingest_files(
@@ -84,7 +85,7 @@ def ingest_log(
     services: Services,
     source: Source,
     *,
-    limit: int = 5000,
+    limit: int = BATCH_ROWS,
     locks: Locks | None = None,
     lookups: Lookups | None = None,
 ) -> Batch | None:
@@ -119,6 +120,8 @@ def ingest_log(
 def ingest_waiting(services: Services, source: Source) -> None:
     """Take in every message of a source's topic that is there now.
 
+    Those of the sources that its records are completed from come first.
+
     Args:
         services: The ports.
         source: The source, as applied.
@@ -126,10 +129,13 @@ def ingest_waiting(services: Services, source: Source) -> None:
     Raises:
         UnavailableError: Another process ingests the source and does not end.
     """
-    log, topic = services.log, source.topic
-    end, lookups = log.end(topic), Lookups(services.tables)
-    while log.committed(topic, GROUP) < end:
-        ingest_log(services, source, lookups=lookups)
+    log, lookups = services.log, Lookups(services.tables)
+    # What was acknowledged first is among the others' by the time the own end is known.
+    end = log.end(source.topic)
+    for other in source.looks_into:
+        ingest_waiting(services, other)
+    while (waiting := end - log.committed(source.topic, GROUP)) > 0:
+        ingest_log(services, source, limit=min(waiting, BATCH_ROWS), lookups=lookups)
 
 
 def _files(home: Path, source: Source, paths: Sequence[Path | str] | None) -> list[Path]:

@@ -112,10 +112,12 @@ class KeptRecords:
         """The parts with the records and the deletions of the batches up to one."""
         source = self._source
         new = keyed_records(self._tables, source, self._columns, after=self._upto, last=last)
-        parts = [*self._without_deleted(last), new]
-        while len(parts) > 1 and parts[-2].records.height <= 2 * parts[-1].records.height:
-            both = pl.concat([part.records for part in parts[-2:]])
-            parts[-2:] = [self._keyed(both)]
+        parts: list[Keyed] = []
+        for part in (*self._without_deleted(last), new):
+            parts.append(part)
+            while len(parts) > 1 and parts[-2].records.height <= 2 * parts[-1].records.height:
+                both = pl.concat([each.records for each in parts[-2:]])
+                parts[-2:] = [self._keyed(both)]
         return tuple(parts)
 
     def _without_deleted(self, last: int) -> tuple[Keyed, ...]:

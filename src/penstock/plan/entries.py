@@ -15,11 +15,11 @@ from penstock.spec import (
     Model,
     Monitor,
     OnDemandView,
+    captured_words,
     columns_of,
     entities_of,
     expression_words,
     feature_words,
-    lookup_words,
 )
 
 from .deprecations import deprecation_of
@@ -219,10 +219,7 @@ def _aggregate(
 def _origins(view: FeatureView, feature: Aggregate) -> dict[str, str]:
     """Where the columns come from that a feature reads and that do not arrive with its records."""
     found = {name: expression_words(view.derive[name]) for name in derived_columns(view, feature)}
-    for name, one in _looked_up(view, feature):
-        lookup = one.lookup
-        found[name] = lookup_words(one.column, lookup.source.name, lookup.on, lookup.within)
-    return found
+    return found | {name: captured_words(one) for name, one in _looked_up(view, feature)}
 
 
 def feature_tags(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:

@@ -162,7 +162,7 @@ from .routes import (
 )
 from .score_logs import ScoreLog
 from .sources import Captured, Entity, Files, Lookup, Source, Topic
-from .words import expression_words, feature_words, lookup_words
+from .words import captured_words, expression_words, feature_words, lookup_words
 
 __all__ = [
     "ALIASES",
@@ -264,6 +264,7 @@ __all__ = [
     "by_header",
     "by_rule",
     "cached",
+    "captured_words",
     "challenger",
     "champion",
     "choice",

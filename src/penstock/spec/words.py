@@ -10,8 +10,9 @@ from .expressions import Call, expression_text
 if TYPE_CHECKING:
     from .aggregates import Aggregate
     from .expressions import Expression
+    from .sources import Captured
 
-__all__ = ["expression_words", "feature_words", "lookup_words"]
+__all__ = ["captured_words", "expression_words", "feature_words", "lookup_words"]
 
 OPERATORS = {
     "sum": "sum of {column}",
@@ -36,6 +37,12 @@ def expression_words(expression: Expression) -> str:
     text = expression_text(expression)
     enclosed = isinstance(expression, Call) and text.startswith("(")
     return text[1:-1] if enclosed else text
+
+
+def captured_words(captured: Captured) -> str:
+    """Where a column comes from that is looked up, in words."""
+    lookup = captured.lookup
+    return lookup_words(captured.column, lookup.source.name, lookup.on, lookup.within)
 
 
 def lookup_words(column: str, source: str, on: str, within: str) -> str:

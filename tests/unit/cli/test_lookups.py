@@ -118,6 +118,20 @@ def test_features_say_where_their_columns_come_from(home: Path, call: Call) -> N
     assert "exposure = amount * risk" in shown
     assert "risk = risk of merchants by merchant, within 30d" in shown
     assert "internal" in shown
+    view = call("features", "show", "habits", "--home", home).out
+    assert "risk = risk of merchants by merchant, within 30d" in view
+
+
+def test_a_deletion_says_what_it_leaves(home: Path, call: Call) -> None:
+    call("ingest", "--home", home)
+    words = ("--reason", "asked to", "--yes", "--home", home)
+
+    there = call("data", "delete", "merchants", "--key", "merchant=m1", *words)
+    own = call("data", "delete", "payments", "--key", "user=ann", *words)
+
+    told = " ".join((there.out + there.err).split())
+    assert "What records of payments had looked up stays with them" in told
+    assert "stays with them" not in own.out + own.err
 
 
 def test_lineage_goes_through_a_lookup_both_ways(home: Path, call: Call) -> None:

@@ -333,6 +333,22 @@ def test_files_find_what_came_before_them(services: LocalServices) -> None:
     assert (again.duplicates, again.lookups) == (1, ())
 
 
+def test_what_waits_for_the_other_source_is_taken_in_first(services: LocalServices) -> None:
+    other, source = merchants(), payments(risk())
+
+    def wait(one: Source, **record: object) -> None:
+        accept_events(services, one, json.dumps(record).encode(), "application/json")
+
+    wait(other, merchant="m", since=at(HOUR_US), risk=0.1)
+    wait(source, user="a", ts=at(2 * HOUR_US), merchant="m", amount=1.0)
+    delete_records(services, source, Deletion(delete_id="b", keys=("a",)))  # takes in what waits
+    wait(other, merchant="m", since=at(3 * HOUR_US), risk=0.3)
+    (services.home / "a.csv").write_text("user,ts,merchant,amount\nc,1970-01-01T04:00:00Z,m,1\n")
+    ingest_files(services, source, paths=["a.csv"])
+
+    assert found(services, source) == [0.1, 0.3]
+
+
 def test_rows_from_before_the_lookup_was_declared_stay_null(services: LocalServices) -> None:
     bare, source = payments(), payments(risk())
     send(services, merchants(), merchant("m", 1, 0.1))

@@ -204,6 +204,12 @@ def test_a_column_that_is_looked_up_says_where_it_comes_from() -> None:
         tags=["licensed"],
         lookups=[ps.Lookup(funds, on="fund", columns={"owner": "owner"})],
     )
+    limits = ps.Source(
+        "limits",
+        entity=ps.Entity("owner"),
+        timestamp="since",
+        schema={"owner": ps.String, "since": ps.Timestamp, "limit": ps.Float64},
+    )
     columns = {"beta": "beta", "owner": "owner"}
     trades = ps.Source(
         "trades",
@@ -211,7 +217,10 @@ def test_a_column_that_is_looked_up_says_where_it_comes_from() -> None:
         timestamp="ts",
         schema={"user": ps.String, "ts": ps.Timestamp, "symbol": ps.String, "size": ps.Float64},
         tags=["market"],
-        lookups=[ps.Lookup(sectors, on="symbol", columns=columns, within="7d")],
+        lookups=[
+            ps.Lookup(sectors, on="symbol", columns=columns, within="7d"),
+            ps.Lookup(limits, on="owner", columns={"limit": "limit"}),
+        ],
     )
     view = ps.FeatureView(
         "risk",
@@ -222,6 +231,7 @@ def test_a_column_that_is_looked_up_says_where_it_comes_from() -> None:
             ps.sum("exposure", name="derived", tags=["own"]),
             ps.count(name="filtered", where=ps.col("beta") > 1),
             ps.count("owner", name="through"),
+            ps.last("limit", name="found_by"),
         ],
     )
     found = {one.name: one for one in feature_entries(catalogue_of(view), {})}
@@ -235,6 +245,7 @@ def test_a_column_that_is_looked_up_says_where_it_comes_from() -> None:
     assert found["risk.derived"].tags == ("own", "market", "licensed")
     assert found["risk.filtered"].tags == ("market", "licensed")
     assert found["risk.through"].tags == ("market", "licensed", "pii")
+    assert found["risk.found_by"].tags == ("market", "licensed", "pii")
     assert set(locks_of([view], [ps.Protection("personal", tagged=["pii"])])["risk.through"]) == {
         Lock("tag", "pii", "risk.through", ("risk",))
     }

@@ -31,7 +31,7 @@ SHOWN = 20
 def features_list(  # noqa: PLR0913, PLR0917 - one parameter for each option
     screen: Screen,
     tag: list[str] = typer.Option([], "--tag", help="With this tag; may be given several times."),
-    owner: str = typer.Option("", "--owner", help="Somebody answers for it."),
+    owner: str = typer.Option("", "--owner", help="That they answer for."),
     view: str = typer.Option("", "--view", help="Of this view."),
     unused: bool = typer.Option(False, "--unused", help="That nobody reads."),
     deprecated: bool = typer.Option(False, "--deprecated", help="That are deprecated."),

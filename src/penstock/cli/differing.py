@@ -26,8 +26,12 @@ __all__ = ["features_diff", "value_text"]
 def features_diff(
     screen: Screen,
     view: str = typer.Argument(help="The feature view; it need not be declared any more."),
-    first: int = typer.Option(0, "--from", help="The older version; the one before by default."),
-    last: int = typer.Option(0, "--to", help="The newer version; the newest by default."),
+    first: int = typer.Option(
+        0, "--from", help="The older version; the one before by default.", show_default=False
+    ),
+    last: int = typer.Option(
+        0, "--to", help="The newer version; the newest by default.", show_default=False
+    ),
 ) -> None:
     """Show how two versions of a feature view differ, with who applied them and when."""
     for option, number in (("--from", first), ("--to", last)):

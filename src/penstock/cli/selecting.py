@@ -31,7 +31,10 @@ def features_select(
     screen: Screen,
     dataset: str = typer.Argument(help="The dataset."),
     top: int = typer.Option(
-        0, "--top", help="Keep at most so many; all that have evidence when left out."
+        0,
+        "--top",
+        help="Keep at most so many; all that have evidence when left out.",
+        show_default=False,
     ),
     seed: int = typer.Option(0, "--seed", help="Of the samples, the quick model, the shuffles."),
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 import polars as pl
 
@@ -104,6 +104,8 @@ class Client(ABC):
         """
         if isinstance(entities, dict):
             row = entities
+            if at is not None:
+                time_us(at)
             return self._taking(
                 service, lambda takes: self._one(service, *takes.parted(row), at=at)
             )
@@ -189,8 +191,13 @@ def time_us(at: datetime) -> int:
     """A time in microseconds since 1970 UTC.
 
     Raises:
-        InputError: It has no zone.
+        InputError: It is no time, or has no zone.
     """
+    given = cast("object", at)  # a notebook is not type-checked
+    if not isinstance(given, datetime):
+        raise InputError(
+            f"at={given!r} is no time. Give one with its zone: datetime(2024, 3, 1, tzinfo=UTC)."
+        )
     if at.tzinfo is None:
         raise InputError(f"at={at} has no time zone. Give one, such as tzinfo=datetime.UTC.")
     return (at - EPOCH) // MICROSECOND

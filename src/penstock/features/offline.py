@@ -331,11 +331,21 @@ def spine_times(spine: pl.DataFrame) -> IntArray:
         InputError: It has no column ``at``, one without a time zone, or a null in it.
     """
     if AT not in spine.columns:
-        raise InputError(f"The spine has no column 'at'. {nearest(AT, spine.columns)}", column=AT)
+        raise InputError(
+            "The spine has no column 'at' with the time at which each row's features are wanted. "
+            f"{nearest(AT, spine.columns)}",
+            column=AT,
+        )
     dtype = spine.schema[AT]
-    if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
+    if not isinstance(dtype, pl.Datetime):
         raise InputError(
             f"The spine's column 'at' is {dtype}. Make it Datetime('us', 'UTC').", column=AT
+        )
+    if dtype.time_zone is None:
+        raise InputError(
+            "The times in the spine's column 'at' have no zone. Say which it is, with "
+            ".dt.replace_time_zone('UTC') in Polars or .dt.tz_localize('UTC') in pandas.",
+            column=AT,
         )
     times = spine[AT].dt.convert_time_zone("UTC").dt.cast_time_unit("us").cast(pl.Int64)
     if times.null_count():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
@@ -95,6 +95,14 @@ def test_one_is_a_dictionary_of_plain_values(client: Client) -> None:
     assert [type(value) for value in found.values()] == [float] * 4 + [int]
     unknown = client.online("scoring", {"symbol": "nobody"})
     assert list(unknown.values()) == [None] * 4 + [0]
+
+
+def test_a_time_that_is_none_is_refused(client: Client) -> None:
+    for ask in ({"symbol": "BTC"}, [{"symbol": "BTC"}], pl.DataFrame({"symbol": ["BTC"]})):
+        with pytest.raises(InputError, match="is no time"):
+            client.online("scoring", ask, at=cast("datetime", "2026-01-02"))
+    with pytest.raises(InputError, match="has no time zone"):
+        client.online("scoring", {"symbol": "BTC"}, at=datetime(2026, 1, 2))  # noqa: DTZ001 - without
 
 
 def test_now_is_now(client: Client) -> None:

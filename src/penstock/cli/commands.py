@@ -57,8 +57,14 @@ COMMANDS: Mapping[str, Command | Group] = {
         "penstock ingest candles",
     ),
     "data": Group(
-        "Raw records: taking some away, and what was.",
+        "Raw records: those in quarantine, and deletions.",
         {
+            "quarantine": Command(
+                "quarantine:data_quarantine",
+                "Show the records that broke a rule, the newest first. As they came, with the "
+                "reasons; for admins.",
+                "penstock data quarantine candles --reason positive",
+            ),
             "deletions": Command(
                 "deleting:data_deletions",
                 "List deletions, newest first. What each took away, who asked for it, and why.",

@@ -64,6 +64,8 @@ def ingest(
     for one in results:
         for sentence in _missing(one):
             screen.hint(sentence)
+        if one["quarantined"]:
+            screen.hint(f"[dim]Those in quarantine: penstock data quarantine {one['source']}[/]")
 
 
 def features_build(

@@ -10,6 +10,7 @@ from .files import has_files
 from .intake import intake_lock
 from .lookups import Lookups
 from .messages import GROUP
+from .quarantine import Quarantined, QuarantinedRecord, quarantined_records
 from .tombstones import raw_name, raw_records, read_tombstones, remaining_records
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "Accepted",
     "Lookups",
     "Progress",
+    "Quarantined",
+    "QuarantinedRecord",
     "accept_events",
     "delete_records",
     "deletion_hits",
@@ -24,6 +27,7 @@ __all__ = [
     "ingest_files",
     "ingest_log",
     "intake_lock",
+    "quarantined_records",
     "raw_name",
     "raw_records",
     "read_tombstones",

@@ -189,6 +189,7 @@ def _refused(faults: Sequence[InputError], batches: Sequence[Batch]) -> InputErr
         return InputError(faults[0].message, **dict(faults[0].facts))
     lines = "\n".join(f"  - {fault.message}" for fault in faults)
     rest = f"The other {len(done)} were taken in." if done else "None was taken in."
+    rest = "The other one was taken in." if len(done) == 1 else rest
     return InputError(
         f"{len(faults)} of {len(faults) + len(done)} files could not be taken in:\n{lines}\n{rest}",
         faults=[fault.message for fault in faults],

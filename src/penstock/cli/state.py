@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["status"]
 
-COUNTS = ("read", "stored", "quarantined", "duplicates", "deleted")
+COUNTS = ("read", "stored", "quarantined", "duplicates", "deleted", "found_nothing")
 INCIDENTS, RUNS = 5, 5
 
 

@@ -130,43 +130,54 @@ def _raw_table(services: Services, source: str, newest: int) -> tuple[Link, ...]
     where = {"source": source, "state": "stored"}
     found = services.metadata.find(Batch, where=where, newest_first=True, limit=newest)
     detail = {"batches": found[0].number if found else 0}
-    links = tuple(_batch_link(services.metadata, batch) for batch in found)
+    links = tuple(_batch_link(services.metadata, batch, {}) for batch in found)
     return (Link(kind="table", id=f"{name}@{version}", detail=detail, links=links),)
 
 
-def _batch_link(metadata: Metadata, batch: Batch) -> Link:
+def _batch_link(metadata: Metadata, batch: Batch, read: dict[str, str]) -> Link:
     return Link(
         kind="batch",
         id=batch.batch_id,
         detail=batch_detail(batch),
-        links=batch_origins(metadata, batch),
+        links=batch_origins(metadata, batch, read),
     )
 
 
-def batch_origins(metadata: Metadata, batch: Batch) -> tuple[Link, ...]:
+def batch_origins(
+    metadata: Metadata, batch: Batch, read: dict[str, str] | None = None
+) -> tuple[Link, ...]:
     """The file or messages that a batch was read from, or the deletion that it is.
 
     And for each source that its records were completed from, the last batch that they could find
     records of; those before it are that source's batches with smaller numbers.
+
+    Args:
+        metadata: Where the other sources' batches are remembered.
+        batch: The batch.
+        read: Ids of such batches by key, which were read before; added to.
     """
     kind, _, origin = batch.origin.partition(":")
     if batch.deletion is not None:
         return (Link(kind="deletion", id=origin, detail=_deletion_detail(batch.deletion)),)
     detail = {"sha256": batch.sha256}
-    read = Link(kind="file" if kind == "file" else "messages", id=origin, detail=detail)
-    return (read, *(_looked_up_link(metadata, one) for one in batch.lookups))
+    own = Link(kind="file" if kind == "file" else "messages", id=origin, detail=detail)
+    read = {} if read is None else read
+    return (own, *(_looked_up_link(metadata, one, read) for one in batch.lookups))
 
 
-def _looked_up_link(metadata: Metadata, looked_up: LookedUp) -> Link:
+def _looked_up_link(metadata: Metadata, looked_up: LookedUp, read: dict[str, str]) -> Link:
     """The last batch of a source that records were completed from."""
-    found = metadata.read(Batch, Batch.key_of(looked_up.source, looked_up.last_batch))
+    key = Batch.key_of(looked_up.source, looked_up.last_batch)
+    if key not in read:
+        found = metadata.read(Batch, key)
+        read[key] = found.batch_id if found else looked_up.source
     detail: dict[str, object] = {
         "source": looked_up.source,
         "by": looked_up.on,
         "last batch": looked_up.last_batch,
         "found nothing": looked_up.missing,
     }
-    return Link(kind="looked up", id=found.batch_id if found else looked_up.source, detail=detail)
+    return Link(kind="looked up", id=read[key], detail=detail)
 
 
 def batch_detail(batch: Batch) -> dict[str, object]:
@@ -211,7 +222,8 @@ def batches_of(metadata: Metadata, source: str, numbers: Iterable[int]) -> tuple
     """The batches of a source with those numbers, with their origins."""
     wanted = set(numbers)
     found = metadata.find(Batch, where={"source": source})
-    return tuple(_batch_link(metadata, batch) for batch in found if batch.number in wanted)
+    read: dict[str, str] = {}
+    return tuple(_batch_link(metadata, batch, read) for batch in found if batch.number in wanted)
 
 
 def _stored_link(metadata: Metadata, pin: StoredPin) -> Link:

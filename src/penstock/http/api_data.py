@@ -28,7 +28,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 NEWEST = 20
 ACCEPTED, MALFORMED, NO_SUCH_TYPE = 202, 400, 415
-COUNTS = ("read", "stored", "quarantined", "duplicates", "deleted")
+COUNTS = ("read", "stored", "quarantined", "duplicates", "deleted", "found_nothing")
 
 
 class Observed(BaseModel):

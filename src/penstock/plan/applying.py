@@ -32,7 +32,7 @@ from penstock.spec import (
 from .catalogue import Catalogue
 from .deprecations import refused_uses, users_of, warnings_of
 from .difference import difference
-from .looked_up import lookup_faults
+from .looked_up import lookup_faults, meaning_faults
 from .protected import idle_protections
 from .rerouted import ended_changes, ending_words
 from .selections import selection_faults
@@ -90,8 +90,8 @@ def apply(  # noqa: PLR0913 - what an application consists of
     Raises:
         DeclarationError: It cannot be applied: see ``difference``; or a dataset or model would
             begin to read what has been deprecated by then, or a live version reads a column that
-            is looked up no more, or a dataset names a feature selection that there is not, or one
-            that kept features it does not have.
+            is looked up no more, or a column with values comes to mean another, or a dataset names
+            a feature selection that there is not, or one that kept features it does not have.
         ConflictError: Somebody else applied a project meanwhile; nothing was changed.
     """
     before = metadata.read(AppliedProject, "project")
@@ -149,6 +149,7 @@ def _plan(
     users = users_of(project.everything, kept)
     before = _applied_users(records, kept)
     faults = list(selection_faults(project.everything, kept))
+    faults += meaning_faults(metadata, project, records)
     faults += lookup_faults(metadata, project, records, _all_live(metadata, project))
     faults += [] if before is None else refused_uses(users, before, now.date())
     if faults:

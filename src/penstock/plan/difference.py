@@ -132,12 +132,6 @@ def _schema_faults(changes: Iterable[Change], ingested: Collection[str]) -> Iter
         if kind != "source" or name not in ingested:
             continue
         for field in change.fields:
-            if field.path.startswith("lookups.") and field.before and field.after:
-                yield (
-                    f"{change.key}: {field.path} changes from {field.before!r} to {field.after!r}, "
-                    "but its raw data has values of the old meaning, which never change; give the "
-                    "new column another name"
-                )
             if field.path.startswith("schema."):
                 yield (
                     f"{change.key}: {field.path} changes from {field.before} to {field.after}, but "

@@ -1,11 +1,11 @@
-"""Columns that records are completed with no more, and versions in service that still read them."""
+"""Columns that are looked up: whether they mean what they meant, and who still reads those gone."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from penstock.errors import DeclarationError, StateError
-from penstock.records import DatasetSnapshot, DeclarationVersion
+from penstock.records import Batch, DatasetSnapshot, DeclarationVersion
 from penstock.spec import (
     FeatureView,
     Source,
@@ -13,10 +13,12 @@ from penstock.spec import (
     from_document,
     key_of,
     names_below,
+    to_document,
 )
 
 from .catalogue import Catalogue
 from .entries import looked_up_columns
+from .readable import lookups_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +27,47 @@ if TYPE_CHECKING:
     from penstock.records import AppliedDeclaration, ModelVersion
     from penstock.spec import Project
 
-__all__ = ["lookup_faults"]
+__all__ = ["lookup_faults", "meaning_faults"]
+
+
+def meaning_faults(
+    metadata: Metadata, project: Project, records: Iterable[AppliedDeclaration]
+) -> Iterator[str]:
+    """Yield each looked-up column that comes to mean another, although there are values of the old.
+
+    Whatever was ever applied counts, also where the column was given up in between: the raw table
+    still has its values.
+
+    Args:
+        metadata: Where earlier versions of sources, and their batches, are remembered.
+        project: What is declared.
+        records: What is applied.
+    """
+    applied = {record.key: record.document for record in records}
+    for source in (one for one in project.everything if isinstance(one, Source) and one.lookups):
+        key, now = key_of(source), lookups_in(to_document(source))
+        versions = metadata.find(DeclarationVersion, where={"declaration": key})
+        known = [*(one.document for one in versions), *filter(None, [applied.get(key)])]
+        others = {
+            (name, before)
+            for document in known
+            for name, before in lookups_in(document).items()
+            if name in now and before.text != now[name].text
+        }
+        ways = _ways(metadata, source) if others else set()
+        for name, before in sorted(others):
+            if (before.source, before.on) in ways:
+                yield (
+                    f"{key}: lookups.{name} changes from {before.text!r} to {now[name].text!r}, "
+                    "but its raw data has values of the old meaning, which never change; give the "
+                    "new column another name"
+                )
+
+
+def _ways(metadata: Metadata, source: Source) -> set[tuple[str, str]]:
+    """The other source and the column of every lookup that stored records have gone through."""
+    batches = metadata.find(Batch, where={"source": source.name})
+    return {(one.source, one.on) for batch in batches for one in batch.lookups}
 
 
 def lookup_faults(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -11,7 +11,7 @@ from penstock.spec import Expression, expression_words, functions_of, lookup_wor
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["readable"]
+__all__ = ["LookupText", "lookups_in", "readable"]
 
 LOOKUPS = "lookups"
 EXPRESSIONS = frozenset({"col", "lit", "call", "lead", "fn"})
@@ -19,23 +19,41 @@ EXPRESSIONS = frozenset({"col", "lit", "call", "lead", "fn"})
 
 def readable(document: Mapping[str, object]) -> dict[str, object]:
     """A declaration's document with each expression and each column looked up as text."""
-    return {
-        name: _lookups(value) if name == LOOKUPS else _value(value)
-        for name, value in document.items()
-    }
+    shown = {name: _value(value) for name, value in document.items() if name != LOOKUPS}
+    if LOOKUPS in document:
+        # A column may be called so too; and what another version wrote is shown as it is stored.
+        texts = {name: one.text for name, one in lookups_in(document).items()}
+        shown[LOOKUPS] = texts or _value(document[LOOKUPS])
+    return shown
 
 
-def _lookups(value: object) -> object:
-    """Where each column that is looked up comes from, by its name."""
+class LookupText(NamedTuple):
+    """Where a column comes from that is looked up.
+
+    Attributes:
+        source: Name of the other source.
+        on: The column that its key is looked up by.
+        text: All of it, in words.
+    """
+
+    source: str
+    on: str
+    text: str
+
+
+def lookups_in(document: Mapping[str, object]) -> dict[str, LookupText]:
+    """Where each column comes from that a source looks up, by its name, from its document."""
     try:
-        lookups = msgspec.convert(value, list[_Lookup])
+        lookups = msgspec.convert(document.get(LOOKUPS, ()), tuple[_Lookup, ...])
     except msgspec.ValidationError:
-        return value  # of another version of Penstock; it is shown as it is stored
-    return {
-        name: lookup_words(column, lookup.source.ref.partition("/")[2], lookup.on, lookup.within)
-        for lookup in lookups
-        for name, column in lookup.columns.items()
-    }
+        return {}  # of another version of Penstock
+    found: dict[str, LookupText] = {}
+    for one in lookups:
+        source = one.source.ref.partition("/")[2]
+        for name, column in one.columns.items():
+            text = lookup_words(column, source, one.on, one.within)
+            found[name] = LookupText(source, one.on, text)
+    return found
 
 
 class _Ref(msgspec.Struct, frozen=True):

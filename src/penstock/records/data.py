@@ -101,6 +101,11 @@ class Batch(Record, frozen=True):
     senders: Mapping[str, int] = {}
 
     @property
+    def found_nothing(self) -> int:
+        """How often one of its stored records looked something up and found nothing."""
+        return sum(one.missing for one in self.lookups)
+
+    @property
     def key(self) -> str:
         """``source/number``, ordered as text like the numbers."""
         return self.key_of(self.source, self.number)

@@ -167,6 +167,7 @@ class SourceLane(Lane):
                 stored=batch.stored,
                 quarantined=batch.quarantined,
                 duplicates=batch.duplicates,
+                found_nothing=batch.found_nothing,
             )
         return batch is not None
 

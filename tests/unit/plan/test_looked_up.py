@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 import penstock as ps
 from penstock.errors import DeclarationError
-from penstock.plan import apply, preview
+from penstock.plan import apply, preview, readable
 from penstock.ports import Put
-from penstock.records import Aliases, Batch, DatasetSnapshot, ModelVersion
-from penstock.spec import Trainer
+from penstock.records import Aliases, Batch, DatasetSnapshot, LookedUp, ModelVersion
+from penstock.spec import Trainer, to_document
 
 if TYPE_CHECKING:
     from penstock.ports import Metadata
@@ -107,16 +108,31 @@ def test_a_version_that_learned_from_the_new_meaning_keeps_nothing(metadata: Met
     assert preview(metadata, project(), now=NOW + 3 * HOUR).steps
 
 
+def test_a_column_may_be_called_lookups() -> None:
+    view = ps.FeatureView(
+        "v",
+        source=SECTORS,
+        derive={"lookups": ps.col("beta") * 2},
+        features=[ps.mean("lookups")],
+    )
+
+    assert readable(to_document(view))["derive"] == {"lookups": "beta * 2"}
+
+
 def test_a_column_with_values_keeps_its_meaning(metadata: Metadata) -> None:
     apply(metadata, project("beta", reads="beta"), actor="ann", now=NOW)
     changed = project("beta", reads="beta", within="7d")
     more = project("beta", "fee", reads="beta")
 
     assert preview(metadata, changed, now=NOW + HOUR).steps
-    batch = Batch(
+    bare = Batch(
         source="trades", number=1, batch_id="trades-1-0", origin="file:a", sha256="0",
         state="stored", arrived_at=NOW,
     )  # fmt: skip
+    metadata.write(Put(bare))
+    assert preview(metadata, changed, now=NOW + HOUR).steps  # of before it was declared
+    looked_up = LookedUp(source="sectors", on="sector", last_batch=1)
+    batch = msgspec.structs.replace(bare, number=2, lookups=(looked_up,))
     metadata.write(Put(batch))
 
     with pytest.raises(DeclarationError) as caught:
@@ -129,4 +145,8 @@ def test_a_column_with_values_keeps_its_meaning(metadata: Metadata) -> None:
     )
     steps = preview(metadata, more, now=NOW + HOUR).as_rows()
     assert "lookups.fee: nothing -> fee of sectors by sector" in [one["detail"] for one in steps]
-    assert preview(metadata, project(), now=NOW + HOUR).steps
+
+    apply(metadata, project(), actor="ann", now=NOW + HOUR)
+    with pytest.raises(DeclarationError, match=r"lookups\.beta changes from"):
+        preview(metadata, changed, now=NOW + 2 * HOUR)
+    assert preview(metadata, more, now=NOW + 2 * HOUR).steps

@@ -234,8 +234,8 @@ def test_unknown_names_and_values_say_what_was_meant(
         ("predict btc --feature momentum.last_close=nan", "finite, or NAME=null"),
         ("predict btc --feature momentum.last_close=-inf", "finite, or NAME=null"),
         ("predict btc --key BTC --at 2026-13-01", "Write it like 2024-03-01T12:00:00Z"),
-        ("predict btc --key BTC --at 2026-01-01", "has no time zone. Add Z"),
-        ("features get momentum --keys BTC --at 2026-01-01", "has no time zone. Add Z"),
+        ("predict btc --key BTC --at 2026-01-01T12:00", "has no time zone. Add Z"),
+        ("features get momentum --keys BTC --at 2026-01-01T12:00", "no time zone. Add Z"),
         ("observe btc --id x", "Give either --id and --value, or --file"),
     ],
 )

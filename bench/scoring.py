@@ -1,5 +1,7 @@
 """Single predictions over HTTP beside the servers that teams use today, one worker each.
 
+Each is asked as it is meant to be: ours by the names of the features, others as they have it.
+
 PENSTOCK_BENCH_PEERS names a folder with an environment for each of them, all with the same
 scikit-learn; one that is missing is left out:
 
@@ -39,6 +41,7 @@ from .servers import PEERS, Peer, Place
 
 FOLDER = "PENSTOCK_BENCH_PEERS"
 CONNECTIONS = (1, 64)
+NAMES = [f"recent.last_x{i}" for i in range(10)] + [f"recent.mean_x{i}_6h" for i in range(10)]
 MORE = """
 linear = ps.Model("linear", dataset=rows, candidates=[
     ps.sklearn("sklearn.linear_model:LogisticRegression")],
@@ -136,17 +139,16 @@ def _row() -> list[float]:
 
 def _ours(home: Path, port: int, model: str) -> _Server:
     token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
-    body = {"inputs": [{"name": "x", "shape": [1, 20], "datatype": "FP64", "data": _row()}]}
+    body = {"features": dict(zip(NAMES, _row(), strict=True))}
     lua = script(home / "ours.lua", [body], token)
-    return _Server(f"http://127.0.0.1:{port}/v2/models/{model}/infer", lua)
+    return _Server(f"http://127.0.0.1:{port}/v1/deployments/{model}/predict", lua)
 
 
 def _beside_echo(home: Path, model: str, ours: _Server, effort: _Effort) -> Figure:
     """The share of the floor: the same server, which decodes and sums and answers as shortly."""
     floor = free_port()
     url = f"http://127.0.0.1:{floor}/"
-    names = [f"x{place}" for place in range(20)]
-    lua = script(home / "echo.lua", [{"features": dict(zip(names, _row(), strict=True))}], "")
+    lua = script(home / "echo.lua", [{"features": dict(zip(NAMES, _row(), strict=True))}], "")
     echo = [sys.executable, str(Path(__file__).with_name("echo.py")), str(floor)]
     with process(echo, url):
         found = _alternate(ours, _Server(url, lua), effort)

@@ -64,7 +64,7 @@ def read_stream(body: bytes, *, most_rows: int) -> list[Column]:
 
     Raises:
         InputError: It is no such stream, has a column of another type than text, whole numbers,
-            floats, booleans, times or nothing, or has more rows.
+            floats, booleans, times or nothing, two columns of one name, or more rows.
     """
     reader = _Reader(most_rows)
     try:
@@ -74,9 +74,12 @@ def read_stream(body: bytes, *, most_rows: int) -> list[Column]:
             f"The body is no Arrow stream that can be read: {type(error).__name__}: {error}. Send "
             "the streaming format (Polars: write_ipc_stream, pyarrow: new_stream)."
         ) from None
+    fields = reader.fields or ()
+    if len({field.name for field in fields}) < len(fields):
+        raise InputError("The stream has two columns of one name. Send each column once.")
     return [
         Column(field.name, field.kind, values, field.zone)
-        for field, values in zip(reader.fields or (), reader.columns, strict=True)
+        for field, values in zip(fields, reader.columns, strict=True)
     ]
 
 

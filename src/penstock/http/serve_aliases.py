@@ -20,7 +20,7 @@ from penstock.errors import InputError, NotFoundError, nearest
 from .serve_errors import Answer, malformed
 from .serve_schema import decode_anything
 from .serve_scoring import check_resting, named, reach_version, score_all
-from .serve_v2_rows import rows_of_tensors
+from .serve_v2_rows import check_once, rows_of_tensors
 from .serve_v2_tensors import Tensor
 
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ def _from_table(content: object) -> list[Tensor]:
     names, rows = table.get("columns"), table.get("data")
     if not isinstance(names, list) or not isinstance(rows, list) or not rows:
         raise InputError(f"{TABLE!r} needs 'columns' with names, and 'data' with a row or more.")
+    check_once([str(name) for name in names])
     _even(rows, len(names), TABLE)
     columns = zip(names, zip(*rows, strict=True), strict=True)
     return tensors_of_columns({str(name): list(values) for name, values in columns})
@@ -240,6 +241,7 @@ def tensors_of_csv(body: bytes, manifest: Manifest) -> list[Tensor]:
     if not rows:
         raise InputError("The CSV has no row. Send the names in the first line, then the rows.")
     names = lines[0]
+    check_once(names)
     _even(rows, len(names), "The CSV")
     kinds = {**manifest.keys, **manifest.request}
     columns = zip(names, zip(*rows, strict=True), strict=True)

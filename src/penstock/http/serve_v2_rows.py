@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .serve_v2_tensors import Tensor
 
-__all__ = ["rows_of_tensors"]
+__all__ = ["check_once", "rows_of_tensors"]
 
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     "string": str,
@@ -46,12 +46,24 @@ def rows_of_tensors(manifest: Manifest, tensors: Sequence[Tensor]) -> list[Row]:
     Raises:
         InputError: They do not fit the model.
     """
+    check_once([tensor.name for tensor in tensors])
     first, keys = tensors[0], manifest.keys
     if any(tensor.name in keys for tensor in tensors):
         return _asked_rows(manifest, tensors)
     if len(tensors) == 1 and len(first.shape) == MATRIX and len(manifest.features) > 1:
         return _matrix_rows(manifest, first)
     return _column_rows(manifest, tensors)
+
+
+def check_once(names: Sequence[str]) -> None:
+    """Refuse columns of one name: which of them counts nobody could know.
+
+    Raises:
+        InputError: A name is there twice.
+    """
+    if len(set(names)) < len(names):
+        name = next(one for place, one in enumerate(names) if one in names[:place])
+        raise InputError(f"The input {name!r} is there twice. Send each once.", input=name)
 
 
 def _asked_rows(manifest: Manifest, tensors: Sequence[Tensor]) -> list[Row]:

@@ -127,6 +127,11 @@ def test_a_version_and_what_is_served(talk: Callable[..., None], services: Local
         (encoded(dataframe_split={"columns": ["a"], "data": []}), 422, "a row or more"),
         (encoded(dataframe_split={"columns": ["a"], "data": [[1, 2]]}), 422, "list of 1 values"),
         (encoded(instances=[[1.0] * 5] * 1001), 422, "n from 1 to 1000"),
+        (
+            encoded(dataframe_split={"columns": ["symbol"] * 2, "data": [["BTC", "ETH"]]}),
+            422,
+            "'symbol' is there twice",
+        ),
     ],
 )
 def test_what_is_wrong_is_told(
@@ -152,6 +157,7 @@ def test_csv_that_is_wrong_is_told(talk: Callable[..., None], services: LocalSer
             (b'symbol\n"BTC', 400, "no CSV"),
             (b"symbol,x\nBTC\n", 422, "row 0 is no list of 2 values"),
             (b"momentum.last_close\nabc\n", 422, "which is no float64"),
+            (b"symbol,symbol\nBTC,ETH\n", 422, "'symbol' is there twice"),
         ]:
             reply = await client.post(INVOCATIONS, body, headers=[(b"content-type", b"text/csv")])
             assert (reply.status, text in reply.message) == (status, True), reply.message

@@ -202,6 +202,12 @@ def test_features_that_no_model_has_are_refused(change: dict[str, Any], words: s
     assert words in told.value.message
 
 
+def test_two_columns_of_one_name_are_refused() -> None:
+    body = stream({"v.a": [1.0], "v.b": [2.0]}).replace(b"v.b", b"v.a")
+    with pytest.raises(InputError, match="two columns of one name"):
+        read_stream(body, most_rows=5)
+
+
 def test_a_column_without_values_is_null() -> None:
     (row,) = rows_of_arrow(MANIFEST, stream({"v.a": [None], "v.n": [None]}))
     assert row.values == (None, None)

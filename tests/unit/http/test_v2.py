@@ -218,6 +218,19 @@ def test_a_shape_of_many_large_numbers_costs_no_time(
     talk(conversation)
 
 
+def test_an_input_that_is_there_twice_is_refused(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    """One of them counted, and nobody could know which."""
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        reply = await client.post(INFER, msgspec.json.encode({"inputs": [KEYS, KEYS]}))
+        assert (reply.status, "'symbol' is there twice" in reply.message) == (422, True)
+
+    talk(conversation)
+
+
 def test_an_output_that_there_is_not_is_refused_before_anything_is_scored(
     talk: Callable[..., None], services: LocalServices
 ) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 from penstock.errors import InputError
 from penstock.spec import DType
 
-from .serve_schema import EXACT
+from .serve_schema import EARLIEST_US, EXACT, LATEST_US
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,6 @@ WORDS: Mapping[DType, str] = {
     DType.FLOAT64: "numbers",
     DType.BOOLEAN: "booleans",
 }
-EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 
 def arrow_asked(content_type: bytes, accept: bytes) -> tuple[bool, bool]:

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
     from penstock.records import Manifest, Score
 
-__all__ = ["AT", "EPOCH", "EXACT", "KEYS", "LIKELY", "MOST_ROWS", "TIME", "ZONED", "Row", "Schema",
-           "decode_anything", "features_of", "misfit", "moment", "moment_us"]  # fmt: skip
+__all__ = ["AT", "EARLIEST_US", "EPOCH", "EXACT", "KEYS", "LATEST_US", "LIKELY", "MOST_ROWS",
+           "TIME", "ZONED", "Row", "Schema", "decode_anything", "features_of", "misfit",
+           "moment", "moment_us"]  # fmt: skip
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 MOST_ROWS = 1_000
 ZONED = "Write a time with its zone, like '2024-03-01T12:00:00Z'."
 LIKELY = 0.5  # from here on a class is more likely than not
@@ -333,8 +335,15 @@ def moment(at_us: int) -> datetime:
 
 
 def moment_us(moment: datetime) -> int:
-    """A time in microseconds since 1970 UTC."""
-    return (moment - EPOCH) // MICROSECOND
+    """A time in microseconds since 1970 UTC.
+
+    Raises:
+        InputError: In UTC it leaves the calendar, which has years of four digits.
+    """
+    found = (moment - EPOCH) // MICROSECOND
+    if not EARLIEST_US <= found <= LATEST_US:
+        raise InputError(f"The time {moment.isoformat()} leaves the calendar in UTC.")
+    return found
 
 
 def _name(value: object) -> str:

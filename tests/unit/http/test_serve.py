@@ -101,6 +101,8 @@ BAD = [
     (b'{"entity":{"symbol":"BTC"},"at":"2026-01-05T00:00:00"}', 422, "timezone"),
     (b'{"entity":{"symbol":"BTC"},"at":"2026-01-05"}', 422, "like '2024-03-01T12:00:00Z'"),
     (b'{"entity":{"symbol":"BTC"},"at":"yesterday"}', 422, "RFC3339"),
+    (b'{"entity":{"symbol":"BTC"},"at":"0001-01-01T00:00:00+14:00"}', 422, "leaves the calendar"),
+    (b'{"entity":{"symbol":"BTC"},"at":"9999-12-31T23:59:59-14:00"}', 422, "leaves the calendar"),
     (b'{"features":{"momentum.last_clos":1}}', 422, "Did you mean 'momentum.last_close'?"),
     (b'{"features":{"momentum.last_close":"1"}}', 422, "is text; send a number"),
     (b'{"features":{"momentum.last_close":true}}', 422, "is true or false"),

@@ -70,18 +70,20 @@ def key_values(column: Column, dtype: DType) -> list[Any]:
 
 
 def field_values(column: Column, dtype: DType) -> list[Any]:
-    """The values of a request field; whole numbers are numbers too.
+    """The values of a request field; whole numbers are numbers too, and NaN is null.
 
     Raises:
-        InputError: They are of another type.
+        InputError: They are of another type, or infinite.
     """
     if column.kind == "null":
         return column.values
     if column.kind not in KINDS[dtype]:
         raise _misfit(column, dtype)
-    if dtype is DType.FLOAT64 and column.kind == "whole":
+    if dtype is not DType.FLOAT64:
+        return column.values
+    if column.kind == "whole":
         return [None if value is None else float(value) for value in column.values]
-    return column.values
+    return feature_values(column, whole=False)
 
 
 def feature_values(column: Column, *, whole: bool) -> list[float | None]:

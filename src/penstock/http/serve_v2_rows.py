@@ -33,6 +33,7 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
 MOST_ROWS = 1_000
 MATRIX = 2
 GREATEST = sys.float_info.max
+INT64 = 1 << 63
 FLOATS = {float}
 
 
@@ -98,12 +99,20 @@ def _asked_values(tensor: Tensor, manifest: Manifest) -> Sequence[Given]:
         if value is None and tensor.name not in keys:
             continue
         is_boolean = isinstance(value, bool)
-        if is_boolean != (dtype == "boolean") or not isinstance(value, KINDS[dtype]):
+        fits = is_boolean == (dtype == "boolean") and isinstance(value, KINDS[dtype])
+        if not fits or not _is_within(value, dtype):
             what = "key" if tensor.name in keys else "value"
             raise InputError(
                 f"Tensor {tensor.name!r} has the {what} {value!r}; its {what}s are {dtype}."
             )
     return tensor.values
+
+
+def _is_within(value: Given, dtype: str) -> bool:
+    """Whether a number is one of its type: JSON knows larger ones, and floats infinite ones."""
+    if isinstance(value, (str, bool)) or value is None:
+        return True
+    return abs(value) <= GREATEST if dtype == "float64" else -INT64 <= value < INT64
 
 
 def _matrix_rows(manifest: Manifest, tensor: Tensor) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,6 +201,17 @@ def test_features_that_no_model_has_are_refused(change: dict[str, Any], words: s
     with pytest.raises(InputError) as told:
         rows_of_arrow(MANIFEST, body)
     assert words in told.value.message
+
+
+def test_fields_are_finite_and_nan_is_null() -> None:
+    one: dict[str, Any] = {
+        "symbol": ["a"], "shop": [1], "amount": [math.nan], "pieces": [1], "card": ["x"],
+        "member": [True],
+    }  # fmt: skip
+    (row,) = rows_of_arrow(MANIFEST, stream(one))
+    assert row.given["amount"] is None
+    with pytest.raises(InputError, match="'amount' has inf in row 0; send finite numbers"):
+        rows_of_arrow(MANIFEST, stream(one | {"amount": [math.inf]}))
 
 
 def test_two_columns_of_one_name_are_refused() -> None:

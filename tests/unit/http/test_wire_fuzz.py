@@ -268,3 +268,29 @@ def test_rows_may_be_nested_or_flat(rows: list[list[float]]) -> None:
     assert asked(flat) == asked(rows)
     mixed = [*rows[0], *rows[1:]]
     assert asked(mixed) == asked(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("shop", 1 << 63),
+        ("shop", -(1 << 63) - 1),
+        ("pieces", 10**30),
+        ("amount", 10**400),
+        ("amount", -math.inf),
+    ],
+)
+def test_a_number_that_is_none_of_its_type_is_refused(name: str, value: float) -> None:
+    """Further in some would be taken for null, or computed with."""
+    manifest = manifest_of(
+        "v.a", entities={"shop": "int64"}, request={"amount": "float64", "pieces": "int64"}
+    )
+    asked: dict[str, Any] = {"symbol": "a", "shop": 1, "amount": 1.5, "pieces": 2}
+    for given_value, is_fine in ((asked[name], True), (value, False)):
+        columns = asked | {name: given_value}
+        tensors = [Tensor(each, "FP64", [1], [one]) for each, one in columns.items()]
+        if is_fine:
+            assert len(rows_of_tensors(manifest, tensors)) == 1
+        else:
+            with pytest.raises(InputError, match=f"'{name}' has the"):
+                rows_of_tensors(manifest, tensors)

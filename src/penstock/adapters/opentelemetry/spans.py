@@ -117,7 +117,8 @@ class OtlpSpans(Spans):
         try:
             was_taken = self._sent(taken)
         except Exception as error:  # noqa: BLE001 - see above
-            self._log.warning("spans could not be made or sent", error=str(error))
+            if not self._given_up:  # else the process that sends them was ended on purpose
+                self._log.warning("spans could not be made or sent", error=str(error))
             self._end()
             was_taken = False
         if was_taken:

@@ -33,6 +33,7 @@ from .jobs import (
     settle_jobs,
     submit_job,
 )
+from .known import Known
 from .lineage import lineage
 from .links import Lineage, Link
 from .listing import Freshness, Listing, ViewState, list_features, view_states
@@ -85,7 +86,7 @@ from .retrying import NextTry, Retried, next_try, retry_failed
 from .scores import shown_score
 from .served import check_served
 from .steps import step_functions
-from .triggers import Known, due
+from .triggers import due
 from .upkeep import CheckSchedule, ProfileSchedule, PruneSchedule, VacuumSchedule
 from .usage import Usage
 from .vacuuming import VacuumedTable, pinned_versions, vacuum_features

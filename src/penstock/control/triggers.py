@@ -22,15 +22,13 @@ So any number of processes may ask at the same time, and each occasion is one ru
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from penstock.plan import Catalogue
-from penstock.ports import EVENTS_TOPIC
-from penstock.records import AppliedDeclaration, AppliedProject, MonitorReport, Rollout
+from penstock.records import Aliases, MonitorReport, Rollout
 from penstock.registry import aliases, versions
 from penstock.spec import (
     Cron,
@@ -47,6 +45,7 @@ from penstock.spec import (
 
 from .experiment_steps import bandits_to_share, experiments_to_look_at
 from .graphs import pins_now
+from .known import Arrivals, Arrived, Known, micros
 from .pipelines import (
     bandit_run,
     deploy_run,
@@ -69,25 +68,17 @@ from .upkeep import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from penstock.ports import Metadata, Services
+    from penstock.plan import Catalogue
+    from penstock.ports import Services
     from penstock.spec import Schedule
 
     from .pipelines import Submission
 
-__all__ = ["Known", "due"]
+__all__ = ["due"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-PAGE = 1_000
 NEWEST_RUNS = 2_000
 ALL_RUNS = 1_000_000
-
-
-class _Happened(msgspec.Struct):
-    """What triggers read of an event."""
-
-    kind: str
-    subject: str
-    ids: dict[str, str]
 
 
 class _Rule(NamedTuple):
@@ -116,30 +107,6 @@ NO_VACUUM = VacuumSchedule(0)
 NO_PRUNE = PruneSchedule(0)
 
 
-class Known:
-    """What is applied, kept from look to look: read again when a project has been applied anew.
-
-    Reading and building thousands of declarations takes longer than all else of a look. One thread
-    uses it.
-    """
-
-    def __init__(self) -> None:
-        self._project: AppliedProject | None = None
-        self._applied_us: dict[str, int] = {}
-        self._catalogue = Catalogue({}, {})
-
-    def look(self, metadata: Metadata) -> tuple[Catalogue, dict[str, int]]:
-        """What is applied, and when each declaration was, in microseconds since 1970 UTC."""
-        # Read first: whoever applies between the two is seen by the next look.
-        project = metadata.read(AppliedProject, "project")
-        if project is None or project != self._project:
-            records = metadata.find(AppliedDeclaration)
-            self._applied_us = {record.key: _us(record.applied_at) for record in records}
-            self._catalogue = Catalogue.of(records)
-            self._project = project
-        return self._catalogue, self._applied_us
-
-
 def due(  # noqa: PLR0913 - a schedule for each kind of run
     services: Services,
     *,
@@ -163,9 +130,10 @@ def due(  # noqa: PLR0913 - a schedule for each kind of run
         vacuum: When old versions of stored features are removed.
         prune: When scores are removed that have been kept long enough.
     """
-    catalogue, applied_us = (known or Known()).look(services.metadata)
+    known = known or Known()
+    catalogue, applied_us = known.look(services.metadata)
     now_us = services.clock.now_us() if now_us is None else now_us
-    asked = _Asked(services, now_us, applied_us)
+    asked = _Asked(services, known, now_us, applied_us)
     found = list(asked.due(catalogue))
     upkeep = Upkeep(
         services,
@@ -183,8 +151,12 @@ def due(  # noqa: PLR0913 - a schedule for each kind of run
 class _Asked:
     """What is due at one time."""
 
-    def __init__(self, services: Services, now_us: int, applied_us: dict[str, int]) -> None:
+    def __init__(
+        self, services: Services, known: Known, now_us: int, applied_us: dict[str, int]
+    ) -> None:
         self._services = services
+        self._known = known
+        self._arrivals = Arrivals(services.log)
         self.now_us = now_us
         self.applied_us = applied_us
         self._taken: dict[str, set[str]] = {}
@@ -224,10 +196,13 @@ class _Asked:
             if at_us is None or at_us <= self.applied_us[rule.key]:
                 continue
             submission = rule.run(f"{rule.pipeline}-{rule.subject}-{stamp(at_us)}", rule.subject)
-            known = self._services.workflows.get(submission.run_id) is not None
+            known = self._was_submitted(f"{rule.key} {cron.expression}", submission)
             if not known and not self.busy(rule.pipeline, rule.subject):
                 return submission
         return None
+
+    def _was_submitted(self, occasion: str, submission: Submission) -> bool:
+        return self._known.was_submitted(self._services.workflows, occasion, submission.run_id)
 
     def _by_pins(self, rule: _Rule) -> Submission | None:
         asked = any(isinstance(occasion, NewPins) for occasion in rule.occasions)
@@ -242,50 +217,46 @@ class _Asked:
         told = hashlib.sha256(repr(sorted(pins.items())).encode()).hexdigest()[:12]
         after = newest.version if newest else 0
         submission = rule.run(f"{rule.pipeline}-{rule.subject}-{after}-{told}", rule.subject)
-        again = self._services.workflows.get(submission.run_id) is not None
+        again = self._was_submitted(f"{rule.key} pins", submission)
         return None if again or self.busy(rule.pipeline, rule.subject) else submission
 
     def _by_data(self, rule: _Rule) -> Submission | None:
         sources = {one.source.name for one in rule.occasions if isinstance(one, NewData)}
-        found, last = self._new(rule.key, sources) if sources else ([], 0)
-        if not found or self.busy(rule.pipeline, rule.subject):
+        log, known, group = self._services.log, self._known, rule.key
+        if not sources or known.passed(log, group) >= self._arrivals.end:
+            return None
+        if self.busy(rule.pipeline, rule.subject):
+            return None
+        last, found = known.passed(log, group), list[Arrived]()
+        while last < self._arrivals.end:
+            more, last = self._arrivals.after(last, sources)
+            found += more
+            if not found:
+                known.passes(log, group, last)
+        if not found:
             return None
         known_us = max(self.applied_us[rule.key], self._submitted_us(rule))
-        fresh = [batch_id for at_us, batch_id in found if at_us > known_us]
+        fresh = [one.batch_id for one in found if one.at_us > known_us]
         if not fresh:
-            self._services.log.commit(EVENTS_TOPIC, rule.key, last)
+            known.passes(log, group, last, durably=True)
             return None
         submission = rule.run(f"{rule.pipeline}-{rule.subject}-{fresh[0]}", rule.subject)
         return msgspec.structs.replace(submission, group=rule.key, offset=last)
-
-    def _new(self, group: str, sources: set[str]) -> tuple[list[tuple[int, str]], int]:
-        """(when, batch id) of each new batch since the group's offset, and the last offset read."""
-        log = self._services.log
-        after, end = log.committed(EVENTS_TOPIC, group), log.end(EVENTS_TOPIC)
-        found: list[tuple[int, str]] = []
-        while after < end:
-            page = log.read(EVENTS_TOPIC, after=after, limit=PAGE)
-            for entry in page:
-                event = msgspec.json.decode(entry.payload, type=_Happened)
-                if event.kind == "raw.ingested" and event.subject in sources:
-                    found.append((entry.at_us, event.ids["batch_id"]))
-            after = page[-1].offset
-            if not found:
-                log.commit(EVENTS_TOPIC, group, after)
-        return found, after
 
     def _submitted_us(self, rule: _Rule) -> int:
         """When the newest run of the subject was submitted; it has seen what was there then."""
         if rule.pipeline not in self._submitted:
             runs = self._services.workflows.runs(pipeline=rule.pipeline, limit=NEWEST_RUNS)
             # The newest come first, and so are put in last.
-            newest = {run.subject: _us(run.created_at) for run in reversed(runs)}
+            newest = {run.subject: micros(run.created_at) for run in reversed(runs)}
             self._submitted[rule.pipeline] = newest
         return self._submitted[rule.pipeline].get(rule.subject, 0)
 
     def _by_interval(self, monitor: Monitor) -> Submission | None:
-        every_us = duration_us(monitor.every)
-        slot_us = interval_us(self.now_us, every_us)
+        slot_us = interval_us(self.now_us, duration_us(monitor.every))
+        submission = monitor_run(f"monitor-{monitor.name}-{stamp(slot_us)}", monitor.name)
+        if self._known.remembers(key_of(monitor), submission.run_id):
+            return None
         metadata = self._services.metadata
         looked = metadata.find(
             MonitorReport, where={"monitor": monitor.name}, newest_first=True, limit=1
@@ -294,9 +265,8 @@ class _Asked:
             return None
         if not aliases(metadata, monitor.deployment.model.name).champion:
             return None
-        submission = monitor_run(f"monitor-{monitor.name}-{stamp(slot_us)}", monitor.name)
-        known = self._services.workflows.get(submission.run_id) is not None
-        return None if known or self.busy("monitor", monitor.name) else submission
+        again = self._was_submitted(key_of(monitor), submission)
+        return None if again or self.busy("monitor", monitor.name) else submission
 
     def _rollouts(self) -> Iterator[Submission]:
         """The runs of rollouts that somebody began or approved and was killed before he asked."""
@@ -320,7 +290,7 @@ class _Asked:
         for name, length_us in every_us.items():
             slot_us = interval_us(self.now_us, length_us)
             submission = run(f"{pipeline}-{name}-{stamp(slot_us)}", name)
-            known = self._services.workflows.get(submission.run_id) is not None
+            known = self._was_submitted(f"{pipeline} {name}", submission)
             if not known and not self.busy(pipeline, name):
                 yield submission
 
@@ -330,13 +300,12 @@ def _rules(services: Services, catalogue: Catalogue) -> Iterator[_Rule]:
         run = partial(train_run, promote=True, asked_by=key_of(trigger))
         graph = trigger.model if isinstance(trigger.model, Graph) else None
         yield _Rule("train", trigger.model.name, key_of(trigger), trigger.on, run, graph)
-    for deployment in catalogue.all(Deployment):
+    batches = [one for one in catalogue.all(Deployment) if one.batch is not None]
+    pointed = services.metadata.find(Aliases) if batches else []
+    answering = {one.model for one in pointed if one.champion}
+    for deployment in batches:
         # Before there is a champion, events are left where they are.
-        if deployment.batch and aliases(services.metadata, deployment.model.name).champion:
+        if deployment.batch is not None and deployment.model.name in answering:
             on, key = (deployment.batch.on,), key_of(deployment)
             run = partial(score_run, asked_by=key)
             yield _Rule("score", deployment.name, key, on, run)
-
-
-def _us(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(microseconds=1)

@@ -8,6 +8,7 @@ restricted, either is enough, as cron has always had it.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -91,6 +92,7 @@ class CronTimes(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
+@lru_cache(maxsize=256)  # thousands of triggers share a few, and are asked twice a second
 def cron_times(expression: str) -> CronTimes:
     """Read a cron expression.
 

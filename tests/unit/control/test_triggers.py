@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.unit.conftest import Watched
 
     from penstock.records import Record
-    from penstock.spec import Declaration, Deployment, Source
+    from penstock.spec import Declaration, Deployment, Schedule, Source
 
 APPLIED = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -61,13 +61,45 @@ def on_data(watched: Watched) -> None:
     watched.apply(trigger, at=APPLIED)
 
 
-def test_nothing_is_due_without_declarations_or_occasions(watched: Watched) -> None:
+def test_nothing_is_due_without_declarations_or_occasions(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.control.known.PAGE", 3)
     assert due(watched.services) == []
     on_data(watched)
-    arrive(watched, 1, source="others")
-    assert due(watched.services) == []
     log = watched.services.log
-    assert log.committed(EVENTS_TOPIC, "trigger/direction") == log.end(EVENTS_TOPIC)
+    for number in (1, 2, 3):
+        arrive(watched, number, source="others")
+        assert due(watched.services) == []
+        # What calls for nothing is passed over durably once in a while.
+        assert log.committed(EVENTS_TOPIC, "trigger/direction") == (3 if number == 3 else 0)
+    arrive(watched, 4)
+    assert len(due(watched.services)) == 1
+
+
+def test_a_look_that_knows_of_those_before_asks_for_nothing_again(watched: Watched) -> None:
+    services, known = watched.services, Known()
+    on: list[Schedule] = [ps.new_data(source_of(watched)), ps.cron("0 * * * *")]
+    watched.apply(ps.Trigger(watched.endpoint.model, on=on), at=APPLIED)
+    now_us = us(APPLIED + HOUR * 1.5)
+
+    def looked() -> list[str]:
+        return [start(services, one) for one in due(services, known=known, now_us=now_us)]
+
+    assert looked() == ["train-direction-20260101T1300"]
+    end(watched, "train-direction-20260101T1300")
+    arrive(watched, 1, source="others")
+    assert looked() == []
+    arrive(watched, 2)
+    assert looked() == ["train-direction-candles-2-abc"]
+    arrive(watched, 3)
+    assert looked() == []  # it is under way
+    end(watched, "train-direction-candles-2-abc")
+    assert looked() == ["train-direction-candles-3-abc"]
+    end(watched, "train-direction-candles-3-abc")
+    assert looked() == []
+    # Another worker, which knows of nothing, comes to the same.
+    assert due(services, now_us=now_us) == []
 
 
 def test_new_data_starts_one_run_that_promotes(watched: Watched) -> None:

@@ -24,7 +24,7 @@ def check_label(dataset: Dataset) -> None:
     if label is None:
         return
     try:
-        dtype = dtype_of(label.expression, dataset.spine.schema)
+        dtype = dtype_of(label.expression, dataset.spine.columns)
     except DeclarationError as error:
         faults = error.within(f"label {label.name!r}")
         raise DeclarationError.of(f"Dataset({dataset.name!r})", faults) from None

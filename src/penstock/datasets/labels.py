@@ -47,7 +47,7 @@ def label_values(records: pl.DataFrame, source: Source, label: Label) -> pl.Seri
     arrived = frame.sort(*ORDER)
     for node in dict.fromkeys(leads_of(label.expression)):
         frame = _join_lead(frame, arrived, source, node)
-    dtype = pl.Boolean if is_truth(label.expression, source.schema) else pl.Float64
+    dtype = pl.Boolean if is_truth(label.expression, source.columns) else pl.Float64
     value = to_polars(label.expression, lead_column=_name_of).cast(dtype)
     return tidy(frame.select(value.alias(label.name)))[label.name]
 

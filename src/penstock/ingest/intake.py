@@ -46,7 +46,8 @@ from penstock.records import Batch, Event, EventKind
 from penstock.spec import Source, fingerprint
 
 from .columns import POLARS_TYPES
-from .lookups import Lookups, former_columns
+from .layout import former_columns
+from .lookups import Lookups
 from .parsed import Parsed
 from .sifting import Sifted, sift
 

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from penstock.algebra import find_newest
-from penstock.errors import InputError
 from penstock.records import LookedUp
 
-from .columns import POLARS_TYPES
 from .kept import KeptRecords, keyed_records
 from .tombstones import raw_name
 
@@ -32,10 +30,7 @@ if TYPE_CHECKING:
     from penstock.ports import Tables
     from penstock.spec import Lookup, Source
 
-__all__ = ["Completed", "Lookups", "former_columns"]
-
-LAST_OWN = "_arrived_at"
-"""The last of the columns that every raw table begins with; those that were looked up follow."""
+__all__ = ["Completed", "Lookups"]
 
 
 class Completed(NamedTuple):
@@ -114,27 +109,3 @@ def _wanted_of(source: Source, other: str) -> tuple[str, ...]:
     """The columns that a source's records are completed with from another."""
     own = (lookup for lookup in source.lookups if lookup.source.name == other)
     return tuple(sorted({column for lookup in own for column in lookup.columns.values()}))
-
-
-def former_columns(tables: Tables, source: Source) -> list[str]:
-    """The columns that the raw table has from lookups that the source declares no more.
-
-    Raises:
-        InputError: One that is declared has another type in the table.
-    """
-    name = raw_name(source)
-    if tables.version(name) is None:
-        return []
-    stored = tables.scan(name).collect_schema()
-    names = list(stored)
-    found = {column: stored[column] for column in names[names.index(LAST_OWN) + 1 :]}
-    for column, one in source.captured.items():
-        if found.get(column, POLARS_TYPES[one.dtype]) != POLARS_TYPES[one.dtype]:
-            raise InputError(
-                f"Source {source.name!r} has raw data whose column {column!r}, looked up before, "
-                f"is {found[column]}; now it would be {one.dtype.value}, and columns never change. "
-                "Give the column another name in the lookup.",
-                source=source.name,
-                column=column,
-            )
-    return [column for column in found if column not in source.captured]

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from penstock.errors import InputError
-
-from .columns import POLARS_TYPES
 from .tombstones import raw_name, remaining_records
 
 if TYPE_CHECKING:
@@ -79,14 +75,10 @@ def _stored(tables: Tables, source: Source, good: pl.DataFrame, number: int) -> 
     """Stored records with an identity among the good ones.
 
     Where the timestamp is part of the identity, only the files of those times are read.
-
-    Raises:
-        InputError: The raw table was made by another declaration of the source.
     """
     name, identity = raw_name(source), list(source.identity)
     if tables.version(name) is None or good.is_empty():
         return good.clear()
-    _check_layout(source, tables.scan(name).collect_schema())
     columns = [*source.schema, "_batch"]
     stored = remaining_records(tables, source, last_batch=number - 1, columns=columns)
     stored = stored.filter(pl.col("_batch") != number)
@@ -95,17 +87,3 @@ def _stored(tables: Tables, source: Source, good: pl.DataFrame, number: int) -> 
         stored = stored.filter(pl.col(source.timestamp).is_between(times.min(), times.max()))
     wanted = good.lazy().select(identity).unique()
     return stored.join(wanted, on=identity, how="semi", nulls_equal=True).collect()
-
-
-def _check_layout(source: Source, found: pl.Schema) -> None:
-    declared = {name: POLARS_TYPES[dtype] for name, dtype in source.schema.items()}
-    # Behind the platform's own columns stand those that records were completed with.
-    arriving = takewhile(lambda name: not name.startswith("_"), found)
-    stored = {name: found[name] for name in arriving}
-    if declared != stored:
-        columns = ", ".join(f"{name} {kind}" for name, kind in stored.items())
-        raise InputError(
-            f"Source {source.name!r} has raw data with the columns {columns}; they never change. "
-            "Declare the new columns as a source of another name.",
-            source=source.name,
-        )

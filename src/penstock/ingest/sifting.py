@@ -49,9 +49,6 @@ def sift(tables: Tables, source: Source, parsed: Parsed, *, number: int) -> Sift
         source: The source.
         parsed: The records.
         number: The batch's number.
-
-    Raises:
-        InputError: The raw table was made by another declaration of the source.
     """
     verdict = judge(source, parsed)
     repeats = part_repeats(tables, source, verdict.good, number=number)

@@ -221,7 +221,7 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
     @property
     def task(self) -> Literal["classification", "regression"]:
         """What a model of this dataset does."""
-        truth = self.label is not None and is_truth(self.label.expression, self.spine.schema)
+        truth = self.label is not None and is_truth(self.label.expression, self.spine.columns)
         return "classification" if truth else "regression"
 
     def _faults(self) -> Iterator[str]:

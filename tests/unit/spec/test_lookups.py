@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
+import polars as pl
 import pytest
 
 import penstock as ps
+from penstock.algebra import check_label
+from penstock.datasets.labels import label_values
 from penstock.errors import DeclarationError
 from penstock.spec import (
     declarations_in,
@@ -20,6 +24,7 @@ from penstock.spec import (
 if TYPE_CHECKING:
     from penstock.spec import Source
 
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
 MERCHANT = ps.Entity("merchant")
 
 
@@ -128,6 +133,32 @@ def test_a_view_takes_what_is_looked_up_like_what_arrives() -> None:
             derive={"merchant_risk": ps.col("amount") * 2},
             features=[ps.count()],
         )
+
+
+def test_a_label_is_of_the_type_that_was_looked_up() -> None:
+    shops = merchants(
+        schema={"merchant": ps.String, "since": ps.Timestamp, "open": ps.Boolean,
+                "category": ps.String}
+    )  # fmt: skip
+    columns = {"open": "open", "category": "category"}
+    source = payments(ps.Lookup(shops, on="merchant", columns=columns))
+    view = ps.FeatureView("habits", source=source, features=[ps.count()])
+
+    def labelled(column: str) -> ps.Dataset:
+        label = ps.Label("label", ps.col(column))
+        return ps.Dataset("paid", spine=source, features=[view], label=label)
+
+    check_label(labelled("open"))
+    assert labelled("open").task == "classification"
+    records = pl.DataFrame(
+        {"user": ["a", "b"], "ts": [DAY, DAY], "open": [True, None], "_batch": [1, 1],
+         "_row": [0, 1]}
+    )  # fmt: skip
+    truth = label_values(records, source, ps.Label("label", ps.col("open")))
+    assert truth.dtype == pl.Boolean
+    assert truth.to_list() == [True, None]
+    with pytest.raises(DeclarationError, match="label 'label' gives string"):
+        check_label(labelled("category"))
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ svg text {{ font: 10px system-ui, sans-serif; fill: #667 }}
 which a record is known on that day (UTC), the features of that entity then.{sampled}</p>
 <div class="plots">{points}</div>
 {sections}
-<footer>Bands by day: from the 5 % to the 95 % quantile, darker from 25 % to 75 %, with the median. Distribution: {drawn}
-in blue, the days before in grey; the outermost bars hold what lies beyond. Shift is the population stability
+<footer>Bands by day: from the 5 % to the 95 % quantile, darker from 25 % to 75 %, with the median. Distribution: {drawn};
+the outermost bars hold what lies beyond. Shift is the population stability
 index of the newest day against the days before: below 0.1 is commonly read as none, above 0.2 as much.</footer>
 </body></html>
 """  # noqa: E501 - a page is not code
@@ -69,7 +69,9 @@ def profile_page(view: FeatureView, profiles: Sequence[ColumnProfile]) -> str:
         sampled=f" Of days with more points, {max(sampled):,} were looked at." if sampled else "",
         points=_figure("points by day", bars([one.day for one in days], _points(days))),
         sections="\n".join(_section(view, name, some) for name, some in columns.items()),
-        drawn=days[newest].day if newest is not None else "the newest day",
+        drawn=f"all days\nin grey, since none has the {LEAST_ROWS} values to be drawn by itself"
+        if newest is None
+        else f"{days[newest].day}\nin blue, the days before in grey",
     )
 
 

@@ -95,6 +95,7 @@ def test_a_page_is_whole_in_itself_and_says_what_it_shows() -> None:
     assert "EUR" in page
     assert "2026-01-01 to 2026-01-07, 4 days with records" in page
     assert "321 were looked at" in page
+    assert "Distribution: 2026-01-07\nin blue, the days before in grey" in page
     assert page.count("<svg") == 1 + 3 * 2
     assert not re.search(r"(src|href)=|https?://|<script", page)
     for plot in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
@@ -107,4 +108,8 @@ def test_a_page_of_one_day_of_nulls_is_a_page() -> None:
     page = profile_page(VIEW, [profiled(name, 0, [np.nan] * 3) for name in VIEW.names])
     assert page.count("no values") == 4
     assert "1 day with records" in page
+    assert (
+        "Distribution: all days\nin grey, since none has the 100 values to be drawn by itself"
+        in page
+    )
     assert "nulls 100.0%" in page

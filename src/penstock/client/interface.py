@@ -55,7 +55,7 @@ class Client(ABC):
 
         Returns:
             The spine, all of its rows in their order, with a column for each feature; a frame of
-            the kind that was handed in.
+            the kind that was handed in. A row without a key has the features of an unknown entity.
 
         Raises:
             NotFoundError: There is no such service; names the nearest.
@@ -65,7 +65,9 @@ class Client(ABC):
         """
         wanted = as_polars(spine)
         timed = with_at(wanted, at)
-        found = self._taking(service, lambda takes: self._past(service, takes.columns(timed)))
+        found = self._taking(
+            service, lambda takes: self._past(service, takes.columns(timed, keyless=True))
+        )
         return as_given(spine, _beside(wanted, found))
 
     @overload

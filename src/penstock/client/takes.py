@@ -63,8 +63,12 @@ class Takes(NamedTuple):
             {name: plain[name] for name in self.request},
         )
 
-    def columns(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def columns(self, frame: pl.DataFrame, *, keyless: bool = False) -> pl.DataFrame:
         """The keys and the request fields of a frame, of their types, and ``at`` where it has it.
+
+        Args:
+            frame: The frame.
+            keyless: Whether a key may be null.
 
         Raises:
             InputError: It lacks a column, has one of another type, or a null in a key.
@@ -74,7 +78,7 @@ class Takes(NamedTuple):
             _column(frame, name, dtype, "request field") for name, dtype in self.request.items()
         ]
         for column in found[: len(self.keys)]:
-            if column.null_count():
+            if column.null_count() and not keyless:
                 row = column.is_null().arg_true()[0]
                 raise InputError(
                     f"Column {column.name!r} has a null in row {row}. Leave the row out."

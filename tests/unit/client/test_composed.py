@@ -90,6 +90,18 @@ def test_both_give_what_the_tables_give(folder: Client, remote: Client) -> None:
         assert remote.online("composed", row, at=AT) == wanted
 
 
+def test_a_row_of_the_past_without_a_key_keeps_its_place(folder: Client) -> None:
+    late = datetime(2026, 1, 12, tzinfo=UTC)
+    spine = FRAME.with_columns(shop=pl.Series([1, None, 99]))
+    found = folder.features("composed", spine, at=late)
+    assert_frame_equal(found.select(spine.columns), spine)
+    assert found["trade.count_1d"].to_list()[1:] == [0, 0]
+    assert found["trade.mean_price_2d"].to_list()[1:] == [None, None]
+    whole = folder.features("composed", FRAME, at=late)
+    others = [name for name in whole.columns if name.startswith("momentum.")]
+    assert_frame_equal(found.select(others), whole.select(others))
+
+
 def test_a_service_of_the_request_alone(client: Client) -> None:
     assert client.online("asked", {"amount": 25}) == {"alone.root": 4.0}
     found = client.online("asked", pl.DataFrame({"amount": [None, 18]}))

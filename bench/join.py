@@ -17,6 +17,7 @@ from .figure import Figure, alternate, compared
 COLUMNS = [f"f{i}" for i in range(10)]
 DAY_US = 86_400_000_000
 ENTITIES = 10_000
+HOT, HEAT = 100, 0.9
 WINDOWS_US = {"1h": 3_600_000_000, "1d": DAY_US, "7d": 7 * DAY_US}
 
 
@@ -28,13 +29,10 @@ def measure(*, quick: bool) -> list[Figure]:
         figures = [_as_of(home, points=100_000, events=1_000_000, runs=runs, budget=1.25)]
         if not quick:
             figures.append(_as_of(home, points=1_000_000, events=10_000_000, runs=runs, budget=1.3))
-        windows = _windows(
-            home,
-            points=100_000 if quick else 1_000_000,
-            events=1_000_000 if quick else 10_000_000,
-            runs=runs,
-        )
-        return [*figures, windows]
+        points, events = (100_000, 1_000_000) if quick else (1_000_000, 10_000_000)
+        figures.append(_windows(home, points=points, events=events, runs=runs))
+        figures.append(_hot(home, points=points, events=events, runs=runs))
+        return figures
 
 
 def _as_of(folder: Path, *, points: int, events: int, runs: int, budget: float) -> Figure:
@@ -80,7 +78,7 @@ def _as_of(folder: Path, *, points: int, events: int, runs: int, budget: float) 
     )
 
 
-def _windows(folder: Path, *, points: int, events: int, runs: int) -> Figure:
+def _windowed() -> ps.FeatureView:
     source = ps.Source(
         "ticks",
         entity=ps.Entity("id", dtype=ps.Int64),
@@ -90,7 +88,11 @@ def _windows(folder: Path, *, points: int, events: int, runs: int) -> Figure:
     makers = (ps.sum, ps.mean, ps.min, ps.max)
     features = [make("x", over=over) for over in WINDOWS_US for make in makers]
     features += [ps.count("x", over=over) for over in WINDOWS_US]
-    view = ps.FeatureView("win", source=source, features=tuple(features))
+    return ps.FeatureView("win", source=source, features=tuple(features))
+
+
+def _windows(folder: Path, *, points: int, events: int, runs: int) -> Figure:
+    view = _windowed()
     raw = make_events(events, ["x"])
     spine = make_spine(points)
     tables = DeltaTables(folder / "windows")
@@ -114,6 +116,38 @@ def _windows(folder: Path, *, points: int, events: int, runs: int) -> Figure:
         budget=1.3,
         note="1 h, 1 d and 7 d; count, sum, mean, min and max; from the raw table to a frame",
     )
+
+
+def _hot(folder: Path, *, points: int, events: int, runs: int) -> Figure:
+    """The same windows where few entities have nearly all of the events, and of the points."""
+    view = _windowed()
+    spine, hot_spine = make_spine(points), _heated(make_spine(points))
+    even = DeltaTables(folder / "windows")
+    hot = DeltaTables(folder / "hot")
+    raw = _heated(make_events(events, ["x"]))
+    hot.append("raw/ticks", stored(raw), app="raw/ticks", number=1)
+    del raw
+    return compared(
+        f"windows: the same, {HOT} entities with {HEAT:.0%} of the events and points",
+        alternate(
+            lambda: point_in_time(hot, [view], hot_spine),
+            lambda: point_in_time(even, [view], spine),
+            runs=runs if events < 10_000_000 else 3,
+        ),
+        unit="s",
+        scale=1,
+        baseline_name=f"{ENTITIES:,} entities alike",
+        budget=1.3,
+    )
+
+
+def _heated(frame: pl.DataFrame) -> pl.DataFrame:
+    """Most rows of a frame given to few entities."""
+    rng = np.random.default_rng(13)
+    ids = frame["id"].to_numpy().copy()
+    chosen = rng.random(len(ids)) < HEAT
+    ids[chosen] = rng.integers(0, HOT, int(chosen.sum()))
+    return frame.with_columns(pl.Series("id", ids))
 
 
 def _numpy_kernel(events: pl.DataFrame, spine: pl.DataFrame) -> dict[str, np.ndarray]:

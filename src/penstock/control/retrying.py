@@ -77,6 +77,9 @@ def retry_failed(services: Services, *, now_us: int | None = None) -> list[Retri
     """
     now = services.clock.now() if now_us is None else EPOCH + timedelta(microseconds=now_us)
     failed = [run for run in services.workflows.runs(state="failed", limit=NEWEST) if _asker(run)]
+    # Runs that failed stay for ever: most of them have long been settled, and cost nothing more.
+    known = {one.run_id: one.state for one in services.metadata.find(RunRetries)} if failed else {}
+    failed = [run for run in failed if known.get(run.run_id, "waiting") == "waiting"]
     if not failed:
         return []
     try:

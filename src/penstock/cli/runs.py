@@ -106,9 +106,9 @@ def _row(run: RunInfo, now: datetime) -> tuple[str, ...]:
 def _again(found: NextTry, now: datetime) -> str:
     """What the worker does with a failed run by itself."""
     if found.at is None:
-        return f"not by itself, after {found.tried} of {found.times} times"
-    when = ago(found.at, now) if found.at > now else "as soon as a worker is there"
-    return f"{when}, for the {found.tried + 1}. of {found.times} times"
+        return f"not by itself: {found.tried} of {found.times} retries were made"
+    when = ago(found.at, now) if found.at > now else "as soon as a worker looks"
+    return f"{when}, retry {found.tried + 1} of {found.times}"
 
 
 def _took(run: RunInfo, now: datetime) -> str:

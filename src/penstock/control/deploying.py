@@ -115,7 +115,18 @@ def _release(services: Services, rollout: Rollout) -> Rollout:
             raise
         # It is the champion; a serving process that is late will follow, or its log says why not.
         return _done(services, rollout, error.message)
+    except ConflictError as error:
+        # It was pinned or declared otherwise while the rollout waited: trying again helps nobody,
+        # and a rollout under way keeps every other version of the model from being deployed.
+        _fail(services, rollout, error)
+        raise
     return _done(services, rollout)
+
+
+def _fail(services: Services, rollout: Rollout, error: PenstockError) -> None:
+    """End it where it stands; what a canary had as its share goes back."""
+    back = share_back(services, rollout) if rollout.steps or rollout.state == "canary" else ()
+    move_rollout(services, rollout, *back, state="failed", reason=error.message)
 
 
 def _done(services: Services, rollout: Rollout, reason: str = "") -> Rollout:
@@ -206,7 +217,7 @@ def _ending(services: Services, rollout: Rollout) -> Generator[None]:
     except PenstockError as error:
         now = get_rollout(services.metadata, rollout.rollout_id)
         if now.is_live:
-            move_rollout(services, now, state="failed", reason=error.message)
+            _fail(services, now, error)
         raise
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,10 +17,11 @@ from penstock.deployment import (
     deploy,
     get_rollout,
 )
+from penstock.errors import StateError
 from penstock.plan import Catalogue, apply
 from penstock.ports import EVENTS_TOPIC, Put
 from penstock.records import ProcessCounts, VersionCounts
-from penstock.registry import aliases
+from penstock.registry import aliases, get_version
 from penstock.runtime import open_services
 
 if TYPE_CHECKING:
@@ -81,6 +83,27 @@ def test_a_version_takes_traffic_step_by_step_and_is_promoted(services: LocalSer
     done = carry_out(services, last)
     assert (done.state, _share(services), _champion(services)) == ("done", 0.0, 2)
     assert [one.action for one in services.metadata.audit()].count("canary step") == 2
+
+
+@pytest.mark.parametrize("what", ["pinned", "damaged"])
+def test_a_promotion_that_cannot_be_gives_the_share_back(
+    services: LocalServices, what: str
+) -> None:
+    _begun(services, msgspec.structs.replace(PLAN, steps=(0.5,)))
+    advance_canaries(services, [_counts("a", 0)])
+    (last,) = advance_canaries(services, [_counts("a", 50)])
+    assert (last.state, _share(services)) == ("promoting", 0.5)
+    if what == "pinned":
+        change_routes(services, "btc", RouteEdit(pins={"champion": 1}), wait_s=0)
+    else:
+        package = get_version(services.metadata, "direction", 2).package
+        (services.artifacts.path(package) / "manifest.json").write_bytes(b"{")
+
+    with suppress(StateError):
+        carry_out(services, last)
+
+    ended = get_rollout(services.metadata, last.rollout_id)
+    assert (ended.state, _share(services), _champion(services)) == ("failed", 0.0, 1)
 
 
 def test_what_a_process_counted_before_it_was_killed_counts(services: LocalServices) -> None:

@@ -8,8 +8,10 @@ import pytest
 import penstock as ps
 from penstock.control import carry_out, deploy_run, due, start
 from penstock.deployment import (
+    RouteEdit,
     abort_rollout,
     begin_rollout,
+    change_routes,
     decide_rollout,
     deploy,
     live_rollout,
@@ -20,10 +22,11 @@ from penstock.deployment import (
 from penstock.errors import AccessError, ConflictError, GateError, InputError, NotReadyError
 from penstock.plan import Catalogue, apply
 from penstock.ports import EVENTS_TOPIC, Put
-from penstock.records import Identity
+from penstock.records import AppliedDeclaration, Identity
 from penstock.registry import aliases, get_version
 from penstock.runtime import open_services
 from penstock.scoring import ScoreLog, drain_scores, scores_in
+from penstock.spec import fingerprint, key_of, to_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +57,20 @@ def _declare(services: LocalServices, **fields: Any) -> None:  # noqa: ANN401 - 
 def _as(services: LocalServices, name: str, role: Any) -> LocalServices:  # noqa: ANN401 - a role
     who = Identity(name=name, role=role, token_sha256="", created_at=services.clock.now())
     return services.acting(who)
+
+
+def _change_view(services: LocalServices) -> None:
+    """Have the features mean something else."""
+    catalogue = Catalogue.load(services.metadata)
+    (view,) = catalogue.all(ps.FeatureView)
+    changed = msgspec.structs.replace(view, features=(*view.features, ps.last("volume")))
+    documents = {key: to_document(one) for key, one in catalogue.declarations.items()}
+    documents[key_of(view)] = to_document(changed)
+    for record in services.metadata.find(AppliedDeclaration):
+        known = msgspec.structs.replace(record, document=documents[record.key])
+        if record.key == key_of(view):
+            known = msgspec.structs.replace(known, fingerprint=fingerprint(changed))
+        services.metadata.write(Put(known))
 
 
 def _champion(services: LocalServices) -> int:
@@ -246,6 +263,26 @@ def test_who_declares_an_approval_waits_for_it(services: LocalServices) -> None:
     assert entries["approve rollout"].difference["why"] == "as expected"
     with pytest.raises(NotReadyError, match="it is done"):
         decide_rollout(_as(services, "eva", "admin"), name, approved=True, reason="")
+
+
+@pytest.mark.parametrize("what", ["pinned", "declared otherwise"])
+def test_what_changed_while_it_waited_ends_it_and_is_in_nobodys_way(
+    services: LocalServices, what: str
+) -> None:
+    deploy(services, "btc", version=1)
+    begun = begin_rollout(services, "btc", version=2, approval=ps.Approval(four_eyes=False))
+    assert carry_out(services, begun).state == "waiting"
+    if what == "pinned":
+        change_routes(services, "btc", RouteEdit(pins={"champion": 1}), wait_s=0)
+    else:
+        _change_view(services)
+    approved = decide_rollout(services, begun.rollout_id, approved=True, reason="fine")
+
+    ended = carry_out(services, approved)
+
+    assert ended.state == "failed"
+    assert ("is pinned to version 1" if what == "pinned" else "has changed since") in ended.reason
+    assert live_rollout(services.metadata, "direction") is None
 
 
 def test_a_rejection_ends_it(services: LocalServices) -> None:

@@ -95,6 +95,13 @@ class Lookup(Value, frozen=True, omit_defaults=True):
 
     def _faults(self) -> Iterator[str]:
         known = self.source.columns
+        named = cast("object", self.columns)  # a project is not type-checked
+        if not isinstance(named, Mapping):
+            yield (
+                f"columns is {named!r}; map each new column to one of {self.source.name!r}, such "
+                f"as columns={_example(self.source)}"
+            )
+            return
         if not self.columns:
             yield f"it takes no column; name some, such as columns={_example(self.source)}"
         for name, column in self.columns.items():

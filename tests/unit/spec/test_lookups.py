@@ -181,6 +181,15 @@ def test_a_lookup_says_what_is_wrong_with_it(
     assert "Lookup on 'merchant'" in str(caught.value)
 
 
+def test_a_lookup_wants_new_names() -> None:
+    with pytest.raises(DeclarationError) as caught:
+        ps.Lookup(merchants(), on="merchant", columns=["risk"])  # type: ignore[arg-type]  # as a user may
+
+    assert "map each new column to one of 'merchants', such as columns={'category': " in str(
+        caught.value
+    )
+
+
 def test_a_lookup_wants_a_source() -> None:
     with pytest.raises(DeclarationError, match="source is 'merchants'"):
         ps.Lookup("merchants", on="merchant", columns={"risk": "risk"})  # type: ignore[arg-type]  # as a user may

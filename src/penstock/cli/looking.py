@@ -70,7 +70,9 @@ class _Asked(NamedTuple):
 
 def features_get(
     screen: Screen,
-    name: str = typer.Argument(help="The feature view, on-demand view or feature service."),
+    name: str = typer.Argument(
+        help="The feature view, VIEW.FEATURE, on-demand view or feature service."
+    ),
     keys: list[str] = typer.Option(
         [],
         "--keys",
@@ -89,7 +91,7 @@ def features_get(
     with open_services(screen.home) as services:
         service = _named(Catalogue.load(services.metadata), name)
         asked = _asked(service, keys, request)
-        named = {view.name: view for view in service.views}.get(name, service)
+        named = {view.name: view for view in service.views}.get(service.name, service)
         require_features(services, service.names, subject=key_of(named))
         if at_us is not None:
             frame, notes = _as_of(services, asked, at_us)
@@ -106,19 +108,28 @@ def features_get(
 
 
 def _named(catalogue: Catalogue, name: str) -> FeatureService:
-    """The view or the service of that name; a view comes before a service."""
+    """The view, a feature of one, or the service of that name; a view comes before a service."""
     catalogue.require_applied()
-    views: list[View] = [*catalogue.all(FeatureView), *catalogue.all(OnDemandView)]
+    stored = catalogue.all(FeatureView)
+    views: list[View] = [*stored, *catalogue.all(OnDemandView)]
     services = catalogue.all(FeatureService)
     for view in views:
         if view.name == name:
             return FeatureService(name=name, features=[view])
+    single = {
+        f"{view.name}.{one.name}": (view, one.name) for view in stored for one in view.features
+    }
+    if name in single:
+        view, feature = single[name]
+        return FeatureService(name=view.name, features=[view[feature]])
     for service in services:
         if service.name == name:
             return service
     known = [one.name for one in (*views, *services)]
     hint = "Declare it and run 'penstock apply'."
-    raise NotFoundError.of("feature view or service", name, known, hint=hint)
+    raise NotFoundError.of(
+        "feature view or service", name, single if "." in name else known, hint=hint
+    )
 
 
 def _asked(service: FeatureService, words: Sequence[str], request: Sequence[str]) -> _Asked:

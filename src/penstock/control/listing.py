@@ -167,5 +167,6 @@ def view_states(services: Services, views: Sequence[FeatureView]) -> tuple[ViewS
 def _require(kind: str, wanted: Iterable[str], known: set[str]) -> None:
     for name in wanted:
         if name not in known:
-            hint = "" if known else f"Nothing has one; declare it with {kind}=."
+            given = "tags=[...]" if kind == "tag" else f"{kind}=..."
+            hint = "" if known else f"Nothing has one; declare it with {given}"
             raise NotFoundError.of(kind, name, known, hint=hint)

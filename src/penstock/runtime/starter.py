@@ -42,7 +42,8 @@ from sklearn.linear_model import LogisticRegression
 customer = ps.Entity("customer", dtype=ps.String)
 
 # Where records come from: files now, events over HTTP as well. Records that break the schema or a
-# rule go to the source's quarantine with the reason; the others go on.
+# rule go to the source's quarantine with the reason; the others go on. Here a record is what a
+# customer ordered on a day, stamped with the day's beginning.
 orders = ps.Source(
     "orders",
     entity=customer,
@@ -63,7 +64,8 @@ habits = ps.FeatureView(
     features=[ps.last("amount"), ps.mean("amount", over="7d"), ps.count(over="1d")],
 )
 
-# Features and label at every record of the spine, correct at that record's time.
+# Features and label at every record of the spine, correct at that record's time. lead() takes the
+# record that is stamped exactly a day later; orders stamped at any hour would find none.
 next_order = ps.Dataset(
     "next-order",
     spine=orders,

@@ -104,6 +104,15 @@ def test_what_is_wrong_is_said(home: Path, call: Call) -> None:
     assert "Did you mean 'composed'?" in missing.err
 
 
+def test_a_single_feature_is_looked_up(home: Path, call: Call) -> None:
+    get = ("features", "get", "--key", "BTC", "--home", home)
+    (whole,) = call(*get, "momentum", "--at", AT, "--json").value
+    (one,) = call(*get, "momentum.max_close_2d", "--at", AT, "--json").value
+    assert one == {name: whole[name] for name in ("symbol", "at", "momentum.max_close_2d")}
+    wrong = call(*get, "momentum.max_clse_2d")
+    assert (wrong.code, "Did you mean 'momentum.max_close_2d'?" in wrong.err) == (1, True)
+
+
 def test_a_value_and_a_time_are_shown_as_they_are(home: Path, call: Call) -> None:
     get = ("features", "get", "momentum", "--key", "BTC", "--home", home)
     told = call(*get, "--at", "2026-01-12T05:30:00.25+02:00", "--json")

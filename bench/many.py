@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from penstock.control import Known, due
 from penstock.deployment import deploy
+from penstock.registry import promote
 from penstock.runtime import open_services
 from penstock.scoring import Fleet, Target, audited_to, build_fleet, look_at_ages, read_target
 from penstock.testing.many_models import multiply
@@ -72,11 +74,21 @@ def _watched(project: ServedProject, count: int) -> list[Figure]:
         def ages() -> None:
             look_at_ages(services, fleet)
 
+        known = Known()
+
+        def work() -> None:
+            due(services, known=known)
+
+        def again() -> None:
+            promote(services, "tenant-0001", 1)
+
         of = f"of {count:,} deployments at rest"
         return [
             Figure(what=f"look for changes {of}", ours=_median(poll, 200), unit="ms"),
             Figure(what=f"take in a changed alias {of}", ours=_median(follow, 10), unit="ms"),
             Figure(what=f"look at the ages of features {of}", ours=_median(ages, 50), unit="ms"),
+            Figure(what=f"look for work {of}", ours=_median(work, 50), unit="ms"),
+            Figure(what=f"promote one version {of}", ours=_median(again, 20), unit="ms"),
         ]
 
 

@@ -51,12 +51,15 @@ class Together:
         self._left = len(asks)
         self._found = [None] * len(asks)
         for place, ask in enumerate(asks):
+            if not is_quick:
+                self._apart(place, endpoint.score(ask))
+                continue
             try:
                 lane = endpoint.lane_of(ask)
             except Exception as error:  # noqa: BLE001 - the request ends with it, as any other row's
                 self.take(place, error)
                 continue
-            if is_quick and lane is not None and endpoint.takes_at_once(ask, lane):
+            if lane is not None and endpoint.takes_at_once(ask, lane):
                 endpoint.give(ask, lane, _Part(self, place, ask, lane))
             else:
                 self._apart(place, endpoint.score(ask, lane))

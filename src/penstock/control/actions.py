@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from penstock.deployment import rollback
+from penstock.deployment import changes_of, rollback
 from penstock.errors import PenstockError, RetryableError
 from penstock.plan import Catalogue
 from penstock.ports import Audit, Put, announce
@@ -208,8 +208,15 @@ def _notify(services: Services, incident: Incident, channel: str) -> str:
 
 
 def _rollback(services: Services, monitor: Monitor, incident: Incident) -> str:
-    """Bring the version before back, unless it has breached itself: then neither is any good."""
+    """Bring the version before back, unless it has breached itself: then neither is any good.
+
+    A pinned champion stays: whoever pinned it decided so.
+    """
     model = monitor.deployment.model.name
+    changes = changes_of(services.metadata, monitor.deployment.name)
+    pinned = changes.pins.get("champion", 0)
+    if pinned:
+        return f"not done: the champion is pinned to {model}@{pinned} by {changes.changed_by}"
     now = aliases(services.metadata, model)
     if f"{model}@{now.champion}" != incident.version:
         # A rollback of ours that was killed may not have been announced; promoting who is champion

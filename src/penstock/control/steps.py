@@ -184,7 +184,9 @@ def _react(services: Services, _: Values, outputs: Values) -> Mapping[str, objec
     if incident is None:
         return {"incident_id": "", "actions": {}}
     model = Catalogue.load(services.metadata).deployment(report.deployment).model.name
-    if f"{model}@{aliases(services.metadata, model).champion}" != report.version:
+    # Where the champion is pinned, the alias may point elsewhere all the time, and nothing moved.
+    moved = not incident.actions.get("rollback", "").startswith("not done")
+    if moved and f"{model}@{aliases(services.metadata, model).champion}" != report.version:
         mirror(services, model)
     return {"incident_id": incident.incident_id, "actions": dict(incident.actions)}
 

@@ -8,7 +8,14 @@ import pytest
 import penstock as ps
 from penstock.control import NOTIFICATIONS_TOPIC, Notification, react
 from penstock.ports import EVENTS_TOPIC, Put
-from penstock.records import Check, Event, Incident, MonitorReport, ServingStatus
+from penstock.records import (
+    Check,
+    Event,
+    Incident,
+    MonitorReport,
+    RouteChanges,
+    ServingStatus,
+)
 from penstock.registry import aliases
 from penstock.spec import Action, psi
 
@@ -141,6 +148,23 @@ def test_an_old_report_that_comes_again_changes_nothing(watched: Watched) -> Non
     assert [incident.state for incident in before] == ["closed", "open"]
     assert react(watched.services, old) is None
     assert incidents(watched.services) == before
+
+
+@pytest.mark.parametrize("champion", [1, 2])
+def test_no_rollback_of_a_pinned_champion(watched: Watched, champion: int) -> None:
+    declare(watched, ps.rollback())
+    watched.answers(champion, previous=3 - champion)
+    changed = RouteChanges(
+        deployment="btc", changed_at=watched.services.clock.now(), changed_by="ana", revision=1,
+        pins={"champion": 1},
+    )  # fmt: skip
+    watched.services.metadata.write(Put(changed))
+
+    found = react(watched.services, report(watched, 0.5, version=1))
+
+    assert found is not None
+    assert found.actions["rollback"] == "not done: the champion is pinned to direction@1 by ana"
+    assert aliases(watched.services.metadata, "direction").champion == champion
 
 
 def test_no_rollback_to_a_version_that_breached_itself(watched: Watched) -> None:

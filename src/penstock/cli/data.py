@@ -22,7 +22,7 @@ from penstock.runtime import living_processes
 from penstock.spec import FeatureView, Source
 
 from .failures import UsageError
-from .follow import follow, output_of
+from .follow import RunFailedError, follow, output_of
 from .humanise import count
 from .opening import opened_as
 from .screen import Screen, table
@@ -55,17 +55,12 @@ def ingest(
         chosen = [one for one in named if one.batch or one.name == source]
         if not chosen:
             raise NotReadyError("No source declares files. Add batch=ps.Files(...) to one.")
-        results = [
-            _ingest(screen, services, one, file if one.name == source else ()) for one in chosen
-        ]
-    rows = [_ingested_row(one) for one in results]
-    columns = ["source", "files", *COUNTS, "why"]
-    screen.show(results, table(columns, rows, right=columns[1:-1]))
-    for one in results:
-        for sentence in _missing(one):
-            screen.hint(sentence)
-        if one["quarantined"]:
-            screen.hint(f"[dim]Those in quarantine: penstock data quarantine {one['source']}[/]")
+        files = {source: file} if source else {}
+        results, failed = _ingest_each(screen, services, chosen, files)
+    if results:
+        _show_ingested(screen, results)
+    if failed:
+        raise failed[0] if len(failed) == 1 else RunFailedError("\n".join(map(str, failed)))
 
 
 def features_build(
@@ -106,6 +101,43 @@ def features_build(
     screen.show(results, table(columns, rows, right=["records", "last batch"]))
     for group in ready:
         screen.hint(f"{count(group.written)} vectors written of {', '.join(group.views)}.")
+
+
+def _ingest_each(
+    screen: Screen,
+    services: LocalServices,
+    sources: Sequence[Source],
+    files: Mapping[str, Sequence[str]],
+) -> tuple[list[dict[str, object]], list[RunFailedError]]:
+    """Take in one source after the other: what was done, and why the others were not.
+
+    One that looks into a source that failed is left out: what its records do not find now, they
+    lack for ever.
+    """
+    results: list[dict[str, object]] = []
+    failed: dict[str, RunFailedError] = {}
+    for one in sources:
+        behind = next((other.name for other in one.looks_into if other.name in failed), "")
+        if behind:
+            why = f"{one.name!r} was left out, since it looks into {behind!r}."
+            failed[one.name] = RunFailedError(why)
+            continue
+        try:
+            results.append(_ingest(screen, services, one, files.get(one.name, ())))
+        except RunFailedError as error:
+            failed[one.name] = error
+    return results, list(failed.values())
+
+
+def _show_ingested(screen: Screen, results: Sequence[Mapping[str, Any]]) -> None:
+    rows = [_ingested_row(one) for one in results]
+    columns = ["source", "files", *COUNTS, "why"]
+    screen.show(results, table(columns, rows, right=columns[1:-1]))
+    for one in results:
+        for sentence in _missing(one):
+            screen.hint(sentence)
+        if one["quarantined"]:
+            screen.hint(f"[dim]Those in quarantine: penstock data quarantine {one['source']}[/]")
 
 
 def _ingest(

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.errors import NotReadyError
+import structlog
+
+from penstock.errors import DeclarationError, NotReadyError, PenstockError, UserCodeError
 from penstock.features import check_online
 from penstock.plan import Catalogue
 from penstock.ports import Put, announce
@@ -36,8 +38,9 @@ SAMPLE = 500
 def check_features(services: Services, *, to_us: int) -> list[FeatureReport]:
     """Compare the online features of every view, and what scores saw since the last time.
 
-    Views that are not built, and deployments without new scores, have no report. One look goes back
-    a day at most.
+    Views that are not built, and deployments without new scores, have no report; one that cannot be
+    computed has one that says so, and keeps no other from being checked. One look goes back a day
+    at most.
 
     Args:
         services: The ports.
@@ -53,12 +56,36 @@ def check_features(services: Services, *, to_us: int) -> list[FeatureReport]:
             found.append(check_view(services, view, at_us=to_us))
         except NotReadyError:
             continue
+        except (DeclarationError, UserCodeError) as error:
+            found.append(_unchecked(services, view, error, at_us=to_us))
     for deployment in catalogue.all(Deployment):
         from_us = max(_looked_until(services, deployment.name, to_us), to_us - LONGEST_US)
         report = check_scores(services, deployment.name, from_us=from_us, to_us=to_us)
         if report is not None:
             found.append(report)
     return found
+
+
+def _unchecked(
+    services: Services, view: FeatureView, error: PenstockError, *, at_us: int
+) -> FeatureReport:
+    """The report of a view that cannot be computed now, stored."""
+    # Reports are read by all: no words of a user's function go into them.
+    why = error.plain if isinstance(error, UserCodeError) else error.message
+    log = structlog.get_logger("penstock.control")
+    log.warning("a view was not checked", view=view.name, error=error.message)
+    report = FeatureReport(
+        report_id=f"{at_us:016d}-online-{view.name}",
+        origin="online",
+        subject=view.name,
+        from_us=at_us,
+        to_us=at_us,
+        checks=(),
+        created_at=services.clock.now(),
+        skipped={view.name: why},
+    )
+    services.metadata.write(Put(report))
+    return report
 
 
 def check_view(

@@ -52,7 +52,8 @@ class FeatureReport(Record, frozen=True):
             ``online``.
         to_us: When it was looked; the end of the scores' window.
         checks: What was found, by column.
-        skipped: What could not be computed again, and why, by ``model@version``.
+        skipped: What could not be computed again, and why, by ``model@version``; for ``online`` by
+            view.
         created_at: When.
     """
 

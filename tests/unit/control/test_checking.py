@@ -29,6 +29,7 @@ from penstock.plan import Catalogue, apply
 from penstock.ports import EVENTS_TOPIC
 from penstock.records import AppliedProject, Event, FeatureReport, Score
 from penstock.scoring import drain_scores, score_frame, scores_in
+from penstock.spec import function
 from penstock.testing.served_project import SYMBOLS
 from penstock.testing.serving import serving
 
@@ -219,6 +220,42 @@ def test_one_look_goes_on_where_the_last_ended(scored: LocalServices) -> None:
     (again,) = [r for r in check_features(scored, to_us=now_us) if r.origin == "served"]
     assert msgspec.structs.replace(again, created_at=later.created_at) == later
     assert [r.origin for r in check_features(scored, to_us=now_us + 10)] == ["online"]
+
+
+FAULTS: list[str] = []
+
+
+def moody(close: object) -> object:
+    """Fails where there is a fault, with a price in its words."""
+    for fault in FAULTS:
+        raise ValueError(fault)
+    return close
+
+
+def test_a_view_that_cannot_be_computed_keeps_no_other_from_being_checked(
+    scored: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue.load(scored.metadata)
+    moods = ps.FeatureView(
+        "moods",
+        source=catalogue.source("candles"),
+        derive={"mood": function(moody, "close")},
+        features=[ps.last("mood")],
+    )
+    project = ps.Project("p", declarations=[moods, *catalogue.declarations.values()])
+    apply(scored.metadata, project, actor="a", now=scored.clock.now())
+    refresh_features(scored, "candles")
+    monkeypatch.setitem(globals(), "FAULTS", ["12345.0 is no price"])
+
+    reports = check_features(scored, to_us=scored.clock.now_us())
+
+    found = {one.subject: one for one in reports if one.origin == "online"}
+    assert set(found) == {"momentum", "moods"}
+    assert found["momentum"].checks
+    assert (found["moods"].checks, dict(found["moods"].skipped)) == (
+        (), {"moods": "A function of the user failed."},
+    )  # fmt: skip
+    assert not report_inconsistent(scored, found["moods"], max_rate=0.0)
 
 
 def test_features_are_checked_once_in_each_interval(scored: LocalServices) -> None:

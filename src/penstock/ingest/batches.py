@@ -81,11 +81,12 @@ def ingest_files(
     return batches
 
 
-def ingest_log(
+def ingest_log(  # noqa: PLR0913 - which messages, and with whose help
     services: Services,
     source: Source,
     *,
     limit: int = BATCH_ROWS,
+    upto: int | None = None,
     locks: Locks | None = None,
     lookups: Lookups | None = None,
 ) -> Batch | None:
@@ -95,6 +96,7 @@ def ingest_log(
         services: The ports.
         source: The source, as applied.
         limit: At most so many messages.
+        upto: Only messages up to this offset; but a batch that was begun is finished.
         locks: Gives ``intake_lock``, which one process at a time holds; the leases when left out.
         lookups: Completes the records from other sources; whoever comes again gives the same one,
             so that what it has read is read once.
@@ -110,7 +112,9 @@ def ingest_log(
     with (locks or services.leases).hold(intake_lock(source.name)):
         settled = finish_started(services, source)
         after = log.committed(topic, GROUP)
-        waiting = log.read(topic, after=after, limit=limit)
+        if upto is not None:
+            limit = min(limit, upto - after)
+        waiting = log.read(topic, after=after, limit=limit) if limit > 0 else []
         if not waiting:
             return settled.finished
         intake = messages_intake(log, source, topic, waiting[0].offset, waiting[-1].offset)
@@ -134,8 +138,8 @@ def ingest_waiting(services: Services, source: Source) -> None:
     end = log.end(source.topic)
     for other in source.looks_into:
         ingest_waiting(services, other)
-    while (waiting := end - log.committed(source.topic, GROUP)) > 0:
-        ingest_log(services, source, limit=min(waiting, BATCH_ROWS), lookups=lookups)
+    while log.committed(source.topic, GROUP) < end:
+        ingest_log(services, source, upto=end, lookups=lookups)
 
 
 def _files(home: Path, source: Source, paths: Sequence[Path | str] | None) -> list[Path]:

@@ -149,14 +149,15 @@ class SourceLane(Lane):
             return False
         topic, log = self._source.topic, self._services.log
         limit = self._services.settings.stream_batch_rows
-        if self._source.lookups:
-            limit = max(min(limit, end - log.committed(topic, ingest.GROUP)), 1)
         batch = ingest.ingest_log(
-            self._services, self._source, limit=limit, locks=self._share, lookups=self._lookups
+            self._services,
+            self._source,
+            limit=limit,
+            upto=end if self._source.lookups else None,
+            locks=self._share,
+            lookups=self._lookups,
         )
-        taken = log.committed(topic, ingest.GROUP)
-        self._preceding.taken(taken)
-        if taken >= end:
+        if log.committed(topic, ingest.GROUP) >= end:
             self._done = end
             self._waiting_since_s = None
         if batch is not None:

@@ -43,12 +43,11 @@ class Preceding:
         self._logger = structlog.get_logger("penstock.stream").bind(lane=source.name)
 
     def upto(self) -> int | None:
-        """The offset up to which messages may be taken in now; none while others come first.
-
-        Whoever takes them in says so with ``taken``.
-        """
-        if self._upto is None:
-            self._upto = self._log.end(self._source.topic)
+        """The offset up to which messages may be taken in now; none while others come first."""
+        own = self._source.topic
+        # Perhaps another process has taken in what this one waited with.
+        if self._upto is None or self._log.committed(own, ingest.GROUP) >= self._upto:
+            self._upto = self._log.end(own)
             self._ends = {topic: self._log.end(topic) for topic in self._others}
             self._until_s = time.monotonic() + PATIENCE_S
         behind = [
@@ -66,8 +65,3 @@ class Preceding:
         else:
             return None
         return self._upto
-
-    def taken(self, offset: int) -> None:
-        """Messages up to an offset were taken in."""
-        if self._upto is not None and offset >= self._upto:
-            self._upto = None

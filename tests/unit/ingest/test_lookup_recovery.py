@@ -81,6 +81,21 @@ def ingest(services: LocalServices, source: Source, **record: object) -> None:
     ingest_log(services, source)
 
 
+def test_finishing_a_killed_batch_goes_no_further_than_is_asked(tmp_path: Path) -> None:
+    (tmp_path / ".penstock").mkdir()
+    with open_services(tmp_path, actor="tester") as services:
+        for user in "abc":
+            send(services, PAYMENTS, user=user, ts=DAY.format(5), merchant="m")
+        kill(services, 1, after=True, work=lambda: ingest_log(services, PAYMENTS, limit=2))
+        send(services, PAYMENTS, user="d", ts=DAY.format(5), merchant="m")
+
+        for upto, users in [(2, "ab"), (2, "ab"), (3, "abc"), (9, "abcd")]:
+            ingest_log(services, PAYMENTS, upto=upto)
+
+            rows = services.tables.scan("raw/payments").sort("_batch", "_row").collect()
+            assert "".join(rows["user"]) == users
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("at", range(1, STEPS + 1))
 @pytest.mark.parametrize("deleted", [False, True])

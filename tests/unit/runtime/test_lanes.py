@@ -278,6 +278,25 @@ def test_what_was_acknowledged_before_is_found(services: LocalServices) -> None:
     assert risks(services) == [0.5, 0.75]
 
 
+def test_what_others_took_in_meanwhile_is_no_leave_to_go_on(services: LocalServices) -> None:
+    rate(services, 1, 0.5)
+    pay(services, 2)
+    mine = SourceLane(services, payments)
+    mine.turn()  # it waits, and then another process has its place for a while
+    SourceLane(services, merchants).turn()
+    SourceLane(services, payments).turn()
+
+    rate(services, 3, 0.75)
+    pay(services, 4)
+    mine.turn()
+    waited = risks(services)
+    SourceLane(services, merchants).turn()
+    mine.turn()
+
+    assert waited == [0.5]
+    assert risks(services) == [0.5, 0.75]
+
+
 def test_who_cannot_be_taken_in_does_not_keep_others_for_ever(
     services: LocalServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ def steps_table(run: RunInfo) -> Table:
 
 
 def _watch(screen: Screen, services: LocalServices, run_id: str, steps: int) -> RunInfo:
+    share = 0.0
     with screen.progress(run_id) as report:
         while True:
             run = services.workflows.get(run_id)
@@ -109,7 +110,9 @@ def _watch(screen: Screen, services: LocalServices, run_id: str, steps: int) -> 
             inner = services.metadata.read(RunProgress, run_id)
             within = inner.share if inner else 0.0
             what = f"{now}: {inner.what}" if inner else now
-            report(what, (done + within) / max(steps, done + 1))
+            # A step's last word is there still when the next has begun: it never goes back.
+            share = max(share, (done + within) / max(steps, done + 1))
+            report(what, share)
             time.sleep(POLL_S)
 
 

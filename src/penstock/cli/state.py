@@ -66,7 +66,12 @@ def status(screen: Screen) -> None:
     numbers = ["batches", *COUNTS, "versions", "champion", "candidate", "previous", "pid"]
     numbers += ["kept by", "last batch", "waiting"]
     shown = [
-        table(columns[name], rows, title=name.capitalize(), right=numbers)
+        table(
+            [column.replace("_", " ") for column in columns[name]],
+            rows,
+            title=name.capitalize(),
+            right=[column.replace("_", " ") for column in numbers],
+        )
         for name, rows in found.items()
         if rows
     ]

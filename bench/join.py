@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -14,10 +16,14 @@ from penstock.features import point_in_time
 
 from .figure import Figure, alternate, compared
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 COLUMNS = [f"f{i}" for i in range(10)]
 DAY_US = 86_400_000_000
 ENTITIES = 10_000
 HOT, HEAT = 100, 0.9
+WINDOWS_MB = 1.5 * 1024
 WINDOWS_US = {"1h": 3_600_000_000, "1d": DAY_US, "7d": 7 * DAY_US}
 
 
@@ -32,22 +38,26 @@ def measure(*, quick: bool) -> list[Figure]:
         points, events = (100_000, 1_000_000) if quick else (1_000_000, 10_000_000)
         figures.append(_windows(home, points=points, events=events, runs=runs))
         figures.append(_hot(home, points=points, events=events, runs=runs))
-        return figures
+        return [*figures, *_memory(home, points=points, events=events)]
 
 
-def _as_of(folder: Path, *, points: int, events: int, runs: int, budget: float) -> Figure:
+def _newest() -> ps.FeatureView:
     source = ps.Source(
         "events",
         entity=ps.Entity("id", dtype=ps.Int64),
         timestamp="ts",
         schema={"id": ps.Int64, "ts": ps.Timestamp} | dict.fromkeys(COLUMNS, ps.Float64),
     )
-    view = ps.FeatureView("last", source=source, features=tuple(ps.last(c) for c in COLUMNS))
+    return ps.FeatureView("last", source=source, features=tuple(ps.last(c) for c in COLUMNS))
+
+
+def _as_of(folder: Path, *, points: int, events: int, runs: int, budget: float) -> Figure:
+    view = _newest()
     raw = make_events(events, COLUMNS)
     spine = make_spine(points)
-    tables = DeltaTables(folder / f"as-of-{events}")
+    tables = DeltaTables(_tables_of(folder, events))
     tables.append("raw/events", stored(raw), app="raw/events", number=1)
-    parquet = folder / f"events-{events}.parquet"
+    parquet = _parquet_of(folder, events)
     raw.write_parquet(parquet)
     del raw
 
@@ -55,15 +65,7 @@ def _as_of(folder: Path, *, points: int, events: int, runs: int, budget: float) 
         return point_in_time(tables, [view], spine)
 
     def bare() -> pl.DataFrame:
-        right = pl.scan_parquet(parquet).sort("ts").collect()
-        return spine.sort("at").join_asof(
-            right,
-            left_on="at",
-            right_on="ts",
-            by="id",
-            strategy="backward",
-            check_sortedness=False,
-        )
+        return _bare_join(parquet, spine)
 
     check, expected = ours(), bare()
     _agree(check["last.last_f0"].sum(), expected["f0"].sum())
@@ -76,6 +78,72 @@ def _as_of(folder: Path, *, points: int, events: int, runs: int, budget: float) 
         budget=budget,
         note="from the raw table to a finished frame, rows in the order asked",
     )
+
+
+def _tables_of(folder: Path, events: int) -> Path:
+    return folder / f"as-of-{events}"
+
+
+def _parquet_of(folder: Path, events: int) -> Path:
+    return folder / f"events-{events}.parquet"
+
+
+def _bare_join(parquet: Path, spine: pl.DataFrame) -> pl.DataFrame:
+    right = pl.scan_parquet(parquet).sort("ts").collect()
+    return spine.sort("at").join_asof(
+        right, left_on="at", right_on="ts", by="id", strategy="backward", check_sortedness=False
+    )
+
+
+def _memory(folder: Path, *, points: int, events: int) -> list[Figure]:
+    """Peak resident memory of one computation each, in a process of its own."""
+    size = f"{points:,} points x {events:,}"
+    ours = _peak_mb(_join_of, folder, points, events)
+    bare = _peak_mb(_bare_of, folder, points, events)
+    windows = _peak_mb(_windows_of, folder, points, events)
+    return [
+        Figure(
+            what=f"as of a time, {size} rows: peak memory",
+            ours=ours,
+            unit="MB",
+            baseline=bare,
+            baseline_name="bare Polars",
+            budget=1.5,
+        ),
+        Figure(
+            what=f"windows, {size} events: peak memory",
+            ours=windows,
+            unit="MB",
+            budget=WINDOWS_MB,
+        ),
+    ]
+
+
+def _peak_mb(
+    work: Callable[[Path, int, int], None], folder: Path, points: int, events: int
+) -> float:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        pool.apply(work, (folder, points, events))
+        return pool.apply(_own_peak_mb)
+
+
+def _own_peak_mb() -> float:
+    """Of this process alone: what ``getrusage`` tells begins with what the parent had."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def _join_of(folder: Path, points: int, events: int) -> None:
+    point_in_time(DeltaTables(_tables_of(folder, events)), [_newest()], make_spine(points))
+
+
+def _bare_of(folder: Path, points: int, events: int) -> None:
+    _bare_join(_parquet_of(folder, events), make_spine(points))
+
+
+def _windows_of(folder: Path, points: int, events: int) -> None:
+    assert events
+    point_in_time(DeltaTables(folder / "windows"), [_windowed()], make_spine(points))
 
 
 def _windowed() -> ps.FeatureView:

@@ -19,6 +19,11 @@
 
 Every error says what was wrong, what was expected and what to do. The facts stay readable as
 ``error.facts``, and every error survives pickling, since work runs in other processes.
+
+What stands, and may not be what was meant, is told by a warning instead:
+
+    PenstockWarning
+    └── UnknownEntitiesWarning   rows are of entities that no record names; says how many
 """
 
 from __future__ import annotations
@@ -40,11 +45,13 @@ __all__ = [
     "NotSupportedError",
     "OverloadedError",
     "PenstockError",
+    "PenstockWarning",
     "RetryableError",
     "SettingsError",
     "StaleError",
     "StateError",
     "UnavailableError",
+    "UnknownEntitiesWarning",
     "UserCodeError",
     "nearest",
 ]
@@ -140,6 +147,27 @@ class StaleError(NotReadyError):
     """Features are older than their view allows."""
 
 
+class PenstockWarning(UserWarning):
+    """Base of everything Penstock warns of through ``warnings``: the result stands all the same.
+
+    Args:
+        message: What may not be as it was meant.
+        facts: The values the message was made from, for programs.
+    """
+
+    def __init__(self, message: str, **facts: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts: Mapping[str, object] = facts
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, dict(self.facts))
+
+
+class UnknownEntitiesWarning(PenstockWarning):
+    """Rows are of entities that no record names: their features are those of an unknown one."""
+
+
 class GateError(PenstockError):
     """A gate refused."""
 
@@ -198,5 +226,7 @@ def nearest(name: str, known: Iterable[str], *, show: int = 8) -> str:
     return f"Known: {', '.join(repr(n) for n in names[:show])}{more}."
 
 
-def _rebuild(cls: type[PenstockError], message: str, facts: Mapping[str, object]) -> PenstockError:
+def _rebuild(
+    cls: type[PenstockError | PenstockWarning], message: str, facts: Mapping[str, object]
+) -> PenstockError | PenstockWarning:
     return cls(message, **facts)

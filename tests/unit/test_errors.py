@@ -9,6 +9,7 @@ from penstock.errors import (
     DeclarationError,
     NotFoundError,
     PenstockError,
+    PenstockWarning,
     RetryableError,
     UnavailableError,
     nearest,
@@ -18,11 +19,13 @@ ERRORS = [getattr(penstock.errors, name) for name in penstock.errors.__all__ if 
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_every_error_is_of_the_tree_and_survives_pickling(error: type[PenstockError]) -> None:
+def test_every_error_is_of_the_tree_and_survives_pickling(
+    error: type[PenstockError | PenstockWarning],
+) -> None:
     before = error("It broke. Mend it.", part="x", count=3)
     after = pickle.loads(pickle.dumps(before))  # noqa: S301 - our own bytes
 
-    assert isinstance(after, PenstockError)
+    assert isinstance(after, PenstockError | PenstockWarning)
     assert type(after) is error
     assert (after.message, after.facts) == (before.message, {"part": "x", "count": 3})
 

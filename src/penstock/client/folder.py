@@ -17,10 +17,13 @@ from penstock.spec import DType, FeatureService, key_of
 
 from .interface import Client, time_us
 from .takes import Takes
+from .told import Told, unknown_online, unknown_past
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
+
+    from penstock.features import UnknownEntities
 
     from .frames import Row
 
@@ -66,36 +69,43 @@ class FolderClient(Client):
         keys = {entity.name: entity.dtype for entity in wanted.entities}
         return Takes(service, keys, wanted.request_fields)
 
-    def _past(self, service: str, spine: pl.DataFrame) -> pl.DataFrame:
+    def _past(self, service: str, spine: pl.DataFrame) -> Told[pl.DataFrame]:
         wanted = self._permit(service)
-        found = point_in_time(self._ports.tables, wanted.views, spine)
-        return found.select(wanted.names)
+        unknown: list[UnknownEntities] = []
+        found = point_in_time(
+            self._ports.tables,
+            wanted.views,
+            spine,
+            memory_bytes=self._ports.features_memory_bytes,
+            notice=unknown.append,
+        )
+        return Told(found.select(wanted.names), tuple(unknown_past(one) for one in unknown))
 
-    def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Row:
+    def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Told[Row]:
         reader = self._reader(service)
         at_us = self._ports.clock.now_us() if at is None else time_us(at)
         found = reader.read(_columns(keys), at_us, _columns(request))
-        return {
+        values = {
             name: None if isnan(value) else int(value) if dtype is DType.INT64 else value
             for value, (name, dtype) in zip(
                 found.values[0].tolist(), reader.service.dtypes.items(), strict=True
             )
         }
+        return Told(values, unknown_online(service, len(found.unknown), 1))
 
-    def _many(self, service: str, rows: pl.DataFrame) -> pl.DataFrame:
+    def _many(self, service: str, rows: pl.DataFrame) -> Told[pl.DataFrame]:
         reader = self._reader(service)
         at_us = spine_times(rows) if AT in rows.columns else self._ports.clock.now_us()
         keys = {entity.name: rows[entity.name].to_list() for entity in reader.service.entities}
         request = {name: rows[name].to_list() for name in reader.service.request_fields}
-        values = reader.read(keys, at_us, request).values
-        return pl.DataFrame(
-            [
-                pl.Series(name, values[:, place], nan_to_null=True).cast(
-                    pl.Int64 if dtype is DType.INT64 else pl.Float64
-                )
-                for place, (name, dtype) in enumerate(reader.service.dtypes.items())
-            ]
-        )
+        found = reader.read(keys, at_us, request)
+        columns = [
+            pl.Series(name, found.values[:, place], nan_to_null=True).cast(
+                pl.Int64 if dtype is DType.INT64 else pl.Float64
+            )
+            for place, (name, dtype) in enumerate(reader.service.dtypes.items())
+        ]
+        return Told(pl.DataFrame(columns), unknown_online(service, len(found.unknown), len(rows)))
 
     def _applied(self) -> Catalogue:
         """What is applied; read again when something was written."""

@@ -11,6 +11,7 @@ import polars as pl
 from penstock.errors import InputError
 
 from .frames import as_given, as_polars, rows_of
+from .told import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from .frames import Row
     from .takes import Takes
+    from .told import Told
 
 __all__ = ["Client", "time_us", "with_at"]
 
@@ -62,13 +64,19 @@ class Client(ABC):
             NotReadyError: A source has no records yet.
             InputError: The spine lacks a column, or has one of another type.
             NotSupportedError: It is asked over HTTP.
+
+        Warns:
+            UnknownEntitiesWarning: A source has no records of entities that rows name; one for
+                each view, with how many.
         """
         wanted = as_polars(spine)
         timed = with_at(wanted, at)
         found = self._taking(
             service, lambda takes: self._past(service, takes.columns(timed, keyless=True))
         )
-        return as_given(spine, _beside(wanted, found))
+        given = as_given(spine, _beside(wanted, found.features))
+        warn(found.notes)
+        return given
 
     @overload
     def online(self, service: str, entities: Row, *, at: datetime | None = None) -> Row: ...
@@ -103,23 +111,31 @@ class Client(ABC):
             InputError: A key or a request field is missing, or of another type than declared.
             AccessError: The caller may not.
             UnavailableError: It cannot be reached, or did not answer in time.
+
+        Warns:
+            UnknownEntitiesWarning: Rows are of entities that the online store does not know; with
+                how many.
         """
         if isinstance(entities, dict):
             row = entities
             if at is not None:
                 time_us(at)
-            return self._taking(
-                service, lambda takes: self._one(service, *takes.parted(row), at=at)
-            )
+            one = self._taking(service, lambda takes: self._one(service, *takes.parted(row), at=at))
+            warn(one.notes)
+            return one.features
         if isinstance(entities, list | tuple):
             if not entities:
                 return []
             rows = with_at(rows_of(entities), at)
-            return self._taking(service, lambda t: self._many(service, t.columns(rows))).to_dicts()
+            many = self._taking(service, lambda t: self._many(service, t.columns(rows)))
+            warn(many.notes)
+            return many.features.to_dicts()
         wanted = as_polars(entities)
         timed = with_at(wanted, at)
         found = self._taking(service, lambda takes: self._many(service, takes.columns(timed)))
-        return as_given(entities, _beside(wanted, found))
+        given = as_given(entities, _beside(wanted, found.features))
+        warn(found.notes)
+        return given
 
     @abstractmethod
     def close(self) -> None:
@@ -152,15 +168,15 @@ class Client(ABC):
         """What a service takes; ``again`` not to rely on what was known before."""
 
     @abstractmethod
-    def _past(self, service: str, spine: pl.DataFrame) -> pl.DataFrame:
+    def _past(self, service: str, spine: pl.DataFrame) -> Told[pl.DataFrame]:
         """The service's features at each row of a spine, without the row."""
 
     @abstractmethod
-    def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Row:
+    def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Told[Row]:
         """The features of one row."""
 
     @abstractmethod
-    def _many(self, service: str, rows: pl.DataFrame) -> pl.DataFrame:
+    def _many(self, service: str, rows: pl.DataFrame) -> Told[pl.DataFrame]:
         """The features of each row, without the row; at its ``at`` where it has one."""
 
 

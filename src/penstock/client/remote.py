@@ -24,6 +24,7 @@ from penstock.spec import DType
 
 from .interface import Client
 from .takes import Takes
+from .told import Told, unknown_online
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,7 @@ __all__ = ["RemoteClient"]
 
 PATH = "/v1/features"
 ARROW = "application/vnd.apache.arrow.stream"
+UNKNOWN = "x-penstock-unknown"
 ROWS_AT_ONCE = 1_000
 TRIES = 3
 SHORT_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
@@ -81,19 +83,22 @@ class RemoteClient(Client):
             service=service,
         )
 
-    def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Row:
+    def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Told[Row]:
         body: dict[str, Any] = {"entity": keys}
         if request:
             body["request"] = request
         if at is not None:
             body["at"] = at
         sent = self._send("POST", _path(service), msgspec.json.encode(body, enc_hook=_plain))
-        found: Row = msgspec.json.decode(sent.content)["features"]
-        return found
+        told = msgspec.json.decode(sent.content)
+        return Told(told["features"], unknown_online(service, told.get("unknown", 0), 1))
 
-    def _many(self, service: str, rows: pl.DataFrame) -> pl.DataFrame:
-        parts = range(0, max(len(rows), 1), ROWS_AT_ONCE)
-        return pl.concat([self._part(service, rows[n : n + ROWS_AT_ONCE]) for n in parts])
+    def _many(self, service: str, rows: pl.DataFrame) -> Told[pl.DataFrame]:
+        starts = range(0, max(len(rows), 1), ROWS_AT_ONCE)
+        parts = [self._part(service, rows[n : n + ROWS_AT_ONCE]) for n in starts]
+        unknown = sum(int(part.headers.get(UNKNOWN, "0")) for part in parts)
+        frames = [pl.read_ipc_stream(part.content).drop("as_of") for part in parts]
+        return Told(pl.concat(frames), unknown_online(service, unknown, len(rows)))
 
     def _takes(self, service: str, *, again: bool = False) -> Takes:
         """What a service takes, as it describes itself; asked once, and where that may be old."""
@@ -107,11 +112,10 @@ class RemoteClient(Client):
             known = self._known[service] = Takes(service, keys, fields)
         return known
 
-    def _part(self, service: str, rows: pl.DataFrame) -> pl.DataFrame:
+    def _part(self, service: str, rows: pl.DataFrame) -> httpx.Response:
         body = io.BytesIO()
         rows.write_ipc_stream(body, compat_level=pl.CompatLevel.oldest())
-        sent = self._send("POST", _path(service), body.getvalue(), {"content-type": ARROW})
-        return pl.read_ipc_stream(sent.content).drop("as_of")
+        return self._send("POST", _path(service), body.getvalue(), {"content-type": ARROW})
 
     def _send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None

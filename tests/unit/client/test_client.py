@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from penstock.client import Client
     from penstock.testing.served_project import ServedProject
 
+pytestmark = pytest.mark.filterwarnings("ignore::penstock.errors.UnknownEntitiesWarning")
+
 LATER = datetime(2026, 1, 20, tzinfo=UTC)
 NAMES = ["BTC", "nobody", "ETH", "BTC"]
 

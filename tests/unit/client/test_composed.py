@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from penstock.client import Client
     from penstock.testing.served_project import ServedProject
 
+pytestmark = pytest.mark.filterwarnings("ignore::penstock.errors.UnknownEntitiesWarning")
+
 AT = datetime(2026, 1, 9, 3, 30, tzinfo=UTC)
 ROW: dict[str, Any] = {
     "symbol": "BTC", "shop": 1, "amount": 80.0, "pieces": 2, "card": "debit", "member": True,

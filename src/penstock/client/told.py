@@ -1,0 +1,68 @@
+"""What is told beside an answer: warnings that its rows may not be what was meant."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from penstock.errors import PenstockWarning, UnknownEntitiesWarning
+
+if TYPE_CHECKING:
+    from penstock.features import UnknownEntities
+
+__all__ = ["Told", "unknown_online", "unknown_past", "warn"]
+
+T = TypeVar("T")
+CALLER = 3
+
+
+class Told(NamedTuple, Generic[T]):
+    """An answer and what is to be said of it.
+
+    Attributes:
+        features: The answer.
+        notes: What to warn of, in order.
+    """
+
+    features: T
+    notes: tuple[PenstockWarning, ...] = ()
+
+
+def warn(notes: tuple[PenstockWarning, ...]) -> None:
+    """Warn at the line that called the public method which calls this."""
+    for note in notes:
+        warnings.warn(note, stacklevel=CALLER)
+
+
+def unknown_past(found: UnknownEntities) -> UnknownEntitiesWarning:
+    """The warning of a spine with entities that a view's source has no records of."""
+    return UnknownEntitiesWarning(
+        f"{found.sentence}.",
+        view=found.view,
+        source=found.source,
+        rows=found.rows,
+        of_rows=found.of_rows,
+        entities=found.entities,
+    )
+
+
+def unknown_online(service: str, rows: int, of_rows: int) -> tuple[UnknownEntitiesWarning, ...]:
+    """The warning of rows whose entities the online store does not know, where there are any.
+
+    It names no key: Python keeps each text that it has shown at a line, and keys are many.
+
+    Args:
+        service: The feature service.
+        rows: How many rows are of such entities.
+        of_rows: How many were asked for.
+    """
+    if not rows:
+        return ()
+    note = UnknownEntitiesWarning(
+        f"{rows:,} of {of_rows:,} rows are of entities of which no record has come to the online "
+        f"store yet: their features of {service!r} are those of an unknown entity.",
+        service=service,
+        rows=rows,
+        of_rows=of_rows,
+    )
+    return (note,)

@@ -23,6 +23,7 @@ Every error says what was wrong, what was expected and what to do. The facts sta
 What stands, and may not be what was meant, is told by a warning instead:
 
     PenstockWarning
+    ├── StaleWarning             features are older than their view allows; says since when
     └── UnknownEntitiesWarning   rows are of entities that no record names; says how many
 """
 
@@ -49,6 +50,7 @@ __all__ = [
     "RetryableError",
     "SettingsError",
     "StaleError",
+    "StaleWarning",
     "StateError",
     "UnavailableError",
     "UnknownEntitiesWarning",
@@ -162,6 +164,10 @@ class PenstockWarning(UserWarning):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, dict(self.facts))
+
+
+class StaleWarning(PenstockWarning):
+    """Features are older than their view allows."""
 
 
 class UnknownEntitiesWarning(PenstockWarning):

@@ -5,24 +5,26 @@ from __future__ import annotations
 from contextlib import ExitStack
 from math import isnan
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
 from penstock.access import require_features
-from penstock.features import ServiceReader, point_in_time, spine_times
+from penstock.features import Freshness, ServiceReader, point_in_time, spine_times
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
 from penstock.spec import DType, FeatureService, key_of
 
-from .interface import Client, time_us
+from .interface import EPOCH, MICROSECOND, Client, time_us
 from .takes import Takes
-from .told import Told, unknown_online, unknown_past
+from .told import Told, stale_views, unknown_online, unknown_past
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from penstock.algebra import IntArray
+    from penstock.errors import StaleWarning
     from penstock.features import UnknownEntities
 
     from .frames import Row
@@ -30,6 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["FolderClient"]
 
 AT = "at"
+
+
+class _Served(NamedTuple):
+    """A service as it is read: its reader, and until when what that reads is fresh."""
+
+    reader: ServiceReader
+    freshness: Freshness
 
 
 class FolderClient(Client):
@@ -52,7 +61,7 @@ class FolderClient(Client):
         self._lock = Lock()
         self._revision = -1
         self._catalogue = Catalogue({}, {})
-        self._readers: dict[str, ServiceReader] = {}
+        self._served: dict[str, _Served] = {}
         self._permitted: dict[str, tuple[int, FeatureService]] = {}
 
     def services(self) -> list[str]:
@@ -82,7 +91,7 @@ class FolderClient(Client):
         return Told(found.select(wanted.names), tuple(unknown_past(one) for one in unknown))
 
     def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Told[Row]:
-        reader = self._reader(service)
+        reader, freshness = self._reader(service)
         at_us = self._ports.clock.now_us() if at is None else time_us(at)
         found = reader.read(_columns(keys), at_us, _columns(request))
         values = {
@@ -91,10 +100,11 @@ class FolderClient(Client):
                 found.values[0].tolist(), reader.service.dtypes.items(), strict=True
             )
         }
-        return Told(values, unknown_online(service, len(found.unknown), 1))
+        notes = unknown_online(service, len(found.unknown), 1)
+        return Told(values, (*self._stale(freshness, at_us), *notes))
 
     def _many(self, service: str, rows: pl.DataFrame) -> Told[pl.DataFrame]:
-        reader = self._reader(service)
+        reader, freshness = self._reader(service)
         at_us = spine_times(rows) if AT in rows.columns else self._ports.clock.now_us()
         keys = {entity.name: rows[entity.name].to_list() for entity in reader.service.entities}
         request = {name: rows[name].to_list() for name in reader.service.request_fields}
@@ -105,7 +115,14 @@ class FolderClient(Client):
             )
             for place, (name, dtype) in enumerate(reader.service.dtypes.items())
         ]
-        return Told(pl.DataFrame(columns), unknown_online(service, len(found.unknown), len(rows)))
+        notes = unknown_online(service, len(found.unknown), len(rows))
+        return Told(pl.DataFrame(columns), (*self._stale(freshness, at_us), *notes))
+
+    def _stale(self, freshness: Freshness, at_us: int | IntArray) -> tuple[StaleWarning, ...]:
+        """What is stale of a service at the times wanted."""
+        freshness.look_again(self._ports.metadata, self._ports.online, self._ports.clock.now_us())
+        until_us = freshness.stale(at_us)
+        return stale_views({view: EPOCH + end * MICROSECOND for view, end in until_us.items()})
 
     def _applied(self) -> Catalogue:
         """What is applied; read again when something was written."""
@@ -136,13 +153,14 @@ class FolderClient(Client):
             self._permitted[name] = (revision, service)
         return service
 
-    def _reader(self, name: str) -> ServiceReader:
+    def _reader(self, name: str) -> _Served:
         """The reader of a service, compiled once while the service stays as it is."""
         service = self._permit(name)
         with self._lock:
-            known = self._readers.get(name)
-            if known is None or known.service != service:
-                known = self._readers[name] = ServiceReader(self._ports.online, service)
+            known = self._served.get(name)
+            if known is None or known.reader.service != service:
+                reader = ServiceReader(self._ports.online, service)
+                known = self._served[name] = _Served(reader, Freshness(service.views))
         return known
 
 

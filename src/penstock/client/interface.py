@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast, overload
 
 import polars as pl
 
 from penstock.errors import InputError
 
 from .frames import as_given, as_polars, rows_of
-from .told import warn
+from .told import Told, check_stale, refuse, warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from .frames import Row
     from .takes import Takes
-    from .told import Told
 
-__all__ = ["Client", "time_us", "with_at"]
+__all__ = ["EPOCH", "MICROSECOND", "Client", "time_us", "with_at"]
 
 F = TypeVar("F")
 T = TypeVar("T")
+Stale: TypeAlias = Literal["serve", "refuse"]
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
@@ -79,17 +79,33 @@ class Client(ABC):
         return given
 
     @overload
-    def online(self, service: str, entities: Row, *, at: datetime | None = None) -> Row: ...
+    def online(
+        self, service: str, entities: Row, *, at: datetime | None = None, stale: Stale = "serve"
+    ) -> Row: ...
 
     @overload
     def online(
-        self, service: str, entities: Sequence[Row], *, at: datetime | None = None
+        self,
+        service: str,
+        entities: Sequence[Row],
+        *,
+        at: datetime | None = None,
+        stale: Stale = "serve",
     ) -> list[Row]: ...
 
     @overload
-    def online(self, service: str, entities: F, *, at: datetime | None = None) -> F: ...
+    def online(
+        self, service: str, entities: F, *, at: datetime | None = None, stale: Stale = "serve"
+    ) -> F: ...
 
-    def online(self, service: str, entities: object, *, at: datetime | None = None) -> object:
+    def online(
+        self,
+        service: str,
+        entities: object,
+        *,
+        at: datetime | None = None,
+        stale: Stale = "serve",
+    ) -> object:
         """The features of entities as they are now, from the online store.
 
         Args:
@@ -100,6 +116,8 @@ class Client(ABC):
                 the service does not take are let be.
             at: The time wanted instead of now. What is older than an entity's newest record cannot
                 be told online: its values are then those at that record.
+            stale: What to do where a view is older at that time than its ``freshness`` allows:
+                answer all the same and warn, or refuse. Ages are looked at once a second.
 
         Returns:
             For a dictionary, the features by full name, None for null; for a list, one such for
@@ -108,34 +126,41 @@ class Client(ABC):
         Raises:
             NotFoundError: There is no such service; names the nearest.
             NotReadyError: The features have not been built.
+            StaleError: They are stale, and are refused then.
             InputError: A key or a request field is missing, or of another type than declared.
             AccessError: The caller may not.
             UnavailableError: It cannot be reached, or did not answer in time.
 
         Warns:
+            StaleWarning: A view is stale, and is served all the same; one for each.
             UnknownEntitiesWarning: Rows are of entities that the online store does not know; with
                 how many.
         """
+        check_stale(stale)
+        answer, notes = self._online(service, entities, at=at)
+        if stale == "refuse":
+            refuse(notes)
+        warn(notes)
+        return answer
+
+    def _online(self, service: str, entities: object, *, at: datetime | None) -> Told[object]:
+        """What was found, as it was asked for."""
         if isinstance(entities, dict):
             row = entities
             if at is not None:
                 time_us(at)
             one = self._taking(service, lambda takes: self._one(service, *takes.parted(row), at=at))
-            warn(one.notes)
-            return one.features
+            return Told(one.features, one.notes)
         if isinstance(entities, list | tuple):
             if not entities:
-                return []
+                return Told([])
             rows = with_at(rows_of(entities), at)
             many = self._taking(service, lambda t: self._many(service, t.columns(rows)))
-            warn(many.notes)
-            return many.features.to_dicts()
+            return Told(many.features.to_dicts(), many.notes)
         wanted = as_polars(entities)
         timed = with_at(wanted, at)
         found = self._taking(service, lambda takes: self._many(service, takes.columns(timed)))
-        given = as_given(entities, _beside(wanted, found.features))
-        warn(found.notes)
-        return given
+        return Told(as_given(entities, _beside(wanted, found.features)), found.notes)
 
     @abstractmethod
     def close(self) -> None:

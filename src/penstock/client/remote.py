@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from urllib.parse import quote
 
 import httpx
@@ -24,11 +25,10 @@ from penstock.spec import DType
 
 from .interface import Client
 from .takes import Takes
-from .told import Told, unknown_online
+from .told import Told, stale_views, unknown_online
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from .frames import Row
 
@@ -36,7 +36,8 @@ __all__ = ["RemoteClient"]
 
 PATH = "/v1/features"
 ARROW = "application/vnd.apache.arrow.stream"
-UNKNOWN = "x-penstock-unknown"
+UNKNOWN, STALE = "x-penstock-unknown", "x-penstock-stale"
+Until: TypeAlias = dict[str, datetime]
 ROWS_AT_ONCE = 1_000
 TRIES = 3
 SHORT_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
@@ -91,14 +92,20 @@ class RemoteClient(Client):
             body["at"] = at
         sent = self._send("POST", _path(service), msgspec.json.encode(body, enc_hook=_plain))
         told = msgspec.json.decode(sent.content)
-        return Told(told["features"], unknown_online(service, told.get("unknown", 0), 1))
+        notes = unknown_online(service, told.get("unknown", 0), 1)
+        stale = msgspec.convert(told.get("stale", {}), Until)
+        return Told(told["features"], (*stale_views(stale), *notes))
 
     def _many(self, service: str, rows: pl.DataFrame) -> Told[pl.DataFrame]:
         starts = range(0, max(len(rows), 1), ROWS_AT_ONCE)
         parts = [self._part(service, rows[n : n + ROWS_AT_ONCE]) for n in starts]
         unknown = sum(int(part.headers.get(UNKNOWN, "0")) for part in parts)
         frames = [pl.read_ipc_stream(part.content).drop("as_of") for part in parts]
-        return Told(pl.concat(frames), unknown_online(service, unknown, len(rows)))
+        notes = unknown_online(service, unknown, len(rows))
+        stale: dict[str, datetime] = {}
+        for part in parts:
+            stale |= msgspec.json.decode(part.headers.get(STALE, "{}"), type=Until)
+        return Told(pl.concat(frames), (*stale_views(stale), *notes))
 
     def _takes(self, service: str, *, again: bool = False) -> Takes:
         """What a service takes, as it describes itself; asked once, and where that may be old."""

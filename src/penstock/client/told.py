@@ -5,12 +5,21 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from penstock.errors import PenstockWarning, UnknownEntitiesWarning
+from penstock.errors import (
+    InputError,
+    PenstockWarning,
+    StaleError,
+    StaleWarning,
+    UnknownEntitiesWarning,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from penstock.features import UnknownEntities
 
-__all__ = ["Told", "unknown_online", "unknown_past", "warn"]
+__all__ = ["Told", "check_stale", "refuse", "stale_views", "unknown_online", "unknown_past", "warn"]
 
 T = TypeVar("T")
 CALLER = 3
@@ -32,6 +41,48 @@ def warn(notes: tuple[PenstockWarning, ...]) -> None:
     """Warn at the line that called the public method which calls this."""
     for note in notes:
         warnings.warn(note, stacklevel=CALLER)
+
+
+def check_stale(stale: str) -> None:
+    """See that a caller says what to do with stale features.
+
+    Raises:
+        InputError: It is another word.
+    """
+    if stale not in {"serve", "refuse"}:
+        raise InputError(f"stale={stale!r} says nothing. Give 'serve' or 'refuse'.", stale=stale)
+
+
+def refuse(notes: tuple[PenstockWarning, ...]) -> None:
+    """Refuse features that are stale.
+
+    Raises:
+        StaleError: A view is; of several the one that ran out first.
+    """
+    for note in notes:
+        if isinstance(note, StaleWarning):
+            raise StaleError(note.message, **note.facts)
+
+
+def stale_views(until: Mapping[str, datetime]) -> tuple[StaleWarning, ...]:
+    """The warning of each view that is stale; the one that ran out first at first.
+
+    It says since when, and not how old they are: the text stays the same while nothing comes in,
+    and Python shows it once.
+
+    Args:
+        until: Until when each was fresh, by its name.
+    """
+    return tuple(
+        StaleWarning(
+            f"The online features of view {view!r} are stale: its freshness allowed them until "
+            f"{end.isoformat()}. Run 'penstock features build {view}' where newer batches wait, "
+            "else ingest, or see that 'penstock stream' runs and that events come in.",
+            view=view,
+            fresh_until=end,
+        )
+        for view, end in sorted(until.items(), key=lambda one: (one[1], one[0]))
+    )
 
 
 def unknown_past(found: UnknownEntities) -> UnknownEntitiesWarning:

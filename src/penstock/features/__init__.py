@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .composition import request_dtype
-from .freshness import ViewAge, require_fresh, view_ages
+from .freshness import Freshness, ViewAge, require_fresh, view_ages
 from .gathering import Gathering
 from .partitions import (
     MOST_PARTITIONS,
@@ -51,6 +51,7 @@ __all__ = [
     "STORED",
     "BackfillResult",
     "ColumnProfile",
+    "Freshness",
     "GatheredReads",
     "Gathering",
     "Layout",

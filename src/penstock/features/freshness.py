@@ -6,20 +6,22 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from penstock.errors import StaleError
 from penstock.records import Batch
-from penstock.spec import duration_text
+from penstock.spec import base_views, duration_text
 
 from .spaces import built_to, space_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from penstock.algebra import IntArray
     from penstock.ports import Metadata, OnlineStore
-    from penstock.spec import FeatureView
+    from penstock.spec import FeatureView, View
 
-__all__ = ["ViewAge", "require_fresh", "view_ages"]
+__all__ = ["Freshness", "ViewAge", "require_fresh", "view_ages"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
@@ -73,6 +75,64 @@ class ViewAge(msgspec.Struct, frozen=True, kw_only=True):
             allowed_s=self.allowed_us / SECOND_US,
             waiting=self.waiting,
         )
+
+
+class Freshness:
+    """Until when the online features of some views are fresh, as seen by the last look.
+
+    A look reads records; what it saw is told without any. Safe across threads.
+
+    Args:
+        views: The views; of those without a bound nothing is ever read.
+    """
+
+    def __init__(self, views: Iterable[View]) -> None:
+        self._bounded = [view for view in base_views(views) if view.freshness_us]
+        self._until_us: Mapping[str, int] = {}
+        self._looked_us: int | None = None
+
+    def look(
+        self, metadata: Metadata, online: OnlineStore, seen: dict[str, Sequence[ViewAge]]
+    ) -> None:
+        """See how old the views are now.
+
+        Args:
+            metadata: Where the batches are known.
+            online: The online store.
+            seen: What was found of views just now, by their space; added to.
+        """
+        until_us: dict[str, int] = {}
+        for view in self._bounded:
+            space = space_of(view)
+            if space not in seen:
+                seen[space] = view_ages(metadata, online, [view])
+            until_us |= {age.view: age.arrived_us + view.freshness_us for age in seen[space]}
+        self._until_us = until_us
+
+    def look_again(self, metadata: Metadata, online: OnlineStore, now_us: int) -> None:
+        """See how old the views are now, where the last such look is a second ago or more.
+
+        Args:
+            metadata: Where the batches are known.
+            online: The online store.
+            now_us: The time, in microseconds since 1970 UTC.
+        """
+        looked_us = self._looked_us
+        if self._bounded and (looked_us is None or abs(now_us - looked_us) >= SECOND_US):
+            self._looked_us = now_us
+            self.look(metadata, online, {})
+
+    def stale(self, at_us: int | IntArray) -> Mapping[str, int]:
+        """Until when each view was fresh that is stale at a time; most often of none.
+
+        Args:
+            at_us: The time the features are wanted at, in microseconds since 1970 UTC; of several
+                the last counts.
+        """
+        if not self._until_us:
+            return self._until_us
+        last_us = int(np.max(at_us, initial=0))
+        return {name: until for name, until in self._until_us.items() if last_us > until}
 
 
 def view_ages(

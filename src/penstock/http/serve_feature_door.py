@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from penstock.errors import PenstockError
-from penstock.features import GatheredReads, ServiceReader
+from penstock.features import Freshness, GatheredReads, ServiceReader
 from penstock.plan import Catalogue
 from penstock.spec import FeatureService
 
@@ -16,11 +17,12 @@ from .serve_feature_schema import FeatureSchema
 from .serve_metrics import FeatureCounters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from penstock.features import ViewAge
     from penstock.ports import Services
 
-__all__ = ["FeatureDoor", "open_doors"]
+__all__ = ["FeatureDoor", "look_at_doors", "open_doors"]
 
 
 class FeatureDoor(msgspec.Struct, frozen=True):
@@ -29,11 +31,13 @@ class FeatureDoor(msgspec.Struct, frozen=True):
     Attributes:
         schema: What it takes and gives.
         reads: Reads the features.
+        freshness: Until when they are fresh.
         counters: What it has been asked so far; carried over when the service changes.
     """
 
     schema: FeatureSchema
     reads: GatheredReads
+    freshness: Freshness
     counters: FeatureCounters
 
 
@@ -63,5 +67,20 @@ def open_doors(services: Services, current: Mapping[str, FeatureDoor]) -> dict[s
             continue
         reads = GatheredReads(reader, services.clock)
         counters = before.counters if before else FeatureCounters()
-        doors[service.name] = FeatureDoor(schema, reads, counters)
+        door = FeatureDoor(schema, reads, Freshness(service.views), counters)
+        with suppress(PenstockError):  # it is looked at again in a second
+            look_at_doors(services, [door])
+        doors[service.name] = door
     return doors
+
+
+def look_at_doors(services: Services, doors: Iterable[FeatureDoor]) -> None:
+    """See how old the features of services are, so that no request has to.
+
+    Args:
+        services: The project's ports.
+        doors: The services.
+    """
+    seen: dict[str, Sequence[ViewAge]] = {}
+    for door in doors:
+        door.freshness.look(services.metadata, services.online, seen)

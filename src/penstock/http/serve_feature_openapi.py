@@ -81,11 +81,19 @@ def _told(service: FeatureService) -> list[Json]:
         "service": {"type": "string"},
         "service_id": {"type": "string"},
     }
+    stale: Json = {
+        "type": "object",
+        "additionalProperties": TIME,
+        "description": "Views that are stale, and until when each was fresh; left out for none.",
+    }
     row: Json = {"features": closed(values), "as_of": TIME}
     return [
-        closed(row | ends),
-        closed({"rows": listed(closed(row), MOST_ROWS), **ends}),
-        closed({"features": closed(_lists(values)), "as_of": listed(TIME, MOST_ROWS), **ends}),
+        closed(row | ends, stale=stale),
+        closed({"rows": listed(closed(row), MOST_ROWS), **ends}, stale=stale),
+        closed(
+            {"features": closed(_lists(values)), "as_of": listed(TIME, MOST_ROWS), **ends},
+            stale=stale,
+        ),
     ]
 
 

@@ -19,6 +19,7 @@ from .serve_schema import moment, moment_us
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from penstock.algebra import IntArray
     from penstock.features import Reading
@@ -151,8 +152,14 @@ class FeatureSchema:
             raise self.body.lacks_request("The body")
         return dict(zip(self.body.request, msgspec.structs.astuple(given), strict=True))
 
-    def answer(self, wanted: Wanted, found: Reading) -> bytes:
-        """The body of an answer."""
+    def answer(self, wanted: Wanted, found: Reading, stale: Mapping[str, datetime]) -> bytes:
+        """The body of an answer.
+
+        Args:
+            wanted: What was asked for.
+            found: What was read.
+            stale: Until when each view was fresh that no longer is.
+        """
         if wanted.form == "one":
             told: dict[str, object] = {
                 "features": self._row(found.values[0].tolist()),
@@ -166,6 +173,8 @@ class FeatureSchema:
         told["unknown"] = len(found.unknown)
         told["service"] = self.service.name
         told["service_id"] = self.service_id
+        if stale:
+            told["stale"] = stale
         return self._encode(told)
 
     def columns(self, found: Reading) -> dict[str, list[Any]]:

@@ -66,12 +66,15 @@ async def _read(door: FeatureDoor, call: Call) -> Answer:
     found = await door.reads.read(wanted.keys, wanted.at_us, wanted.request)
     counters.rows += wanted.rows
     counters.unknown += len(found.unknown)
+    until_us = door.freshness.stale(wanted.at_us)
+    stale = {name: moment(end_us) for name, end_us in until_us.items()}
     if not as_arrow:
-        return Answer(200, schema.answer(wanted, found))
+        return Answer(200, schema.answer(wanted, found, stale))
     headers = (
         (b"content-type", ARROW),
         (b"x-penstock-service-id", schema.service_id.encode()),
         (b"x-penstock-unknown", str(len(found.unknown)).encode()),
+        *([(b"x-penstock-stale", msgspec.json.encode(stale))] if stale else []),
     )
     return Answer(200, arrow_answer(schema.service, found), headers)
 

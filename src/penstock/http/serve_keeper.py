@@ -34,7 +34,7 @@ from penstock.scoring import (
 )
 
 from .serve_door import open_door
-from .serve_feature_door import FeatureDoor, open_doors
+from .serve_feature_door import FeatureDoor, look_at_doors, open_doors
 from .serve_guard import Guard
 from .serve_later import Later
 from .serve_waking import Waking
@@ -155,6 +155,7 @@ class Keeper:
                 if aged_s >= AGES_S:
                     aged_s = 0.0
                     await asyncio.to_thread(look_at_ages, self._services, self.fleet)
+                    await asyncio.to_thread(look_at_doors, self._services, self.features.values())
                     self.waking.make_room()
             except Exception as error:  # noqa: BLE001 - see above
                 self._log.warning("the registry could not be followed", error=str(error))

@@ -281,6 +281,47 @@ def test_a_service_is_described_with_how_fresh_it_is(talk: Talk, services: Local
     talk(conversation)
 
 
+def test_answers_name_the_views_that_are_stale(talk: Talk, services: LocalServices) -> None:
+    catalogue = Catalogue.load(services.metadata)
+    (view,) = catalogue.all(ps.FeatureView)
+    limited = msgspec.structs.replace(view, freshness="2h")
+    service = ps.FeatureService("first", features=[limited])
+    project = ps.Project("served", declarations=[service])
+    apply(services.metadata, project, actor="t", now=services.clock.now())
+    (batch,) = services.metadata.find(Batch)
+    arrived = services.clock.now() - timedelta(hours=5)
+    services.metadata.write(Put(msgspec.structs.replace(batch, arrived_at=arrived)))
+    path, until_then = "/v1/features/first", arrived + timedelta(hours=2)
+    asks: list[dict[str, Any]] = [
+        {"entity": {"symbol": "BTC"}},
+        {"entities": {"symbol": ["BTC", "ETH"]}},
+        {"rows": [{"entity": {"symbol": "BTC"}}]},
+    ]
+
+    async def conversation(client: Client) -> None:
+        told: dict[str, str] = {}
+        for ask in asks:
+            told = (await client.post(path, json_of(**ask))).json["stale"]
+            assert list(told) == ["momentum"]
+            assert datetime.fromisoformat(told["momentum"]) == until_then
+        arrow = await client.post(path, stream(symbol=["BTC"]), headers=ARROW_IN)
+        assert msgspec.json.decode(arrow.headers["x-penstock-stale"]) == told
+        earlier = await client.post(path, json_of(**asks[0], at=until_then))
+        assert "stale" not in earlier.json
+        services.metadata.write(Put(batch))  # it arrived only now
+        reply = await client.post(path, json_of(**asks[0]))
+        for _ in range(100):
+            if "stale" not in reply.json:
+                break
+            await asyncio.sleep(0.1)
+            reply = await client.post(path, json_of(**asks[0]))
+        assert "stale" not in reply.json
+        arrow = await client.post(path, stream(symbol=["BTC"]), headers=ARROW_IN)
+        assert "x-penstock-stale" not in arrow.headers
+
+    talk(conversation)
+
+
 def test_a_service_whose_view_is_stale_says_so(talk: Talk, services: LocalServices) -> None:
     catalogue = Catalogue.load(services.metadata)
     (view,) = catalogue.all(ps.FeatureView)

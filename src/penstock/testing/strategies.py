@@ -40,6 +40,7 @@ __all__ = [
     "newest_values",
     "numbers",
     "records",
+    "repeated_histories",
     "source",
     "times",
     "windows",
@@ -158,6 +159,34 @@ def _placed(history: list[dict[str, object]]) -> list[dict[str, object]]:
             found.append(step | {"key": gone["key"], "ts": again})
         else:
             found.append(step)
+    return found
+
+
+def repeated_histories(max_size: int = 40) -> st.SearchStrategy[list[dict[str, object]]]:
+    """Histories with deletions in which up to that many messages more come again.
+
+    Some of them are the same record once more, others have another ``x`` under its key and time; of
+    either some are of a record that has been deleted since.
+    """
+    changes: st.SearchStrategy[Mapping[str, object]] = st.one_of(
+        st.just({}), st.fixed_dictionaries({"x": floats()})
+    )
+    repeat = st.one_of(st.none(), st.tuples(st.integers(0, 9), changes))
+    repeats = st.lists(repeat, min_size=max_size, max_size=max_size)
+    return st.builds(_repeated, deleted_histories(max_size), repeats)
+
+
+def _repeated(
+    history: list[dict[str, object]], repeats: list[tuple[int, Mapping[str, object]] | None]
+) -> list[dict[str, object]]:
+    """After each step the repeat of a record before it, counted from the newest, where one is."""
+    found: list[dict[str, object]] = []
+    for step, repeat in zip(history, repeats, strict=False):
+        found.append(step)
+        sent = [one for one in reversed(found) if not is_deletion(one)]
+        if repeat is not None and sent:
+            place, change = repeat
+            found.append({**sent[place % len(sent)], **change})
     return found
 
 

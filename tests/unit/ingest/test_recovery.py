@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from penstock.ingest import (
 from penstock.records import Batch, Deletion, Identity, Lease, Process
 from penstock.runtime import open_services
 from penstock.spec import fingerprint
+from penstock.testing.killing import KilledError, Killer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,31 +44,8 @@ STEPS_OF_LOG = 6  # and the offset
 STEPS_OF_DELETION = 6  # the last batch's event, started, tombstones, raw number, stored, event
 
 
-class KilledError(BaseException):
-    """Stands for kill -9: nothing of ours catches it."""
-
-
-@dataclass
-class Killer:
-    """Ends the process before or after its n-th write."""
-
-    at: int
-    after: bool
-    seen: int = 0
-
-    def wrap(self, write: Callable[..., object]) -> Callable[..., object]:
-        def killing(*args: object, **options: object) -> object:
-            if any(isinstance(getattr(one, "record", None), SIGNS_OF_LIFE) for one in args):
-                return write(*args, **options)
-            self.seen += 1
-            if self.seen == self.at and not self.after:
-                raise KilledError
-            result = write(*args, **options)
-            if self.seen == self.at:
-                raise KilledError
-            return result
-
-        return killing
+def dying(at: int, *, after: bool = False) -> Killer:
+    return Killer(at, after, spared=SIGNS_OF_LIFE)
 
 
 def kill(services: LocalServices, killer: Killer, work: Callable[[], object]) -> None:
@@ -120,7 +97,7 @@ def test_files(tmp_path: Path, candles: Source, at: int, *, after: bool) -> None
         expected = state(whole)
     with fresh(tmp_path / "killed") as killed:
         two_files(killed)
-        kill(killed, Killer(at, after), lambda: ingest_files(killed, candles))
+        kill(killed, dying(at, after=after), lambda: ingest_files(killed, candles))
         ingest_files(killed, candles)
         assert state(killed) == expected
 
@@ -137,7 +114,7 @@ def test_messages(tmp_path: Path, candles: Source, at: int, *, after: bool) -> N
         for services in (whole, killed):
             accept_events(services, candles, body.encode(), "application/x-ndjson")
         ingest_log(whole, candles)
-        kill(killed, Killer(at, after), lambda: ingest_log(killed, candles))
+        kill(killed, dying(at, after=after), lambda: ingest_log(killed, candles))
         more = body.replace("T0", "T1").encode()
         for services in (whole, killed):
             accept_events(services, candles, more, "application/x-ndjson")
@@ -162,7 +139,7 @@ def test_deletions(
             ingest_files(services, candles)
         delete_records(whole, candles, deletion)
         other = killed.acting(SOMEBODY)
-        kill(killed, Killer(at, after), lambda: delete_records(other, candles, deletion))
+        kill(killed, dying(at, after=after), lambda: delete_records(other, candles, deletion))
         # Whoever reads the raw table's number finds the tombstones of that number.
         reached = killed.tables.applied("raw/candles", "raw/candles")
         there = killed.tables.applied("tombstones/candles", "tombstones/candles")
@@ -196,7 +173,7 @@ def nobody(batch: Batch) -> Batch:
 
 def test_a_file_that_was_removed_closes_its_batch(services: LocalServices, candles: Source) -> None:
     two_files(services)
-    kill(services, Killer(2, after=False), lambda: ingest_files(services, candles))
+    kill(services, dying(2), lambda: ingest_files(services, candles))
     (services.home / "data/a.csv").unlink()
     ingest_files(services, candles)
     closed, other = services.metadata.find(Batch)
@@ -214,7 +191,7 @@ def test_a_file_that_is_gone_closes_its_batch_with_what_is_there(
 ) -> None:
     two_files(services)
     paths = ["data/a.csv"]
-    kill(services, Killer(at, after=False), lambda: ingest_files(services, candles, paths=paths))
+    kill(services, dying(at), lambda: ingest_files(services, candles, paths=paths))
     content = (services.home / "data/a.csv").read_text()
     (services.home / "data/a.csv").write_text(HEADER + "ETH" + LINES[0])  # other bytes
     ingest_files(services, candles, paths=["data/b.csv"])
@@ -236,7 +213,7 @@ def test_another_declaration_does_not_judge_what_is_stored(
     loose = msgspec.structs.replace(candles, expect=candles.expect[2:])
     path = services.home / "one.csv"
     path.write_text(HEADER + "\n".join(LINES))
-    kill(services, Killer(at, after=True), lambda: ingest_files(services, loose, paths=[path]))
+    kill(services, dying(at, after=True), lambda: ingest_files(services, loose, paths=[path]))
 
     ingest_files(services, candles, paths=[path])
 

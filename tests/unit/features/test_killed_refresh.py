@@ -1,0 +1,125 @@
+"""A refresh that is killed loses and doubles nothing: killed here before and after each write."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from penstock.adapters.lmdb import LmdbOnlineStore
+from penstock.features import built_to, refresh
+from penstock.testing.killing import KilledError, Killer
+
+from .conftest import World
+from .test_online import HOUR_US, VIEW, make_records
+from .test_partitions import SPACE, assert_same_as_offline
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+    from pathlib import Path
+
+    from penstock.ports import OnlineStore
+
+WRITES = ("claim", "write", "drop")
+KEYS = "abcdefgh"
+
+
+class Case(NamedTuple):
+    """What is there, and what the refresh that is killed is to do.
+
+    Attributes:
+        was: Partitions of the view before; 0 where it was never built.
+        wanted: Partitions that it is to have.
+        again: Whether it is built again from nothing.
+        deletes: Whether the new batches delete records.
+    """
+
+    was: int
+    wanted: int
+    again: bool = False
+    deletes: bool = False
+
+
+CASES = {
+    "first build": Case(0, 1),
+    "first build in partitions": Case(0, 2),
+    "new batches": Case(1, 1),
+    "deletions": Case(1, 1, deletes=True),
+    "deletions in partitions": Case(2, 2, deletes=True),
+    "built again": Case(1, 1, again=True),
+    "more partitions": Case(1, 2),
+    "fewer partitions": Case(2, 1),
+}
+
+
+def bring(world: World, case: Case, *, again: bool = False) -> None:
+    refresh(
+        world.tables, world.online, world.locks, VIEW,
+        partitions=case.wanted, again=again, chunk_rows=30,
+    )  # fmt: skip
+
+
+def prepare(world: World, case: Case) -> None:
+    """Batches that are in the store, and batches that wait."""
+    for seed in range(3):
+        world.ingest(VIEW.source, make_records(20, seed, keys=KEYS))
+    if case.was:
+        bring(world, case._replace(wanted=case.was))
+        for seed in range(3, 6):
+            world.ingest(VIEW.source, make_records(20, seed, keys=KEYS))
+    if case.deletes:
+        world.delete(VIEW.source, "a")
+        world.ingest(VIEW.source, [{"key": "z", "ts": HOUR_US, "x": 1.0}])
+        world.delete(VIEW.source, "z")
+        world.ingest(VIEW.source, make_records(20, 6, keys=KEYS))
+
+
+def state(online: OnlineStore) -> Mapping[str, object]:
+    """All that a store holds."""
+    return {name: (online.progress(name), dict(online.items(name))) for name in online.spaces()}
+
+
+@contextmanager
+def copied(world: World, folder: Path, name: str) -> Generator[World]:
+    """The same tables, and a store of one's own that holds what the first one held."""
+    shutil.copytree(folder / "online", folder / name)
+    with closing(LmdbOnlineStore(folder / name)) as online:
+        yield World(world.tables, online, world.locks)
+    shutil.rmtree(folder / name)
+
+
+def kill(world: World, case: Case, killer: Killer) -> None:
+    """Refresh until the killer comes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in WRITES:
+            patch.setattr(world.online, name, killer.wrap(getattr(world.online, name)))
+        bring(world, case, again=case.again)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_refresh_killed_at_any_write_is_finished_by_the_next(
+    world: World, tmp_path: Path, case: Case
+) -> None:
+    prepare(world, case)
+    world.online.close()
+    counting = Killer(at=0)
+    with copied(world, tmp_path, "whole") as whole:
+        kill(whole, case, counting)
+        expected = state(whole.online)
+        assert_same_as_offline(whole)
+    assert counting.seen >= 2
+    for place in range(2 * counting.seen):
+        killer = Killer(at=place // 2 + 1, after=bool(place % 2))
+        with copied(world, tmp_path, f"killed {place}") as killed:
+            with pytest.raises(KilledError):
+                kill(killed, case, killer)
+            # Whoever reads meanwhile reads what some batches give; never a part of one.
+            is_built = built_to(killed.online, SPACE) is not None
+            if is_built:
+                assert_same_as_offline(killed)
+            assert is_built or case.again or not case.was, killer
+            # What was dropped is built by any refresh; what stands, by who asks for it again.
+            bring(killed, case, again=case.again and is_built)
+            assert state(killed.online) == expected, killer

@@ -21,7 +21,7 @@ from .arrays import BoolArray, FloatArray, IntArray
 from .drift import PSI_FLOOR, count_bins, psi, reference_bins
 from .expressions import tidy, to_polars
 from .extract import Events, event_times, extract
-from .fold import fold
+from .fold import count_too_late, fold
 from .functions import load_function
 from .graphs import GraphProgram, GraphRun, Predictor, check_graph
 from .kernel import Each, compute_points, in_turn
@@ -99,6 +99,7 @@ __all__ = [
     "compute_points",
     "compute_points_as_known",
     "count_bins",
+    "count_too_late",
     "dtype_of",
     "equal_bins",
     "event_times",

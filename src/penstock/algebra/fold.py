@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .extract import Events, in_order
-from .layout import Stored, Tiles, pack, unpack
+from .layout import Stored, Tiles, newest_of, pack, unpack
 from .state import NEVER_US
 from .windows import first_tile, tile_of
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .state import Reducer
     from .states import StateKey
 
-__all__ = ["fold"]
+__all__ = ["count_too_late", "fold"]
 
 PIECE = 65_536
 """Events folded at once: entity by entity, so that arrays stay in the processor's cache."""
@@ -59,6 +59,31 @@ def fold(
         folded += _fold(program, values[first:after], some)
         first = after
     return folded
+
+
+def count_too_late(program: Program, values: Sequence[bytes | None], events: Events) -> int:
+    """How many events come too late to change any value: no window reaches back to them.
+
+    An event is too late where the newest one that its entity's value knew before these is so much
+    newer that every window of the view begins after the event's tile. It may be folded all the
+    same, to no effect.
+
+    Args:
+        program: The compiled view.
+        values: The present value of each entity, None for a new one, for which nothing is too late.
+        events: The events in any order; ``codes`` are places in ``values``.
+
+    Raises:
+        StateError: A value is too short to be one.
+    """
+    newest = newest_of(values)[events.codes]
+    known = newest > NEVER_US
+    newest, times = newest[known], events.times[known]
+    too_late = np.ones(len(times), dtype=np.bool_)
+    for group in program.groups:
+        oldest = first_tile(newest, group.reach_us, group.hop_us)
+        too_late &= tile_of(times, group.hop_us) < oldest
+    return int(np.count_nonzero(too_late))
 
 
 def _some(events: Events, begin: int, end: int, first: int) -> Events:

@@ -191,6 +191,14 @@ def _refresh(
     result = refresh(
         services.tables, services.online, locks, view, partitions=wanted, slots=slots
     )  # fmt: skip
+    if result.too_late:
+        _log().warning(
+            "records came too late for online features",
+            view=view.name,
+            records=result.too_late,
+            of=result.records,
+            batch=result.last_batch,
+        )
     # Whoever brings the last partition to a batch is the one whose event is new.
     if result.last_batch:
         event = Event(

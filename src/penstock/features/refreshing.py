@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from penstock.algebra import compile_view, extract, fold
+from penstock.algebra import compile_view, count_too_late, extract, fold
 from penstock.ingest import read_tombstones
 
 from .entities import codes_of, encode_keys
@@ -47,6 +47,9 @@ class RefreshResult:
         first_batch: First raw batch that was folded in now.
         last_batch: Last raw batch in the store; below ``first_batch`` when nothing was new.
         records: Records folded in now.
+        too_late: How many of them are older than any window of the view reaches back from the
+            newest record of their entity that was online before: they are in the raw table and
+            change no online feature. None are where a value is built from nothing.
         from_zero: Whether a partition was empty before: a first build, or one after a change of the
             view, of the number of partitions, or the loss of the store.
     """
@@ -56,6 +59,7 @@ class RefreshResult:
     first_batch: int
     last_batch: int
     records: int
+    too_late: int
     from_zero: bool
 
 
@@ -114,7 +118,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
     own = range(count) if slots is None else slots(space, count)
     if not again and _is_done(tables, online, program, layout, partitions):
         own = ()  # whoever has the partitions is not disturbed
-    records, begun = 0, []
+    records, too_late, begun = 0, 0, []
     with ExitStack() as held:
         tokens = {slot: held.enter_context(locks.hold(lock_of(space, slot))) for slot in own}
         # The layout may have changed while the locks were waited for.
@@ -132,6 +136,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
                 records += folded
                 if progress is not None:
                     progress(f"features of {view.name}", share)
+            too_late += work.too_late
             begun.append(done)
         switch_layout(online, space, layout, wanted, tokens)
     return RefreshResult(
@@ -140,6 +145,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
         first_batch=min((done or 0 for done in begun), default=target) + 1,
         last_batch=built_to(online, space) or 0,
         records=records,
+        too_late=too_late,
         from_zero=None in begun,
     )
 
@@ -191,7 +197,11 @@ def _parts(  # noqa: PLR0913 - where a view is, and what becomes of it
 
 
 class _Work:
-    """A refresh of some partitions from one version of the raw table."""
+    """A refresh of some partitions from one version of the raw table.
+
+    Attributes:
+        too_late: Records stored so far that no window reached any more.
+    """
 
     def __init__(self, tables: Tables, part: Slots, program: Program, version: int) -> None:
         self._tables = tables
@@ -201,6 +211,7 @@ class _Work:
         self._batch = pl.col(ARRIVAL[0])
         self._key = program.view.source.entity.name
         self._tombstones = read_tombstones(tables, program.view.source, version=version)
+        self.too_late = 0
 
     def build(self, target: int, chunk_rows: int) -> Iterator[tuple[int, float]]:
         """Fold the batches up to ``target`` into an empty space, part by part of the entities.
@@ -317,5 +328,6 @@ class _Work:
         keys = encode_keys(entity, known.to_list())
         events = extract(self._program, records, codes_of(records[entity.name], known))
         present = [None] * len(keys) if anew else self._part.get(keys)
+        self.too_late += count_too_late(self._program, present, events)
         values = fold(self._program, present, events)
         return dict(zip(keys, values, strict=True)), records.height

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from penstock.algebra import (
     ValueReader,
     compile_view,
     compute_points,
+    count_too_late,
     first_tile,
     fold,
     tile_of,
@@ -19,6 +22,9 @@ from penstock.algebra import (
 )
 from penstock.spec import Aggregate, FeatureView
 from penstock.testing.strategies import source
+
+if TYPE_CHECKING:
+    from penstock.algebra import Program
 
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
@@ -121,3 +127,53 @@ def test_a_late_event_is_not_the_last() -> None:
     ]
     stored = fold(program, [*fold(program, [None], late[0])], late[1])
     assert ValueReader(program).read(stored, np.array([9])).tolist() == [[1.0]]
+
+
+def windowed(*overs: str) -> Program:
+    features = tuple(Aggregate(op="count", over=over) for over in overs)
+    return compile_view(FeatureView(name="v", source=source(), features=features))
+
+
+def counted(*times_us: int, code: int = 0) -> Events:
+    size = len(times_us)
+    inputs = (np.ones(size),)
+    return Events(codes=np.full(size, code), times=np.array(times_us, np.int64), values=inputs)
+
+
+@pytest.mark.parametrize(
+    ("overs", "late_us", "expected"),
+    [
+        (["1h"], 9 * HOUR_US + 1, 0),  # just inside the window asked at the newest event
+        (["1h"], 9 * HOUR_US, 1),
+        (["1h", "6h"], 9 * HOUR_US, 0),  # the longer window still reaches it
+        (["1h", "6h"], 4 * HOUR_US, 1),
+        (["1h", ""], -(10**12), 0),  # the whole past has no end
+    ],
+)
+def test_an_event_that_no_window_reaches_comes_too_late(
+    overs: list[str], late_us: int, expected: int
+) -> None:
+    program = windowed(*overs)
+    before = fold(program, [None], counted(10 * HOUR_US))
+
+    assert count_too_late(program, before, counted(late_us)) == expected
+
+    assert (fold(program, before, counted(late_us)) == before) == bool(expected)
+
+
+def test_nothing_is_too_late_for_an_entity_that_was_not_known() -> None:
+    program = windowed("1h")
+    both = [*fold(program, [None], counted(10 * HOUR_US)), None]
+
+    # Of a build from a whole table nearly all is older than a window; it did not come late.
+    assert count_too_late(program, both, counted(0, 10 * HOUR_US, code=1)) == 0
+    assert count_too_late(program, both, counted(0, 5, 10 * HOUR_US)) == 2
+
+
+@given(st.lists(st.integers(0, 3 * HOUR_US), min_size=1), st.lists(st.integers(0, 3 * HOUR_US)))
+def test_what_comes_too_late_is_what_changes_nothing(before: list[int], more: list[int]) -> None:
+    program = windowed("30m", "1h")
+    value = fold(program, [None], counted(*before))
+    without_effect = sum(fold(program, value, counted(time)) == value for time in more)
+
+    assert count_too_late(program, value, counted(*more)) == without_effect

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 import penstock as ps
 from penstock.control import drop_unread_spaces, refresh_features, replay
@@ -35,11 +36,14 @@ def view(services: LocalServices) -> FeatureView:
     return Catalogue.load(services.metadata).deployment("btc").model.dataset.base_views[0]
 
 
-def declare_anew(services: LocalServices) -> FeatureView:
+def declare_anew(
+    services: LocalServices,
+    features: tuple[ps.Aggregate, ...] = (ps.last("close"), ps.sum("volume", over="6h")),
+) -> FeatureView:
     """Apply the project with another definition of the view; returns the old one."""
     catalogue = Catalogue.load(services.metadata)
     old = view(services)
-    new = msgspec.structs.replace(old, features=(ps.last("close"), ps.sum("volume", over="6h")))
+    new = msgspec.structs.replace(old, features=features)
     deployment = catalogue.deployment("btc")
     dataset = msgspec.structs.replace(
         deployment.model.dataset, features=ps.FeatureService("scoring", features=[new])
@@ -94,6 +98,20 @@ def test_a_version_in_service_keeps_seeing_new_data(scored: LocalServices) -> No
     values, _, progress = served.read(["BTC"], now_us)
     assert values[0][served.features.index("momentum.last_close")] == 777.0
     assert progress == [{"momentum": number}]
+
+
+def test_records_that_come_too_late_are_told_in_the_log(scored: LocalServices) -> None:
+    declare_anew(scored, (ps.sum("volume", over="6h"),))
+    refresh_features(scored, "candles")
+    arrive(scored, 1.0)
+    number = arrive(scored, 1.0, hours=-7)
+    with capture_logs() as logs:
+        refresh_features(scored, "candles")
+        refresh_features(scored, "candles")
+    told = [one for one in logs if "too late" in one["event"]]
+    assert [(one["view"], one["records"], one["of"], one["batch"]) for one in told] == [
+        ("momentum", 1, 2, number)
+    ]
 
 
 def test_its_scores_are_replayed_by_the_view_it_learned_from(scored: LocalServices) -> None:

@@ -91,6 +91,24 @@ def test_batches_are_folded_once_and_read_as_offline(world: World) -> None:
     assert OnlineReader(world.online, [VIEW, OTHER]).progress() == {"v": 5, "w": 5}
 
 
+def test_records_that_no_window_reaches_are_stored_and_counted(world: World) -> None:
+    def ingest(*hours: int, key: str = "a") -> None:
+        world.ingest(OTHER.source, [{"key": key, "ts": h * HOUR_US, "n": h} for h in hours])
+
+    ingest(0, 100, 200)
+    assert world.refresh(OTHER).too_late == 0  # a first build: what is old did not come late
+    ingest(199, 201)
+    assert world.refresh(OTHER).too_late == 0
+    ingest(3, 4, 150, 202)
+    ingest(3, key="b")
+    later = world.refresh(OTHER)
+    assert (later.records, later.too_late) == (5, 3)
+    assert world.refresh(OTHER).too_late == 0
+    assert world.tables.scan("raw/readings").collect().height == 10
+    assert_same_as_offline(world, [OTHER])
+    assert refresh(world.tables, world.online, world.locks, OTHER, again=True).too_late == 0
+
+
 def test_reading_by_name(world: World) -> None:
     world.ingest(VIEW.source, [{"key": "a", "ts": 0, "x": 2.0, "y": 4.0}])
     world.refresh(VIEW)

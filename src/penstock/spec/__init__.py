@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from .aggregates import (
-    Aggregate,
-    AggregateOp,
+from .aggregate_functions import (
     approx_distinct,
     approx_quantile,
     count,
     decayed_mean,
-    default_hop_us,
     first,
     first_k,
     last,
@@ -22,6 +19,7 @@ from .aggregates import (
     total,
     var,
 )
+from .aggregates import Aggregate, AggregateOp, default_hop_us
 from .bandits import Bandit
 from .base import Declared, Named, Value, argument_names
 from .cron import CronTimes, cron_times

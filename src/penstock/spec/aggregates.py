@@ -1,4 +1,4 @@
-"""Aggregates over an entity's records, with or without a window."""
+"""What an aggregate over an entity's records is, with or without a window."""
 
 from __future__ import annotations
 
@@ -8,44 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from penstock.errors import nearest
-
-from .described import Described, Shown, described_by
-from .durations import DAY_US, HOUR_US, MINUTE_US, duration_text, duration_us
-from .expressions import (
-    Column,
-    Constant,
-    Expression,
-    as_expression,
-    expression_text,
-    is_condition,
-    leads_of,
-)
+from .described import Described
+from .durations import DAY_US, HOUR_US, MINUTE_US, duration_us
+from .expressions import Column, Constant, Expression, expression_text, is_condition, leads_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Unpack
 
-__all__ = [
-    "Aggregate",
-    "AggregateOp",
-    "approx_distinct",
-    "approx_quantile",
-    "count",
-    "decayed_mean",
-    "default_hop_us",
-    "first",
-    "first_k",
-    "last",
-    "last_k",
-    "maximum",
-    "mean",
-    "minimum",
-    "std",
-    "top_k",
-    "total",
-    "var",
-]
+__all__ = ["Aggregate", "AggregateOp", "default_hop_us"]
 
 AggregateOp = Literal[
     "count", "sum", "mean", "min", "max", "std", "var", "first", "last", "first_k", "last_k",
@@ -239,152 +209,3 @@ def default_hop_us(over: int) -> int:
     if over <= 12 * HOUR_US:
         return min(5 * MINUTE_US, over)
     return HOUR_US if over <= 12 * DAY_US else DAY_US
-
-
-class Window(Shown, total=False):
-    """What every aggregate takes besides its column; see ``Aggregate``."""
-
-    over: str
-    hop: str
-    where: object
-    name: str
-
-
-def count(column: str = "", **window: Unpack[Window]) -> Aggregate:
-    """Count records, or the non-null values of a column."""
-    return _aggregate("count", column, window)
-
-
-def total(column: str, **window: Unpack[Window]) -> Aggregate:
-    """Sum of a column; 0 with nothing to add. Published as ``penstock.sum``."""
-    return _aggregate("sum", column, window)
-
-
-def mean(column: str, **window: Unpack[Window]) -> Aggregate:
-    """Arithmetic mean of a column."""
-    return _aggregate("mean", column, window)
-
-
-def minimum(column: str, **window: Unpack[Window]) -> Aggregate:
-    """Smallest value of a column. Published as ``penstock.min``."""
-    return _aggregate("min", column, window)
-
-
-def maximum(column: str, **window: Unpack[Window]) -> Aggregate:
-    """Largest value of a column. Published as ``penstock.max``."""
-    return _aggregate("max", column, window)
-
-
-def std(column: str, **window: Unpack[Window]) -> Aggregate:
-    """Sample standard deviation of a column (n - 1); null below two values."""
-    return _aggregate("std", column, window)
-
-
-def var(column: str, **window: Unpack[Window]) -> Aggregate:
-    """Sample variance of a column (n - 1); null below two values."""
-    return _aggregate("var", column, window)
-
-
-def first(column: str, **window: Unpack[Window]) -> Aggregate:
-    """Value of the oldest record that has one; of several at one time, the first to arrive."""
-    return _aggregate("first", column, window)
-
-
-def last(column: str, **window: Unpack[Window]) -> Aggregate:
-    """Value of the newest record that has one; of several at one time, the last to arrive."""
-    return _aggregate("last", column, window)
-
-
-def first_k(column: str, k: int, **window: Unpack[Window]) -> Aggregate:
-    """Values of the k oldest records that have one, oldest first: k columns, null where fewer.
-
-    Online, each tile keeps 2k words.
-    """
-    return _aggregate("first_k", column, window, k=k)
-
-
-def last_k(column: str, k: int, **window: Unpack[Window]) -> Aggregate:
-    """Values of the k newest records that have one, newest first: k columns, null where fewer.
-
-    Online, each tile keeps 2k words.
-    """
-    return _aggregate("last_k", column, window, k=k)
-
-
-def top_k(column: str, k: int, **window: Unpack[Window]) -> Aggregate:
-    """The k largest values, largest first, equal ones repeated: k columns, null where fewer.
-
-    Online, each tile keeps k words.
-    """
-    return _aggregate("top_k", column, window, k=k)
-
-
-def decayed_mean(column: str, half_life: str, **window: Unpack[Window]) -> Aggregate:
-    """Mean of a column in which a value counts ``2 ** -(age / half_life)``.
-
-    Args:
-        column: The column.
-        half_life: The age at which a value counts half, such as ``"1h"``.
-        window: As for every aggregate.
-    """
-    return _aggregate("decayed_mean", column, window, half_life=half_life)
-
-
-def approx_distinct(column: str, **window: Unpack[Window]) -> Aggregate:
-    """About how many distinct values a column of any type has, as a whole number.
-
-    HyperLogLog with 1,024 registers: the standard error is 3.3 %, and less than one value where
-    there are few. The same values give the same number in training and in serving, exactly.
-    Online, each tile keeps 128 words.
-    """
-    return _aggregate("approx_distinct", column, window)
-
-
-def approx_quantile(column: str, q: float, **window: Unpack[Window]) -> Aggregate:
-    """About the value below which a share ``q`` of a column's values lies.
-
-    Up to 128 buckets of values, as fine as they can be: each spans at most 0.8 % of its values
-    while 128 suffice, and twice that each time they do not, which they do for a range of 1 to 2,
-    1 to 4, 1 to 16 and so on. The same values give the same number in training and in serving,
-    exactly. Online, each tile keeps 257 words.
-
-    Args:
-        column: The column.
-        q: The share, above 0 and below 1.
-        window: As for every aggregate.
-    """
-    return _aggregate("approx_quantile", column, window, q=q)
-
-
-def _aggregate(  # noqa: PLR0913 - what a feature is made of
-    op: AggregateOp,
-    column: str,
-    window: Window,
-    *,
-    k: int = 0,
-    q: float = 0.0,
-    half_life: str = "",
-) -> Aggregate:
-    for given in window:
-        if given not in Window.__annotations__:
-            raise TypeError(f"{op} takes no {given!r}. {nearest(given, Window.__annotations__)}")
-    where, over = window.get("where"), window.get("over", "")
-    return Aggregate(
-        op=op,
-        column=column,
-        over=_plain(over) if over else over,
-        hop=window.get("hop", ""),
-        where=None if where is None else as_expression(where),
-        name=window.get("name", ""),
-        k=k,
-        q=q,
-        half_life=half_life,
-        **described_by(window),
-    )
-
-
-def _plain(over: str) -> str:
-    try:
-        return duration_text(duration_us(over))
-    except ValueError:
-        return over  # the aggregate itself reports it, together with its other faults

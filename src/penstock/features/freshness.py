@@ -131,7 +131,7 @@ class Freshness:
         """
         if not self._until_us:
             return self._until_us
-        last_us = int(np.max(at_us, initial=0))
+        last_us = at_us if isinstance(at_us, int) else int(np.max(at_us, initial=0))
         return {name: until for name, until in self._until_us.items() if last_us > until}
 
 

@@ -125,7 +125,7 @@ def test_features_of_the_past_are_computed_within_the_setting(
 ) -> None:
     seen: list[int] = []
 
-    def watched(*args: Any, memory_bytes: int = 0, **more: Any) -> pl.DataFrame:  # noqa: ANN401 - handed on
+    def watched(*args: Any, memory_bytes: int = 1 << 30, **more: Any) -> pl.DataFrame:  # noqa: ANN401 - handed on
         seen.append(memory_bytes)
         return point_in_time(*args, memory_bytes=memory_bytes, **more)
 

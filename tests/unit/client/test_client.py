@@ -24,10 +24,9 @@ from penstock.errors import (
 from penstock.features import point_in_time
 from penstock.plan import Catalogue, apply
 from penstock.runtime import open_services
-from penstock.testing.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from penstock.client import Client
     from penstock.testing.served_project import ServedProject
@@ -46,28 +45,6 @@ def project(
     home = tmp_path_factory.mktemp("client") / "home"
     shutil.copytree(served_template.home, home)
     return msgspec.structs.replace(served_template, home=home)
-
-
-@pytest.fixture(scope="module")
-def folder(project: ServedProject) -> Iterator[Client]:
-    with ps.connect(project.home) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def remote(project: ServedProject) -> Iterator[Client]:
-    with (
-        serving(project) as http,
-        ps.connect(str(http.base_url), token=project.token) as client,
-    ):
-        yield client
-
-
-@pytest.fixture(params=["folder", "remote"])
-def client(request: pytest.FixtureRequest) -> Client:
-    """Each of them."""
-    found: Client = request.getfixturevalue(request.param)
-    return found
 
 
 def test_both_give_the_same(folder: Client, remote: Client) -> None:

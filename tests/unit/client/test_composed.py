@@ -21,7 +21,7 @@ from penstock.testing.composed import add_composed
 from penstock.testing.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from penstock.client import Client
     from penstock.testing.served_project import ServedProject
@@ -54,24 +54,6 @@ def project(
     with open_services(home) as services:
         add_composed(services)
     return msgspec.structs.replace(served_template, home=home)
-
-
-@pytest.fixture(scope="module")
-def folder(project: ServedProject) -> Iterator[Client]:
-    with ps.connect(project.home) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def remote(project: ServedProject) -> Iterator[Client]:
-    with serving(project) as http, ps.connect(str(http.base_url), token=project.token) as client:
-        yield client
-
-
-@pytest.fixture(params=["folder", "remote"])
-def client(request: pytest.FixtureRequest) -> Client:
-    found: Client = request.getfixturevalue(request.param)
-    return found
 
 
 def test_both_give_what_the_tables_give(folder: Client, remote: Client) -> None:

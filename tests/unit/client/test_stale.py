@@ -22,11 +22,8 @@ from penstock.plan import Catalogue, apply
 from penstock.ports import Put
 from penstock.records import Batch
 from penstock.runtime import open_services
-from penstock.testing.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from penstock.client import Client
     from penstock.testing.served_project import ServedProject
 
@@ -53,24 +50,6 @@ def project(
         declared = ps.Project("served", declarations=[service])
         apply(services.metadata, declared, actor="t", now=services.clock.now())
     return msgspec.structs.replace(served_template, home=home)
-
-
-@pytest.fixture(scope="module")
-def folder(project: ServedProject) -> Iterator[Client]:
-    with ps.connect(project.home) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def remote(project: ServedProject) -> Iterator[Client]:
-    with serving(project) as http, ps.connect(str(http.base_url), token=project.token) as client:
-        yield client
-
-
-@pytest.fixture(params=["folder", "remote"])
-def client(request: pytest.FixtureRequest) -> Client:
-    found: Client = request.getfixturevalue(request.param)
-    return found
 
 
 @pytest.mark.parametrize("entities", STALE_ASKS)

@@ -14,11 +14,8 @@ import pytest
 import penstock as ps
 from penstock.errors import PenstockWarning, UnknownEntitiesWarning
 from penstock.features import point_in_time
-from penstock.testing.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from penstock.client import Client
     from penstock.testing.served_project import ServedProject
 
@@ -34,24 +31,6 @@ def project(
     home = tmp_path_factory.mktemp("told") / "home"
     shutil.copytree(served_template.home, home)
     return msgspec.structs.replace(served_template, home=home)
-
-
-@pytest.fixture(scope="module")
-def folder(project: ServedProject) -> Iterator[Client]:
-    with ps.connect(project.home) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def remote(project: ServedProject) -> Iterator[Client]:
-    with serving(project) as http, ps.connect(str(http.base_url), token=project.token) as client:
-        yield client
-
-
-@pytest.fixture(params=["folder", "remote"])
-def client(request: pytest.FixtureRequest) -> Client:
-    found: Client = request.getfixturevalue(request.param)
-    return found
 
 
 def warned(caught: pytest.WarningsRecorder) -> PenstockWarning:

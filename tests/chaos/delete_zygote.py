@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from penstock.features import refresh
 from penstock.ingest import delete_records, ingest_files
 from penstock.records import Deletion
 from penstock.runtime import open_services
+from penstock.testing.zygotes import fork_at_each_line
 
 STEPS = 12
 KEYS = ("a", "b", "c")
@@ -46,19 +46,5 @@ def work(home: Path) -> None:
                 refresh(services.tables, services.online, services.locks, VIEW, partitions=2)
 
 
-def main() -> None:
-    home = Path(sys.argv[1])
-    for _ in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            work(home)
-            os._exit(0)
-        sys.stdout.write(f"{child}\n")
-        sys.stdout.flush()
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{status}\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    fork_at_each_line(lambda: work(Path(sys.argv[1])))

@@ -6,13 +6,13 @@ is left and ends with 0. Nothing that starts threads runs before the fork.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import penstock as ps
 from penstock.ingest import ingest_files, ingest_log
 from penstock.runtime import open_services
+from penstock.testing.zygotes import fork_at_each_line
 
 CANDLES = ps.Source(
     "candles",
@@ -35,20 +35,5 @@ def log(home: Path) -> None:
             pass
 
 
-def main() -> None:
-    work = {"files": files, "log": log}[sys.argv[1]]
-    home = Path(sys.argv[2])
-    for _ in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            work(home)
-            os._exit(0)
-        sys.stdout.write(f"{child}\n")
-        sys.stdout.flush()
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{status}\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    fork_at_each_line(lambda: {"files": files, "log": log}[sys.argv[1]](Path(sys.argv[2])))

@@ -6,13 +6,13 @@ each source in turn until nothing is left and ends with 0.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import penstock as ps
 from penstock.ingest import Lookups, ingest_log
 from penstock.runtime import open_services
+from penstock.testing.zygotes import fork_at_each_line
 
 MERCHANTS = ps.Source(
     "merchants",
@@ -41,19 +41,5 @@ def ingest(home: Path) -> None:
             pass
 
 
-def main() -> None:
-    home = Path(sys.argv[1])
-    for _ in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            ingest(home)
-            os._exit(0)
-        sys.stdout.write(f"{child}\n")
-        sys.stdout.flush()
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{status}\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
-    main()
+    fork_at_each_line(lambda: ingest(Path(sys.argv[1])))

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +12,7 @@ import penstock as ps
 from penstock.ingest import accept_events
 from penstock.records import Batch
 from penstock.runtime import open_services
+from penstock.testing.zygotes import kill_until_through
 
 if TYPE_CHECKING:
     from penstock.runtime import LocalServices
@@ -58,33 +52,6 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def kill_until_through(kind: str, home: Path) -> int:
-    """Let children work, killing the first ones; returns how many were killed at work."""
-    dice, killed, status = random.Random(7), 0, -1  # noqa: S311 - when to kill, nothing secret
-    zygote = subprocess.Popen(
-        [sys.executable, str(ZYGOTE), kind, str(home)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with zygote:
-        assert zygote.stdin is not None
-        assert zygote.stdout is not None
-        for attempt in range(KILLS + 1):
-            zygote.stdin.write("go\n")
-            zygote.stdin.flush()
-            child = int(zygote.stdout.readline())
-            if attempt < KILLS:
-                time.sleep(dice.uniform(0.05, LONGEST_LIFE_S))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-            status = int(zygote.stdout.readline())
-            killed += status == signal.SIGKILL
-        assert status == 0
-        zygote.stdin.close()
-    return killed
-
-
 def check(services: LocalServices) -> None:
     """Every record is where it belongs, once, and the books say so."""
     raw = services.tables.scan("raw/candles").collect()
@@ -115,7 +82,9 @@ def test_files_are_in_once_however_often_the_process_is_killed(home: Path) -> No
         lines = [f"{symbol},{ts},{close}" for symbol, ts, close in records(batch)]
         body = "symbol,ts,close\n" + "\n".join(lines)
         (home / f"data/{batch:02}.csv").write_text(body)
-    killed = kill_until_through("files", home)
+    killed = kill_until_through(
+        [str(ZYGOTE), "files", str(home)], kills=KILLS, longest_s=LONGEST_LIFE_S
+    )
     with open_services(home) as services:
         check(services)
     assert killed > 0
@@ -130,7 +99,9 @@ def test_messages_are_in_once_however_often_the_stream_is_killed(home: Path) -> 
                 for symbol, ts, close in records(batch)
             )
             accept_events(services, source(), body.encode(), "application/x-ndjson")
-    killed = kill_until_through("log", home)
+    killed = kill_until_through(
+        [str(ZYGOTE), "log", str(home)], kills=KILLS, longest_s=LONGEST_LIFE_S
+    )
     with open_services(home) as services:
         check(services)
         assert services.log.committed("candles", "raw") == BATCHES * HOURS

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -27,6 +25,7 @@ from penstock.plan import apply
 from penstock.records import Batch
 from penstock.runtime import open_services
 from penstock.testing.oracle import naive_lookup
+from penstock.testing.zygotes import kill_until_through
 
 ZYGOTE = Path(__file__).with_name("lookup_zygote.py")
 RECORDS = 150
@@ -48,33 +47,6 @@ def lines(source: str, dice: random.Random) -> bytes:
     return "\n".join(map(json.dumps, rows)).encode()
 
 
-def kill_until_through(home: Path) -> int:
-    """Let children work, killing the first ones; returns how many were killed at work."""
-    dice, killed, status = random.Random(7), 0, -1  # noqa: S311 - when to kill, nothing secret
-    zygote = subprocess.Popen(
-        [sys.executable, str(ZYGOTE), str(home)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with zygote:
-        assert zygote.stdin is not None
-        assert zygote.stdout is not None
-        for attempt in range(KILLS + 1):
-            zygote.stdin.write("go\n")
-            zygote.stdin.flush()
-            child = int(zygote.stdout.readline())
-            if attempt < KILLS:
-                time.sleep(dice.uniform(0.05, LONGEST_LIFE_S))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-            status = int(zygote.stdout.readline())
-            killed += status == signal.SIGKILL
-        assert status == 0
-        zygote.stdin.close()
-    return killed
-
-
 @pytest.mark.slow
 def test_each_record_finds_what_its_batch_says_however_often_it_is_killed(tmp_path: Path) -> None:
     (tmp_path / ".penstock").mkdir()
@@ -83,7 +55,7 @@ def test_each_record_finds_what_its_batch_says_however_often_it_is_killed(tmp_pa
         for source in (MERCHANTS, PAYMENTS):
             accept_events(services, source, lines(source.name, dice), "application/x-ndjson")
 
-    killed = kill_until_through(tmp_path)
+    killed = kill_until_through([str(ZYGOTE), str(tmp_path)], kills=KILLS, longest_s=LONGEST_LIFE_S)
 
     with open_services(tmp_path) as services:
         others = services.tables.scan("raw/merchants").sort("_batch", "_row")

@@ -16,16 +16,17 @@ import fcntl
 import os
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
 
 from .heartbeat import runs_since
 from .measured import Family, Measured
+from .whole_files import put_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from penstock.ports import Clock
@@ -44,20 +45,28 @@ class Board:
         clock: The time.
 
     Attributes:
+        folder: Where the processes of the address meet.
         worker: Its place.
     """
 
     def __init__(self, root: Path, address: str, clock: Clock) -> None:
-        self._folder = root / re.sub(r"[^A-Za-z0-9.]+", "-", address)
+        self.folder = root / re.sub(r"[^A-Za-z0-9.]+", "-", address)
         self._address = address
         self._clock = clock
         self._process_id = os.getpid()
         self._started_at_s = psutil.Process().create_time()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self.worker, self._lock = _take_place(self._folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.worker, self._lock = _take_place(self.folder)
 
-    def publish(self, families: Sequence[Family]) -> Measured:
-        """Write what this process has measured; returns it."""
+    def publish(
+        self, families: Sequence[Family], models: Sequence[Mapping[str, Any]] = ()
+    ) -> Measured:
+        """Write what this process has measured; returns it.
+
+        Args:
+            families: The numbers.
+            models: What it has done by model, as ``Measured`` has it.
+        """
         measured = Measured(
             process_id=self._process_id,
             started_at_s=self._started_at_s,
@@ -65,15 +74,14 @@ class Board:
             address=self._address,
             worker=self.worker,
             families=families,
+            models=models,
         )
-        draft = self._folder / f"{self.worker}.draft"
-        draft.write_bytes(msgspec.json.encode(measured))
-        draft.replace(self._path)
+        put_whole(self._path, msgspec.json.encode(measured))
         return measured
 
     def others(self) -> list[Measured]:
         """What the other living processes on the address have measured, by their place."""
-        return [one for one in _living(self._folder) if one.worker != self.worker]
+        return [one for one in _living(self.folder) if one.worker != self.worker]
 
     def close(self) -> None:
         """Give the place up."""
@@ -82,7 +90,7 @@ class Board:
 
     @property
     def _path(self) -> Path:
-        return self._folder / f"{self.worker}.json"
+        return self.folder / f"{self.worker}.json"
 
 
 def read_boards(root: Path) -> list[Measured]:

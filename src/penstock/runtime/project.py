@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from .services import LocalServices, open_services
 from .settings import SETTINGS_FILE, Settings, load_settings
 from .starter import STARTER_IGNORE, STARTER_PROJECT, STARTER_SETTINGS
 from .state_folder import local_user
+from .whole_files import put_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,13 +78,7 @@ def _token(path: Path) -> str:
         path.chmod(0o600)
         return known
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(f"{token}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    put_secret(path, token)
     return token
 
 

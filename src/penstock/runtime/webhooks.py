@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from penstock.records import Delivery
 
 from .lanes import Lane
 from .targets import Targets
+from .whole_files import put_secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,12 +156,6 @@ def secret_in(path: Path) -> bytes:
     """
     if not path.exists():
         text = PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        put_secret(path, text)
     text = path.read_text(encoding="ascii").strip().removeprefix(PREFIX)
     return base64.b64decode(text)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from penstock.errors import StateError
 from penstock.runtime import open_services
@@ -35,7 +36,13 @@ def test_a_worker_that_cannot_look_goes_on_looking(
     monkeypatch.setattr("penstock.control.advance_canaries", failing)
     (tmp_path / ".penstock").mkdir()
     stop = Stop()
-    with open_services(tmp_path, kind="worker") as services:
+    # Captured: twelve hundred tracebacks, drawn with the values of every variable, take a minute.
+    with (
+        open_services(tmp_path, kind="worker") as services,
+        structlog.testing.capture_logs() as logged,
+    ):
         look_for_work(services, stop)
     assert stop.waits[:4] == [0.5, 1.0, 2.0, 4.0]
     assert stop.waits[-1] == LONGEST_WAIT_S
+    assert [one["failures"] for one in logged] == list(range(1, LOOKS + 1))
+    assert {one["event"] for one in logged} == {"could not look for work"}

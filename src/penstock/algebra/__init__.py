@@ -5,6 +5,7 @@
 - ``expressions``: what an expression means, over frames (``to_polars``) and rows (``compile_row``).
 - ``program``: a feature view compiled once; ``compute_points`` is the batch engine over it,
   ``fold`` the stream engine, ``ValueReader`` the reader of what the stream engine keeps.
+- ``leaving``: when an entity's value may leave the online store.
 - ``tombstones``: which records a deletion takes away.
 - ``lookups``: which record of another source is found for a record.
 - ``spread``: how the values of a column lie, day by day.
@@ -27,7 +28,8 @@ from .graphs import GraphProgram, GraphRun, Predictor, check_graph
 from .kernel import Each, compute_points, in_turn
 from .known import compute_points_as_known
 from .labels import check_label
-from .layout import newest_one
+from .layout import newest_of, newest_one
+from .leaving import is_past, lacks_past, may_have_left, may_leave
 from .lookups import Found, Keyed, find_newest
 from .losses import score_values
 from .metrics import compute_metric, compute_metrics
@@ -50,6 +52,7 @@ from .spread import (
     shift,
     spreads_of,
 )
+from .state import NEVER_US
 from .tombstones import FOR_EVER, Tombstones
 from .vectors import compile_vector
 from .windows import first_tile, tile_of, window_start
@@ -57,6 +60,7 @@ from .windows import first_tile, tile_of, window_start
 __all__ = [
     "ALWAYS",
     "FOR_EVER",
+    "NEVER_US",
     "PSI_FLOOR",
     "SPREAD_QUANTILES",
     "ArmMean",
@@ -112,8 +116,13 @@ __all__ = [
     "hashes_of",
     "in_turn",
     "inner_span",
+    "is_past",
+    "lacks_past",
     "load_function",
+    "may_have_left",
+    "may_leave",
     "merge_spreads",
+    "newest_of",
     "newest_one",
     "psi",
     "ratio_evidence",

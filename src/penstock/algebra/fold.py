@@ -12,6 +12,7 @@ import numpy as np
 
 from .extract import Events, in_order
 from .layout import Stored, Tiles, newest_of, pack, unpack
+from .leaving import is_past
 from .state import NEVER_US
 from .windows import first_tile, tile_of
 
@@ -61,28 +62,37 @@ def fold(
     return folded
 
 
-def count_too_late(program: Program, values: Sequence[bytes | None], events: Events) -> int:
+def count_too_late(
+    program: Program,
+    values: Sequence[bytes | None],
+    events: Events,
+    horizon_us: int = NEVER_US,
+) -> int:
     """How many events come too late to change any value: no window reaches back to them.
 
     An event is too late where the newest one that its entity's value knew before these is so much
-    newer that every window of the view begins after the event's tile. It may be folded all the
-    same, to no effect.
+    newer that every window of the view begins after the event's tile; or where it is past at the
+    horizon. It may be folded all the same, to no effect.
 
     Args:
         program: The compiled view.
-        values: The present value of each entity, None for a new one, for which nothing is too late.
+        values: The present value of each entity, None for a new one, for which only what is past is
+            too late.
         events: The events in any order; ``codes`` are places in ``values``.
+        horizon_us: The time from which on values are read, as ``leaving`` has it.
 
     Raises:
         StateError: A value is too short to be one.
     """
+    too_late = is_past(program, events.times, horizon_us)
     newest = newest_of(values)[events.codes]
-    known = newest > NEVER_US
+    known = np.flatnonzero(newest > NEVER_US)
     newest, times = newest[known], events.times[known]
-    too_late = np.ones(len(times), dtype=np.bool_)
+    without_effect = np.ones(len(times), dtype=np.bool_)
     for group in program.groups:
         oldest = first_tile(newest, group.reach_us, group.hop_us)
-        too_late &= tile_of(times, group.hop_us) < oldest
+        without_effect &= tile_of(times, group.hop_us) < oldest
+    too_late[known] |= without_effect
     return int(np.count_nonzero(too_late))
 
 

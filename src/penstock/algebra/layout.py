@@ -64,11 +64,13 @@ class Tiles:
         codes: The entity of each.
         index: Its index, as ``windows.tile_of`` counts.
         words: Its states, one array per word.
+        rows: The words as the rows of one array; none where they are not that anyway.
     """
 
     codes: IntArray
     index: IntArray
     words: Words
+    rows: FloatArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,9 +216,9 @@ def _columns(
         if tiles > 1:
             # From (row, tile, entity) to (row, entity, tile): the tiles of an entity side by side.
             rows = rows.reshape(-1, tiles, size).swapaxes(1, 2).reshape(-1, size * tiles)
-        words = tuple(rows.view("<f8")[1:])
+        floats = rows.view("<f8")[1:]
         codes = np.repeat(np.arange(size), tiles)
-        found.append(Tiles(codes=codes, index=rows[0], words=words))
+        found.append(Tiles(codes=codes, index=rows[0], words=tuple(floats), rows=floats))
         place = past
     return tuple(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,12 +13,16 @@ from .single import NULL, Plan, Words64
 from .windows import first_tile, is_expired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
     from .arrays import FloatArray, IntArray, Words
     from .layout import Tiles
     from .program import Group, Program, Window
     from .state import State
+
+    Merged: TypeAlias = dict[tuple[int, ...], Words]
+    """By their slots: of one as they are, of several each word as the rows of one array."""
 
 __all__ = ["FEW", "ValueReader", "as_of"]
 
@@ -31,6 +36,10 @@ STACKED_WORDS = 1 << 16
 """Up to this many words of states of one kind are reduced as one; more would only take memory."""
 
 
+NARROW_WORDS = 3
+"""States of the whole past are taken together up to this many words each: they are only copied."""
+
+
 class _Alike(NamedTuple):
     """Slots of one kind that the same windows need: numpy's cost is by the call.
 
@@ -39,12 +48,14 @@ class _Alike(NamedTuple):
         windows: Numbers of the windows.
         slots: Their numbers.
         rows: The words of each.
+        spaced: For each word that of all slots, where those lie equally far apart; else empty.
     """
 
     state: State
     windows: frozenset[int]
     slots: tuple[int, ...]
     rows: tuple[slice, ...]
+    spaced: tuple[slice, ...]
 
 
 class _Grouped(NamedTuple):
@@ -176,15 +187,26 @@ def _alike(group: Group) -> tuple[_Alike, ...]:
         for slot in range(len(group.slots))
     ]
     for number, slot in enumerate(group.slots):
-        alone = None if slot.state.stacks else number
+        is_copied = not group.hop_us and slot.state.width <= NARROW_WORDS
+        alone = None if slot.state.stacks or is_copied else number
         together.setdefault((slot.key, needs[number], alone), []).append(number)
     found: list[_Alike] = []
     for slots in together.values():
         first = group.slots[slots[0]]
         starts = [group.slots[number].row for number in slots]
         rows = tuple(slice(start, start + first.state.width) for start in starts)
-        found.append(_Alike(first.state, needs[slots[0]], tuple(slots), rows))
+        spaced = _spaced(starts, first.state.width)
+        found.append(_Alike(first.state, needs[slots[0]], tuple(slots), rows, spaced))
     return tuple(found)
+
+
+def _spaced(starts: Sequence[int], width: int) -> tuple[slice, ...]:
+    """The rows of each word of states that begin there, where they lie equally far apart."""
+    steps = {later - earlier for earlier, later in pairwise(starts)}
+    if len(steps) != 1:
+        return ()
+    (step,) = steps
+    return tuple(slice(starts[0] + word, starts[-1] + word + 1, step) for word in range(width))
 
 
 def _read_group(grouped: _Grouped, tiles: Tiles, as_of_us: IntArray, result: FloatArray) -> None:
@@ -192,9 +214,7 @@ def _read_group(grouped: _Grouped, tiles: Tiles, as_of_us: IntArray, result: Flo
     group, alike = grouped
     if not group.hop_us:
         # The whole past is one tile: its states are merged.
-        whole = {
-            slot: tiles.words[row] for one in alike for slot, row in zip(*one[2:], strict=True)
-        }
+        whole = {one.slots: _together(one, tiles) for one in alike}
         for window in group.windows:
             _finish_many(window, whole, result)
         return
@@ -203,44 +223,67 @@ def _read_group(grouped: _Grouped, tiles: Tiles, as_of_us: IntArray, result: Flo
     search = _search(tiles, past)
     for number, window in enumerate(group.windows):
         low = search(first_tile(as_of_us, window.over_us, group.hop_us))
-        merged: dict[int, Words] = {}
+        merged: Merged = {}
         for windows, reduce in reducers:
             if number in windows:
                 merged.update(reduce(low, past))
         _finish_many(window, merged, result)
 
 
-def _reducer(alike: _Alike, tiles: Tiles) -> Callable[[IntArray, IntArray], dict[int, Words]]:
-    """What merges runs of tiles into states by slot."""
-    state, _, slots, rows = alike
-    words = [tiles.words[row] for row in rows]
-    if len(slots) == 1 or len(slots) * len(tiles.index) > STACKED_WORDS:
-        reducers = [state.reducer(own) for own in words]
+def _reducer(alike: _Alike, tiles: Tiles) -> Callable[[IntArray, IntArray], Merged]:
+    """What merges runs of tiles into states."""
+    state, slots = alike.state, alike.slots
+    if len(slots) > 1 and len(slots) * len(tiles.index) > STACKED_WORDS:
+        reducers = [state.reducer(tiles.words[row]) for row in alike.rows]
         return lambda low, past: {
-            slot: reduce(low, past) for slot, reduce in zip(slots, reducers, strict=True)
+            (slot,): reduce(low, past) for slot, reduce in zip(slots, reducers, strict=True)
         }
-    stacked = state.reducer(tuple(map(_stacked, zip(*words, strict=True))))
-    return lambda low, past: dict(zip(slots, zip(*stacked(low, past), strict=True), strict=True))
+    reduced = state.reducer(_together(alike, tiles))
+    return lambda low, past: {slots: reduced(low, past)}
 
 
-def _finish_many(
-    window: Window,
-    merged: Mapping[int, Words],
-    result: FloatArray,
-) -> None:
+def _together(alike: _Alike, tiles: Tiles) -> Words:
+    """The states of slots: of one as they are, of several each word as rows of one array."""
+    if len(alike.slots) == 1:
+        return tiles.words[alike.rows[0]]
+    if alike.spaced and tiles.rows is not None:
+        return tuple([tiles.rows[rows] for rows in alike.spaced])
+    return tuple(map(_stacked, zip(*(tiles.words[row] for row in alike.rows), strict=True)))
+
+
+def _finish_many(window: Window, merged: Merged, result: FloatArray) -> None:
+    apart: dict[int, Words] = {}
     for readings in window.alike:
         first, *more = readings
         if not more:
-            states = [merged[slot] for slot in first.slots]
+            states = [_of_slot(slot, merged, apart) for slot in first.slots]
             result[:, first.columns] = finish(first.feature, states)
             continue
         # Numpy's cost is by the call: what has one operator is finished as one.
         states = [
-            tuple(map(_stacked, zip(*(merged[slot] for slot in slots), strict=True)))
+            _of_slots(slots, merged, apart)
             for slots in zip(*(reading.slots for reading in readings), strict=True)
         ]
         columns = [reading.column for reading in readings]
         result[:, columns] = finish(first.feature, states).T
+
+
+def _of_slot(slot: int, merged: Merged, apart: dict[int, Words]) -> Words:
+    """The merged states of a slot; ``apart`` has those of all once it is needed."""
+    if not apart:
+        for slots, words in merged.items():
+            each = zip(*words, strict=True) if len(slots) > 1 else [words]
+            apart.update(zip(slots, each, strict=True))
+    return apart[slot]
+
+
+def _of_slots(slots: tuple[int, ...], merged: Merged, apart: dict[int, Words]) -> Words:
+    """The merged states of slots, each word as the rows of one array."""
+    found = merged.get(slots)
+    if found is not None:
+        return found
+    each = [_of_slot(slot, merged, apart) for slot in slots]
+    return tuple(map(_stacked, zip(*each, strict=True)))
 
 
 def _stacked(words: tuple[FloatArray, ...]) -> FloatArray:

@@ -13,7 +13,8 @@
   arrived later, by (``_batch``, ``_row``) of the raw table, is the newer.
 - Online, a value is exact at ``as_of``: the time asked for, or the newest event of the entity that
   the store knows, whichever is later. Tiles that no query from then on can reach are dropped; an
-  event that arrives for one of them changes no window any more.
+  event that arrives for one of them changes no window any more. Where values may leave the store
+  (``leaving``), ``as_of`` of one that is not there is no earlier than the store's horizon.
 - Under a time-to-live an entity is only known at ``at`` while its newest event until then has
   ``time > at - ttl``; else every feature of the view is null.
 - A record looks into another source at its own time: it finds the newest record of the key with

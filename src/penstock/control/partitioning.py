@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from penstock.features import layout_of, lock_of, marks_of, space_of
+from penstock.features import (
+    layout_of,
+    lock_of,
+    marks_of,
+    partition_spaces,
+    space_of,
+    swept_counts,
+)
 from penstock.plan import Catalogue
 from penstock.ports import Audit, Put
 from penstock.records import Lease, Partitioning
@@ -30,6 +37,7 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
         process_id: Of the process that keeps it up to date; 0 for none.
         batch: Number of the last raw batch in it; none while it has not been built.
         waiting: How many newer batches the raw table has.
+        swept: How many values have left it since it was built.
         is_read: Whether it is read; else it is being built, to be read when all are.
     """
 
@@ -39,6 +47,7 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
     process_id: int
     batch: int | None
     waiting: int
+    swept: int
     is_read: bool
 
 
@@ -88,7 +97,9 @@ def partition_states(services: Services) -> Iterator[PartitionState]:
         newest = services.tables.applied(table, table)
         layout = layout_of(services.online, space)
         for count in dict.fromkeys((layout.partitions, wanted)):
-            for slot, batch in enumerate(marks_of(services.online, space, count)):
+            marks = marks_of(services.online, space, count)
+            swept = swept_counts(services.online, partition_spaces(space, count))
+            for slot, batch in enumerate(marks):
                 lease = leases.get(lock_of(space, slot))
                 yield PartitionState(
                     view=view.name,
@@ -97,5 +108,6 @@ def partition_states(services: Services) -> Iterator[PartitionState]:
                     process_id=lease.process_id if lease is not None and lease.holder else 0,
                     batch=batch,
                     waiting=max(0, newest - (batch or 0)),
+                    swept=swept[slot],
                     is_read=count == layout.partitions,
                 )

@@ -189,7 +189,8 @@ def _refresh(
 ) -> int:
     """Bring partitions of a view up to date, and say how far all of them are; returns records."""
     result = refresh(
-        services.tables, services.online, locks, view, partitions=wanted, slots=slots
+        services.tables, services.online, locks, view,
+        partitions=wanted, slots=slots, now_us=services.clock.now_us(),
     )  # fmt: skip
     if result.too_late:
         _log().warning(
@@ -199,6 +200,8 @@ def _refresh(
             of=result.records,
             batch=result.last_batch,
         )
+    if result.swept:
+        _log().debug("values left the online store", view=view.name, values=result.swept)
     # Whoever brings the last partition to a batch is the one whose event is new.
     if result.last_batch:
         event = Event(

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from penstock.algebra import NEVER_US
+
 from .partitions import layouts_of, partition_of, partition_spaces, partitions_of
+from .sweeping import SWEPT, Swept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,16 +26,21 @@ Mark: TypeAlias = "int | IntArray | None"
 None where a partition that was asked has not been built."""
 
 
+NOT_SWEPT = Swept()
+
+
 class Stored(NamedTuple):
     """What is stored of one view.
 
     Attributes:
         values: The values of the keys, in their order; None for an unknown one.
         mark: Number of the last raw batch they contain.
+        swept: From when on they tell of entities.
     """
 
     values: list[bytes | None]
     mark: Mark
+    swept: Swept
 
 
 class PartitionedReads:
@@ -44,11 +52,13 @@ class PartitionedReads:
     Args:
         online: The online store.
         spaces: The space of each view, as ``space_of`` gives it.
+        leaving: Whether values of each view may leave the store.
     """
 
-    def __init__(self, online: OnlineStore, spaces: Sequence[str]) -> None:
+    def __init__(self, online: OnlineStore, spaces: Sequence[str], leaving: Sequence[bool]) -> None:
         self._online = online
         self._views = spaces
+        self._marks: list[Sequence[bytes]] = [(SWEPT,) if own else () for own in leaving]
         self._seen: tuple[bool, Sequence[tuple[str, ...]]] | None = None
 
     def read(self, keys: Sequence[Sequence[bytes]]) -> list[Stored]:
@@ -64,8 +74,8 @@ class PartitionedReads:
         seen = self._seen or self._look_at_layouts()
         while True:
             stored = self._try(*seen, keys)
-            for _, mark in stored:
-                if mark is None:
+            for one in stored:
+                if one.mark is None:
                     break
             else:
                 return stored
@@ -81,9 +91,16 @@ class PartitionedReads:
     ) -> list[Stored]:
         """What is stored, if the views lie as it was seen last."""
         if is_whole:
-            asks = [(space, own) for (space,), own in zip(parts, keys, strict=True)]
-            return [Stored(values, _mark(progress)) for progress, values in self._online.look(asks)]
-        plans = [_Plan(spaces, own) for spaces, own in zip(parts, keys, strict=True)]
+            asks = [
+                (space, [*own, *mark])
+                for (space,), own, mark in zip(parts, keys, self._marks, strict=True)
+            ]
+            answers = zip(self._online.look(asks), keys, strict=True)
+            return [_stored(found, len(own)) for found, own in answers]
+        plans = [
+            _Plan(spaces, own, mark)
+            for spaces, own, mark in zip(parts, keys, self._marks, strict=True)
+        ]
         found = iter(self._online.look([ask for plan in plans for ask in plan.asks]))
         return [plan.gather([next(found) for _ in plan.asks]) for plan in plans]
 
@@ -100,38 +117,52 @@ class _Plan:
 
     __slots__ = ("_places", "_rows", "asks")
 
-    def __init__(self, spaces: tuple[str, ...], keys: Sequence[bytes]) -> None:
+    def __init__(
+        self, spaces: tuple[str, ...], keys: Sequence[bytes], mark: Sequence[bytes]
+    ) -> None:
         self._rows = len(keys)
         self._places: list[IntArray] = []
         if len(spaces) == 1:
-            self.asks: list[Ask] = [(spaces[0], keys)]
+            self.asks: list[Ask] = [(spaces[0], [*keys, *mark])]
         elif len(keys) == 1:
-            self.asks = [(spaces[partition_of(keys[0], len(spaces))], keys)]
+            self.asks = [(spaces[partition_of(keys[0], len(spaces))], [*keys, *mark])]
         else:
             slots = partitions_of(keys, len(spaces))
             # Where nothing is asked, it is still told whether the view is built.
             wanted = np.unique(slots).tolist() or range(len(spaces))
             self._places = [np.flatnonzero(slots == slot) for slot in wanted]
             self.asks = [
-                (spaces[slot], [keys[place] for place in places.tolist()])
+                (spaces[slot], [*(keys[place] for place in places.tolist()), *mark])
                 for slot, places in zip(wanted, self._places, strict=True)
             ]
 
     def gather(self, found: Sequence[Found]) -> Stored:
-        marks = [_mark(one.progress) for one in found]
         if not self._places:
-            return Stored(found[0].values, marks[0])
+            return _stored(found[0], self._rows)
         values: list[bytes | None] = [None] * self._rows
         each = np.zeros(self._rows, dtype=np.int64)
-        for one, places in zip(found, self._places, strict=True):
-            each[places] = one.progress or 0  # one that is not built is told of below
+        built: list[int] = []
+        horizon_us = seam_us = NEVER_US
+        for answer, places in zip(found, self._places, strict=True):
+            one = _stored(answer, len(places))
+            if isinstance(one.mark, int):
+                built.append(one.mark)
+                each[places] = one.mark
+            horizon_us = max(horizon_us, one.swept.horizon_us)
+            seam_us = max(seam_us, one.swept.seam_us)
             for place, value in zip(places.tolist(), one.values, strict=True):
                 values[place] = value
-        built = [mark for mark in marks if mark is not None]
-        if len(built) < len(marks):
-            return Stored(values, None)
-        return Stored(values, each if self._rows else min(built))
+        swept = Swept(horizon_us, seam_us)
+        if len(built) < len(found):
+            return Stored(values, None, swept)
+        return Stored(values, each if self._rows else min(built), swept)
 
 
-def _mark(progress: int | None) -> int | None:
-    return None if progress is None or progress < 0 else progress
+def _stored(found: Found, rows: int) -> Stored:
+    """What one space holds of so many keys, which its mark may follow."""
+    progress, values = found
+    mark = None if progress is None or progress < 0 else progress
+    if len(values) == rows:
+        return Stored(values, mark, NOT_SWEPT)
+    packed = values.pop()
+    return Stored(values, mark, NOT_SWEPT if packed is None else Swept.read(packed))

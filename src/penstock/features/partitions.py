@@ -119,6 +119,11 @@ class Slots:
         self._tokens = tokens
         self._spaces = partition_spaces(space, count)
 
+    @property
+    def spaces(self) -> dict[int, str]:
+        """The space of each of these partitions, by its number."""
+        return {slot: self._spaces[slot] for slot in self._tokens}
+
     def kept(self, records: pl.DataFrame, entity: Entity) -> pl.DataFrame:
         """The records of entities in these partitions, in their order."""
         if len(self._tokens) == self._count:
@@ -141,18 +146,23 @@ class Slots:
                 values[place] = value
         return values
 
-    def write(self, values: Changes, *, progress: int) -> None:
+    def write(self, values: Changes, more: Mapping[int, Changes], *, progress: int) -> None:
         """Store or remove the values that are of these partitions, and store each one's progress.
 
         Each partition is a transaction of its own: one that another process has taken over stops
         the rest, which are then a batch behind and catch up with the next refresh.
 
+        Args:
+            values: The values, of any of these partitions.
+            more: More of them, by partition.
+            progress: The last raw batch they contain.
+
         Raises:
             ConflictError: Another process has claimed a partition.
         """
-        parts: dict[int, dict[bytes, bytes | None]] = {slot: {} for slot in self._tokens}
+        parts = {slot: dict(more.get(slot, {})) for slot in self._tokens}
         if self._count == 1:
-            parts[0] = dict(values)
+            parts[0] |= values
         else:
             slots = partitions_of(list(values), self._count).tolist()
             for slot, (key, value) in zip(slots, values.items(), strict=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from penstock.algebra import ValueReader, as_of, compile_view, newest_one
+from penstock.algebra import NEVER_US, ValueReader, as_of, compile_view, may_have_left, newest_one
 from penstock.errors import InputError, NotReadyError, nearest
 from penstock.spec import DType
 
@@ -84,12 +84,14 @@ class OnlineReader:
         self._composition = Composition(views)
         self._views = self._composition.base
         self._spaces = [space_of(view) for view in self._views]
-        self._readers = [ValueReader(compile_view(view)) for view in self._views]
+        programs = [compile_view(view) for view in self._views]
+        self._readers = [ValueReader(program) for program in programs]
         self.names = self._composition.names
         self.dtypes = self._composition.dtypes
         self.entities = self._composition.entities
         self.request = self._composition.request
-        self._partitioned = PartitionedReads(online, self._spaces)
+        leaving = [may_have_left(program) for program in programs]
+        self._partitioned = PartitionedReads(online, self._spaces, leaving)
         names = [entity.name for entity in self.entities]
         self._entity_of = [names.index(view.source.entity.name) for view in self._views]
         self.takes_vectors = vectors
@@ -124,7 +126,8 @@ class OnlineReader:
         Returns:
             The values, float64 of shape (keys, features) with NaN for null; and for each key the
             time they are exact at: the one asked for, or that of the entity's newest event where
-            that is later. ``point_in_time`` at that time gives the same values.
+            that is later, or of an entity that a view has nothing of, the view's horizon.
+            ``point_in_time`` at that time gives the same values.
 
         Raises:
             NotReadyError: The features of a view have not been built as it is declared now.
@@ -196,10 +199,11 @@ class OnlineReader:
         stored = [one.values for one in found]
         if rows == 1:
             at = at_us.item() if isinstance(at_us, np.ndarray) else at_us
-            return self._one_row(stored, int(at), marks)
+            since_us = [one.swept.since_us(one.values[0]) for one in found]
+            return self._one_row(stored, max([int(at), *since_us]), marks)
         times = np.full(rows, at_us, dtype=np.int64)
-        for values in stored:
-            times = as_of(values, times)
+        for one in found:
+            times = as_of(one.values, np.maximum(times, _since(one)))
         parts = [
             reader.read(values, times) for reader, values in zip(self._readers, stored, strict=True)
         ]
@@ -233,7 +237,7 @@ class OnlineReader:
         return found
 
     def knows(self, keys: Keys) -> list[bool]:
-        """Whether any record of each row's entities has been folded into a view.
+        """Whether a view has anything of each row's entities; what has left it is not known.
 
         Args:
             keys: The entities' keys, as in ``read``.
@@ -246,7 +250,7 @@ class OnlineReader:
         found = self._partitioned.read([encoded[own] for own in self._entity_of])
         if not found:
             return [False] * row_count(keys)
-        stored = zip(*(values for values, _ in found), strict=True)
+        stored = zip(*(one.values for one in found), strict=True)
         return [any(value is not None for value in values) for values in stored]
 
     def read_one(
@@ -351,6 +355,14 @@ def _progress(
         return whole, ()
     rows = zip(*differing.values(), strict=True)
     return whole, [whole | dict(zip(differing, row, strict=True)) for row in rows]
+
+
+def _since(stored: Stored) -> IntArray | int:
+    """From when on a view tells of each entity."""
+    values, _, swept = stored
+    if swept.horizon_us == NEVER_US or None not in values:
+        return swept.seam_us
+    return np.where([value is None for value in values], swept.horizon_us, swept.seam_us)
 
 
 def _unknown(stored: Sequence[Sequence[bytes | None]]) -> list[int]:

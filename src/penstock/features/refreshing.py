@@ -6,9 +6,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
-from penstock.algebra import compile_view, count_too_late, extract, fold
+from penstock.algebra import compile_view, count_too_late, extract, fold, lacks_past
 from penstock.ingest import read_tombstones
 
 from .entities import codes_of, encode_keys
@@ -23,12 +24,13 @@ from .partitions import (
     switch_layout,
 )
 from .spaces import built_to, lock_of, space_of_program
+from .sweeping import Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from penstock.algebra import Program
-    from penstock.ports import Locks, OnlineStore, Tables
+    from penstock.ports import Changes, Locks, OnlineStore, Tables
     from penstock.spec import FeatureView
 
 __all__ = ["CHUNK_ROWS", "RefreshResult", "refresh"]
@@ -48,8 +50,10 @@ class RefreshResult:
         last_batch: Last raw batch in the store; below ``first_batch`` when nothing was new.
         records: Records folded in now.
         too_late: How many of them are older than any window of the view reaches back from the
-            newest record of their entity that was online before: they are in the raw table and
-            change no online feature. None are where a value is built from nothing.
+            newest record of their entity that was online before, or from the horizon: they are in
+            the raw table and change no online feature. None are where a value is built from
+            nothing.
+        swept: How many values have left the store, since nobody can ask for anything of them.
         from_zero: Whether a partition was empty before: a first build, or one after a change of the
             view, of the number of partitions, or the loss of the store.
     """
@@ -60,6 +64,7 @@ class RefreshResult:
     last_batch: int
     records: int
     too_late: int
+    swept: int
     from_zero: bool
 
 
@@ -73,6 +78,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
     slots: Callable[[str, int], Iterable[int]] | None = None,
     again: bool = False,
     chunk_rows: int = CHUNK_ROWS,
+    now_us: int | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> RefreshResult:
     """Bring every new raw batch of a view's source to the online store.
@@ -101,6 +107,8 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
         again: Drop what is there first and build it from nothing; nobody reads it meanwhile.
         chunk_rows: Records to fold at once, unless a single batch has more, or in a first build a
             single entity.
+        now_us: The time now, int64 microseconds since 1970 UTC, by which values leave the store of
+            which nobody can ask for anything any more; none leave when left out.
         progress: Told what is being done and the share that is done.
 
     Raises:
@@ -118,7 +126,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
     own = range(count) if slots is None else slots(space, count)
     if not again and _is_done(tables, online, program, layout, partitions):
         own = ()  # whoever has the partitions is not disturbed
-    records, too_late, begun = 0, 0, []
+    records, too_late, swept, begun = 0, 0, 0, []
     with ExitStack() as held:
         tokens = {slot: held.enter_context(locks.hold(lock_of(space, slot))) for slot in own}
         # The layout may have changed while the locks were waited for.
@@ -128,7 +136,8 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
         target = tables.applied(name, name)
         version = newest_version(tables, view)
         for done, part in _parts(online, space, layout, wanted, tokens, again=again):
-            work = _Work(tables, part, program, version)
+            sweep = Sweep(online, program, part.spaces, now_us)
+            work = _Work(tables, part, program, version, sweep)
             turns = work.build(target, chunk_rows)
             if done is not None:
                 turns = work.go_on(done, target, chunk_rows)
@@ -137,6 +146,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
                 if progress is not None:
                     progress(f"features of {view.name}", share)
             too_late += work.too_late
+            swept += sweep.count
             begun.append(done)
         switch_layout(online, space, layout, wanted, tokens)
     return RefreshResult(
@@ -146,6 +156,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
         last_batch=built_to(online, space) or 0,
         records=records,
         too_late=too_late,
+        swept=swept,
         from_zero=None in begun,
     )
 
@@ -203,9 +214,12 @@ class _Work:
         too_late: Records stored so far that no window reached any more.
     """
 
-    def __init__(self, tables: Tables, part: Slots, program: Program, version: int) -> None:
+    def __init__(
+        self, tables: Tables, part: Slots, program: Program, version: int, sweep: Sweep
+    ) -> None:
         self._tables = tables
         self._part = part
+        self._sweep = sweep
         self._program = program
         self._version = version
         self._batch = pl.col(ARRIVAL[0])
@@ -222,11 +236,11 @@ class _Work:
         wanted = self._batch <= target
         parts = self._parts(wanted, chunk_rows)
         if parts.is_empty():
-            yield self._fold(wanted, target, last=target), 1.0
+            yield self._fold(wanted, target, last=target, anew=True), 1.0
         for done, (first, last) in enumerate(parts.iter_rows(), 1):
             own = wanted & pl.col(self._key).is_between(pl.lit(first), pl.lit(last))
             progress = target if done == parts.height else done - parts.height - 1
-            yield self._fold(own, progress, last=target), done / parts.height
+            yield self._fold(own, progress, last=target, anew=True), done / parts.height
 
     def _parts(self, wanted: pl.Expr, chunk_rows: int) -> pl.DataFrame:
         """First and last key of each part of the entities with about so many records."""
@@ -299,19 +313,24 @@ class _Work:
             values |= rebuilt
             records += count
         folded, count = self._values(wanted & ~own, last)
-        self._part.write(values | folded, progress=last)
+        self._write(values | folded, last)
         return records + count
 
-    def _fold(self, wanted: pl.Expr, progress: int, *, last: int) -> int:
+    def _fold(self, wanted: pl.Expr, progress: int, *, last: int, anew: bool = False) -> int:
         """Fold the records that are wanted; returns their number."""
-        values, count = self._values(wanted, last)
-        self._part.write(values, progress=progress)
+        values, count = self._values(wanted, last, anew=anew)
+        self._write(values, progress)
         return count
+
+    def _write(self, values: Changes, progress: int) -> None:
+        self._part.write(values, self._sweep.slices(values), progress=progress)
 
     def _values(
         self, wanted: pl.Expr, last: int, *, anew: bool = False
     ) -> tuple[dict[bytes, bytes], int]:
         """The values of entities after the records that are wanted, and how many those are.
+
+        Entities of which nobody can ask for anything are not among them.
 
         Args:
             wanted: Which records.
@@ -327,7 +346,25 @@ class _Work:
         known = records[entity.name].unique()
         keys = encode_keys(entity, known.to_list())
         events = extract(self._program, records, codes_of(records[entity.name], known))
-        present = [None] * len(keys) if anew else self._part.get(keys)
-        self.too_late += count_too_late(self._program, present, events)
-        values = fold(self._program, present, events)
-        return dict(zip(keys, values, strict=True)), records.height
+        self._sweep.see(events.times)
+        present: list[bytes | None] = [None] * len(keys)
+        if not anew:
+            present = self._part.get(keys)
+            horizon_us = self._sweep.horizon_us
+            self.too_late += count_too_late(self._program, present, events, horizon_us)
+        values = dict(zip(keys, fold(self._program, present, events), strict=True))
+        if not anew and self._sweep.has_horizon:
+            values |= self._completed(known.filter(self._lacks_past(present, values)), last)
+        return self._sweep.living(values, () if anew else present), records.height
+
+    def _lacks_past(
+        self, present: Sequence[bytes | None], values: Mapping[bytes, bytes]
+    ) -> pl.Series:
+        """Which values of entities that are new, or have left, need more than the new records."""
+        is_new = np.array([value is None for value in present], dtype=np.bool_)
+        return pl.Series(is_new & lacks_past(self._program, [*values.values()]))
+
+    def _completed(self, keys: pl.Series, last: int) -> dict[bytes, bytes]:
+        """The values of entities with all their records."""
+        own = pl.col(self._key).is_in(keys.implode())
+        return self._values(own & (self._batch <= last), last, anew=True)[0] if len(keys) else {}

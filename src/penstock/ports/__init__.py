@@ -9,7 +9,7 @@ from .event_log import EVENTS_TOPIC, EventLog, LogEntry, announce
 from .executor import Executor, Task
 from .locks import Locks
 from .metadata import Audit, Delete, Metadata, Put
-from .online_store import Changes, Found, OnlineStore, claimed, passed
+from .online_store import Changes, Found, OnlineStore, Some, claimed, passed
 from .services import Services
 from .spans import SpanCounts, Spans, Traced
 from .tables import Tables, Vacuumed
@@ -46,6 +46,7 @@ __all__ = [
     "RunState",
     "RunWatch",
     "Services",
+    "Some",
     "SpanCounts",
     "Spans",
     "StepFunction",

@@ -11,7 +11,7 @@ from penstock.errors import ConflictError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Changes", "Found", "OnlineStore", "claimed", "passed"]
+__all__ = ["Changes", "Found", "OnlineStore", "Some", "claimed", "passed"]
 
 Changes: TypeAlias = Mapping[bytes, bytes | None]
 """New values by key; None for one that is removed, also where it was not there."""
@@ -27,6 +27,18 @@ class Found(NamedTuple):
 
     progress: int | None
     values: list[bytes | None]
+
+
+class Some(NamedTuple):
+    """Some of what a space holds.
+
+    Attributes:
+        items: Keys and values; one may be there twice.
+        after: Where to go on; empty where this was the rest.
+    """
+
+    items: list[tuple[bytes, bytes]]
+    after: bytes
 
 
 class OnlineStore(ABC):
@@ -94,6 +106,19 @@ class OnlineStore(ABC):
     @abstractmethod
     def items(self, space: str) -> Iterator[tuple[bytes, bytes]]:
         """Every key and value of a space, as of one moment, by key."""
+
+    @abstractmethod
+    def some(self, space: str, after: bytes, size: int) -> Some:
+        """About so many keys and values of a space, in an order of the store's own.
+
+        Called again with what it says until that is empty, it gives every key that was there all
+        the while; whoever keeps that beyond a restart of the store may miss some.
+
+        Args:
+            space: The space.
+            after: What the call before said; empty to begin.
+            size: How many, at least 1; a small space may come as a whole.
+        """
 
     @abstractmethod
     def spaces(self) -> list[str]:

@@ -242,6 +242,37 @@ class OnlineStoreSuite:
         store.write("a", dict.fromkeys([*_KEYS, b"zz"], b"new"), progress=2)
         assert {value for _, value in [first, *items]} == {b"old"}
 
+    @pytest.mark.parametrize("size", [1, 7, 900])
+    def test_some_after_some_give_all(self, store: OnlineStore, size: int) -> None:
+        """One call after the other gives every key with its value, an empty and a long one too."""
+        keys = [b"", b"\x00", b"\xff", b"k" * 500, *(b"%d" % number for number in range(900))]
+        expected = {key: b"v" * 70 + key for key in keys}
+        store.write("a", expected, progress=1)
+        store.write("b", {b"k": b"other"}, progress=1)
+        items, after, calls = dict[bytes, bytes](), b"", 0
+        while after or not calls:
+            found, after = store.some("a", after, size)
+            items.update(found)
+            calls += 1
+        assert items == expected
+        assert calls > len(keys) // (10 * size)
+        assert store.some("none", b"", 5) == ([], b"")
+
+    def test_some_go_on_beside_writes(self, store: OnlineStore) -> None:
+        """What is there all the while is given; what comes and goes does no harm."""
+        stay = {b"%d" % number: b"v" * 70 for number in range(900)}
+        store.write("a", stay, progress=0)
+        seen, after, calls = set[bytes](), b"", 0
+        while after or not calls:
+            found, after = store.some("a", after, 100)
+            seen.update(key for key, _ in found)
+            calls += 1
+            more = {key + b"x": b"v" for key, _ in found}
+            gone = dict.fromkeys(key for key, _ in found if key not in stay)
+            store.write("a", {**more, **gone}, progress=calls)
+            assert calls < 100
+        assert seen >= stay.keys()
+
     def test_values_stay_after_reopening(
         self, store: OnlineStore, opener: Callable[[], OnlineStore]
     ) -> None:

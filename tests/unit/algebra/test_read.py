@@ -22,6 +22,13 @@ VIEW = FeatureView(
         Aggregate(op="mean", column="y", over="6h", hop="5m"),
         Aggregate(op="std", column="x", over="6h", hop="5m"),
         Aggregate(op="last", column="y", over="1h", hop="5m"),
+        Aggregate(op="count", over="1h", hop="5m"),
+        *(Aggregate(op="last", column=name) for name in ("y", "n", "x")),
+        *(Aggregate(op="std", column=name) for name in ("x", "n")),
+        *(Aggregate(op="mean", column=name) for name in ("n", "y")),
+        *(Aggregate(op="min", column=name) for name in ("x", "y")),
+        Aggregate(op="count"),
+        Aggregate(op="last_k", column="x", k=3),
     ),
 )
 PROGRAM = compile_view(VIEW)

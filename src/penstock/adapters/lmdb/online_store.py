@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-import struct
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import lmdb
 
-from penstock.errors import InputError, StateError, UnavailableError
-from penstock.ports import Changes, Found, OnlineStore, claimed, passed
+from penstock.errors import StateError, UnavailableError
+from penstock.ports import Changes, Found, OnlineStore, Some, claimed, passed
 
+from .directory import (
+    DIRECTORY,
+    ENTRY,
+    LONGEST_KEY_BYTES,
+    NO_PROGRESS,
+    NUMBER,
+    PROGRESS,
+    Entry,
+    entry_key,
+    new_number,
+    pairs_in,
+    remove_space,
+    too_long,
+)
 from .layout import cut_short
 
 if TYPE_CHECKING:
@@ -25,18 +39,6 @@ __all__ = ["LmdbOnlineStore"]
 _MAP_SIZE_BYTES = 64 << 30
 _MAX_READERS = 1024
 _SPARE_TRANSACTIONS = 32
-_LONGEST_KEY_BYTES = 511
-
-# Keys begin with the number of their space. Space 0 is the directory: the name of each space leads
-# to its entry, and the empty name to the greatest number given so far. A number is never given
-# twice, so that a reader cannot take a new space's values for those of a dropped one.
-_NUMBER = struct.Struct(">I")
-_DIRECTORY = _NUMBER.pack(0)
-# Number, progress, token of the last claim. A space that was only claimed has no progress; one that
-# was written before there were claims has a shorter entry, without a token.
-_ENTRY = struct.Struct(">Iqq")
-_PROGRESS = struct.Struct(">q")
-_NO_PROGRESS = -(1 << 63)
 
 
 class LmdbOnlineStore(OnlineStore):
@@ -80,10 +82,10 @@ class LmdbOnlineStore(OnlineStore):
         # The hot path: a try statement costs nothing here, a context manager half of the call.
         try:
             with self._environment.begin() as transaction:
-                entry = transaction.get(_name(space))
+                entry = transaction.get(entry_key(space))
                 if entry is None:
                     return [None] * len(keys)
-                number = entry[: _NUMBER.size]
+                number = entry[: NUMBER.size]
                 return [transaction.get(number + key) for key in keys]
         except lmdb.Error as error:
             raise self._in_our_words(error) from error
@@ -98,14 +100,14 @@ class LmdbOnlineStore(OnlineStore):
         try:
             with self._environment.begin() as transaction:
                 for space, keys in asks:
-                    entry = transaction.get(_name(space))
+                    entry = transaction.get(entry_key(space))
                     if entry is None:
                         found.append(Found(None, [None] * len(keys)))
                         continue
-                    number = entry[: _NUMBER.size]
-                    (progress,) = _PROGRESS.unpack_from(entry, _NUMBER.size)
+                    number = entry[: NUMBER.size]
+                    (progress,) = PROGRESS.unpack_from(entry, NUMBER.size)
                     values = [transaction.get(number + key) for key in keys]
-                    found.append(Found(None if progress == _NO_PROGRESS else progress, values))
+                    found.append(Found(None if progress == NO_PROGRESS else progress, values))
         except lmdb.Error as error:
             raise self._in_our_words(error) from error
         return found
@@ -119,18 +121,18 @@ class LmdbOnlineStore(OnlineStore):
         """
         if not anew:
             with self._translated(), self._environment.begin() as transaction:
-                entry = _Entry.read(transaction.get(_name(space)))
+                entry = Entry.read(transaction.get(entry_key(space)))
             if entry.token == token:
                 return entry.reached
         with self._writing() as transaction:
-            entry = _Entry.read(transaction.get(_name(space)))
+            entry = Entry.read(transaction.get(entry_key(space)))
             if entry.token > token:
                 raise claimed(space, entry.token, token)
             if anew:
-                _remove(transaction, space)
-                entry = _Entry.read(None)
-            number = entry.number or _new_number(transaction)
-            transaction.put(_name(space), _ENTRY.pack(number, entry.progress, token))
+                remove_space(transaction, space)
+                entry = Entry.read(None)
+            number = entry.number or new_number(transaction)
+            transaction.put(entry_key(space), ENTRY.pack(number, entry.progress, token))
         return entry.reached
 
     def write(
@@ -144,40 +146,58 @@ class LmdbOnlineStore(OnlineStore):
             InputError: A key is too long.
             StateError: The store is full or damaged.
         """
-        for key in values:
-            if len(key) + _NUMBER.size > _LONGEST_KEY_BYTES:
-                raise _too_long("key", key)
+        longest = max(values, key=len, default=b"")
+        if len(longest) + NUMBER.size > LONGEST_KEY_BYTES:
+            raise too_long("key", longest)
         with self._writing() as transaction:
-            entry = _Entry.read(transaction.get(_name(space)))
+            entry = Entry.read(transaction.get(entry_key(space)))
             if token not in {None, entry.token}:
                 raise claimed(space, entry.token, token or 0)
             if progress <= entry.progress:
                 raise passed(space, entry.progress, progress)
-            number = entry.number or _new_number(transaction)
-            prefix, changes = _NUMBER.pack(number), sorted(values.items())
+            number = entry.number or new_number(transaction)
+            prefix = NUMBER.pack(number)  # sorted: neighbours come to the same page in turn
+            changes = [(prefix + key, values[key]) for key in sorted(values)]
             with transaction.cursor() as cursor:
-                # Sorted, so that neighbours are written to the same page one after the other.
-                cursor.putmulti([(prefix + k, v) for k, v in changes if v is not None])
-            for key in [key for key, value in changes if value is None]:
-                transaction.delete(prefix + key)
-            transaction.put(_name(space), _ENTRY.pack(number, progress, entry.token))
+                cursor.putmulti([(at, value) for at, value in changes if value is not None])
+            for at in [at for at, value in changes if value is None]:
+                transaction.delete(at)
+            transaction.put(entry_key(space), ENTRY.pack(number, progress, entry.token))
 
     def progress(self, space: str) -> int | None:
         """Number of the last raw batch folded in; None when the space was never written."""
         with self._translated(), self._environment.begin() as transaction:
-            return _Entry.read(transaction.get(_name(space))).reached
+            return Entry.read(transaction.get(entry_key(space))).reached
 
     def items(self, space: str) -> Iterator[tuple[bytes, bytes]]:
         """Every key and value of a space, as of one moment, by key."""
         with self._translated(), self._environment.begin() as transaction:
-            entry = transaction.get(_name(space))
+            entry = transaction.get(entry_key(space))
             if entry is not None:
-                yield from _range(transaction, entry[: _NUMBER.size])
+                yield from pairs_in(transaction, entry[: NUMBER.size])
+
+    def some(self, space: str, after: bytes, size: int) -> Some:
+        """So many keys and values of a space, by key.
+
+        Raises:
+            StateError: The store is damaged.
+        """
+        with self._translated(), self._environment.begin() as transaction:
+            entry = transaction.get(entry_key(space))
+            if entry is None:
+                return Some([], b"")
+            # The last key of the call before comes again, unless it has gone since.
+            items = list(islice(pairs_in(transaction, entry[: NUMBER.size], after[:-1]), size + 1))
+        if after and items and items[0][0] == after[:-1]:
+            del items[0]
+        items = items[:size]
+        # An empty key has to be told from none.
+        return Some(items, items[-1][0] + b"." if len(items) == size else b"")
 
     def spaces(self) -> list[str]:
         """Names of the spaces, sorted."""
         with self._translated(), self._environment.begin() as transaction:
-            return sorted(name.decode() for name, _ in _range(transaction, _DIRECTORY) if name)
+            return sorted(name.decode() for name, _ in pairs_in(transaction, DIRECTORY) if name)
 
     def drop(self, space: str, *, token: int | None = None) -> None:
         """Remove a space and its claim; nothing happens when it is not there.
@@ -186,11 +206,11 @@ class LmdbOnlineStore(OnlineStore):
             ConflictError: The space's last claim is not that token; nothing was done.
         """
         with self._writing() as transaction:
-            packed = transaction.get(_name(space))
-            entry = _Entry.read(packed)
+            packed = transaction.get(entry_key(space))
+            entry = Entry.read(packed)
             if packed is not None and token not in {None, entry.token}:
                 raise claimed(space, entry.token, token or 0)
-            _remove(transaction, space)
+            remove_space(transaction, space)
 
     def close(self) -> None:
         """Let go of the store; the object is not used afterwards."""
@@ -232,24 +252,6 @@ class LmdbOnlineStore(OnlineStore):
         return _damaged(self._path, str(error))
 
 
-class _Entry(NamedTuple):
-    """What the directory says of a space; zeros where there is none."""
-
-    number: int
-    progress: int
-    token: int
-
-    @classmethod
-    def read(cls, packed: bytes | None) -> _Entry:
-        if packed is None:
-            return cls(0, _NO_PROGRESS, 0)
-        return cls._make(_ENTRY.unpack(packed.ljust(_ENTRY.size, b"\0")))
-
-    @property
-    def reached(self) -> int | None:
-        return None if self.progress == _NO_PROGRESS else self.progress
-
-
 def _damaged(path: Path, what: str) -> StateError:
     message = (
         f"The online store '{path}' is damaged or cannot be used: {what}. See that its folder can "
@@ -257,44 +259,3 @@ def _damaged(path: Path, what: str) -> StateError:
         "folder: it is built again from the tables."
     )
     return StateError(message, path=str(path))
-
-
-def _name(space: str) -> bytes:
-    name = space.encode()
-    if not name or len(name) + _NUMBER.size > _LONGEST_KEY_BYTES:
-        raise _too_long("space's name", name)
-    return _DIRECTORY + name
-
-
-def _too_long(what: str, key: bytes) -> InputError:
-    longest = _LONGEST_KEY_BYTES - _NUMBER.size
-    message = f"The {what} {key[:40]!r} has {len(key)} bytes; expected 1 to {longest}."
-    return InputError(message, size_bytes=len(key))
-
-
-def _new_number(transaction: lmdb.Transaction[bytes]) -> int:
-    given = transaction.get(_DIRECTORY)
-    number: int = _NUMBER.unpack(given)[0] + 1 if given else 1
-    transaction.put(_DIRECTORY, _NUMBER.pack(number))
-    return number
-
-
-def _remove(transaction: lmdb.Transaction[bytes], space: str) -> None:
-    entry = transaction.pop(_name(space))
-    if entry is None:
-        return
-    prefix = entry[: _NUMBER.size]
-    with transaction.cursor() as cursor:
-        found = cursor.set_range(prefix)
-        while found and cursor.key().startswith(prefix):
-            found = cursor.delete()
-
-
-def _range(transaction: lmdb.Transaction[bytes], prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys that begin with the prefix, without it, and their values."""
-    with transaction.cursor() as cursor:
-        cursor.set_range(prefix)
-        for key, value in cursor:
-            if not key.startswith(prefix):
-                return
-            yield key[len(prefix) :], value

@@ -18,7 +18,7 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from penstock.errors import ConflictError, InputError, StateError, UnavailableError
-from penstock.ports import Changes, Found, OnlineStore, claimed, passed
+from penstock.ports import Changes, Found, OnlineStore, Some, claimed, passed
 
 from .reads import Command, Reads
 
@@ -169,6 +169,21 @@ class RedisOnlineStore(OnlineStore):
             found.pop(field, None)
         for field in sorted(found):
             yield field[len(_PREFIX) :], found[field]
+
+    def some(self, space: str, after: bytes, size: int) -> Some:
+        """About so many keys and values of a space, in the order of ``HSCAN``.
+
+        Raises:
+            StateError: The store is damaged.
+            UnavailableError: It cannot be reached.
+        """
+        with self._translated():
+            cursor, found = cast(
+                "tuple[int, dict[bytes, bytes]]",
+                self._redis.hscan(self._name(space), int(after or b"0"), count=size),
+            )
+        items = [(f[len(_PREFIX) :], v) for f, v in found.items() if f.startswith(_PREFIX)]
+        return Some(items, b"%d" % cursor if cursor else b"")
 
     def spaces(self) -> list[str]:
         """Names of the spaces, sorted."""

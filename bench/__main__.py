@@ -22,6 +22,7 @@ from .figure import Figure, show
 BENCHMARKS = {
     "startup": "import, the command line, and each process until it is ready",
     "join": "point-in-time features: values as of a time, and windows at arbitrary points",
+    "backfill": "stored features: filled, and brought up to date after late records",
     "parts": "point-in-time features in parts: two worker processes against one",
     "online": "features of 1 and 100 entities from the embedded store",
     "events": "events into online features, and reads from Redis (needs redis-server)",
@@ -46,7 +47,9 @@ BENCHMARKS = {
     "demo": "penstock demo psystock, from nothing to the last screen",
 }
 
-GROUPS = {"features": ("join", "parts", "online", "events", "candles", "scale", "feast")}
+GROUPS = {
+    "features": ("join", "backfill", "parts", "online", "events", "candles", "scale", "feast")
+}
 """Benchmarks that answer one question together."""
 
 

@@ -143,10 +143,10 @@ def _bare_of(folder: Path, points: int, events: int) -> None:
 
 def _windows_of(folder: Path, points: int, events: int) -> None:
     assert events
-    point_in_time(DeltaTables(folder / "windows"), [_windowed()], make_spine(points))
+    point_in_time(DeltaTables(folder / "windows"), [windowed()], make_spine(points))
 
 
-def _windowed() -> ps.FeatureView:
+def windowed() -> ps.FeatureView:
     source = ps.Source(
         "ticks",
         entity=ps.Entity("id", dtype=ps.Int64),
@@ -160,7 +160,7 @@ def _windowed() -> ps.FeatureView:
 
 
 def _windows(folder: Path, *, points: int, events: int, runs: int) -> Figure:
-    view = _windowed()
+    view = windowed()
     raw = make_events(events, ["x"])
     spine = make_spine(points)
     tables = DeltaTables(folder / "windows")
@@ -170,7 +170,7 @@ def _windows(folder: Path, *, points: int, events: int, runs: int) -> Figure:
         return point_in_time(tables, [view], spine)
 
     def bare() -> dict[str, np.ndarray]:
-        return _numpy_kernel(tables.scan("raw/ticks").collect(), spine)
+        return numpy_kernel(tables.scan("raw/ticks").collect(), spine)
 
     check, expected = ours(), bare()
     _agree(check["win.sum_x_7d"].sum(), expected["sum_7d"].sum())
@@ -188,7 +188,7 @@ def _windows(folder: Path, *, points: int, events: int, runs: int) -> Figure:
 
 def _hot(folder: Path, *, points: int, events: int, runs: int) -> Figure:
     """The same windows where few entities have nearly all of the events, and of the points."""
-    view = _windowed()
+    view = windowed()
     spine, hot_spine = make_spine(points), _heated(make_spine(points))
     even = DeltaTables(folder / "windows")
     hot = DeltaTables(folder / "hot")
@@ -218,7 +218,7 @@ def _heated(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.Series("id", ids))
 
 
-def _numpy_kernel(events: pl.DataFrame, spine: pl.DataFrame) -> dict[str, np.ndarray]:
+def numpy_kernel(events: pl.DataFrame, spine: pl.DataFrame) -> dict[str, np.ndarray]:
     ids = events["id"].to_numpy()
     times = events["ts"].dt.epoch("us").to_numpy()
     span = int(times.max()) + 8 * DAY_US

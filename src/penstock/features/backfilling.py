@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BackfillResult", "backfill"]
 
-CHUNK_ROWS = 500_000
+CHUNK_ROWS = 1_000_000
 """Rows looked at and computed at once, unless a single day has more to look at."""
 
 
@@ -213,14 +213,20 @@ class _Work:
 
 
 def _chunks(days: dict[int, int], chunk_rows: int) -> Iterator[tuple[int, int, int]]:
-    """Runs of days with about so many rows: first and end time, and the rows."""
-    ordered, first, rows = sorted(days), None, 0
-    for place, day in enumerate(ordered):
-        first = day if first is None else first
+    """Runs of days with at most so many rows, or of one day: first and end time, and the rows.
+
+    One more row would be another piece, for which all the records are read again.
+    """
+    run: list[int] = []
+    rows = 0
+    for day in sorted(days):
+        if run and rows + days[day] > chunk_rows:
+            yield run[0] * DAY_US, (run[-1] + 1) * DAY_US, rows
+            run, rows = [], 0
+        run.append(day)
         rows += days[day]
-        if rows >= chunk_rows or place == len(ordered) - 1:
-            yield first * DAY_US, (day + 1) * DAY_US, rows
-            first, rows = None, 0
+    if run:
+        yield run[0] * DAY_US, (run[-1] + 1) * DAY_US, rows
 
 
 def _between(

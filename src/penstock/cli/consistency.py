@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from penstock.control import check_scores, check_view, report_inconsistent
+from penstock.control import check_reads, check_scores, check_view, report_inconsistent
 from penstock.errors import NotReadyError
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
 from penstock.scoring import drain_scores
-from penstock.spec import Deployment, FeatureView, duration_us
+from penstock.spec import Deployment, FeatureService, FeatureView, duration_us
 
 from .failures import FAILED, UsageError
 from .humanise import count, plural
@@ -23,22 +23,33 @@ if TYPE_CHECKING:
 
 __all__ = ["features_check"]
 
+WHERE = {"online": "online", "served": "as scores saw them", "read": "as they were answered"}
+
 
 def features_check(  # noqa: PLR0913, PLR0917 - one parameter for each option
     screen: Screen,
     name: str = typer.Argument(
-        "", help="The feature view, or with --served the deployment; all when left out."
+        "",
+        help="The feature view; with --served the deployment, with --read the feature service; all "
+        "when left out.",
     ),
     served: bool = typer.Option(
         False, "--served", help="Compare what scores saw instead of what is online now."
     ),
-    over: str = typer.Option("1d", "--over", help="With --served: how far to look back."),
+    read: bool = typer.Option(
+        False, "--read", help="Compare what feature servers answered, a few rows a second."
+    ),
+    over: str = typer.Option("1d", "--over", help="With --served, --read: how far to look back."),
     sample: int = typer.Option(500, "--sample", min=1, help="How many entities, or scores."),
     seed: int = typer.Option(0, "--seed", help="Which ones."),
 ) -> None:
     """Compute a sample of features again from the raw tables; exit 1 where they differ."""
+    if served and read:
+        raise UsageError("--served and --read are two checks. Give one of them.")
     with open_services(screen.home) as services:
-        if served:
+        if read:
+            reports = _read(services, name, _length(over))
+        elif served:
             reports = _served(services, name, _length(over), sample, seed)
         else:
             reports = _online(services, name, sample, seed)
@@ -48,7 +59,7 @@ def features_check(  # noqa: PLR0913, PLR0917 - one parameter for each option
     for report in reports:
         shown += _shown(report)
     wrong = [report for report in reports if report.above(0.0)]
-    screen.show(reports, *shown, _said(reports, wrong, served=served))
+    screen.show(reports, *shown, _said(reports, wrong))
     if wrong:
         raise typer.Exit(FAILED)
 
@@ -85,6 +96,22 @@ def _served(
         raise NotReadyError(
             f"There are no scores of {name or 'any deployment'} in that time whose features were "
             "looked up online. Give a longer --over, or ask for predictions by entity."
+        )
+    return found
+
+
+def _read(services: Services, name: str, over_us: int) -> list[FeatureReport]:
+    catalogue = Catalogue.load(services.metadata)
+    catalogue.require_applied()
+    chosen = [catalogue.feature_service(name)] if name else catalogue.all(FeatureService)
+    to_us = services.clock.now_us()
+    reports = [check_reads(services, one, from_us=to_us - over_us, to_us=to_us) for one in chosen]
+    found = [report for report in reports if report is not None]
+    if not found:
+        raise NotReadyError(
+            f"No feature server has answered for {name or 'any feature service'} in that time. "
+            "Give a longer --over, or read features over HTTP; what was answered is known after "
+            "a second, of a busy service after two minutes."
         )
     return found
 
@@ -131,13 +158,14 @@ def _worst(check: FeatureCheck) -> str:
     return f"{check.worst:.0e}" if check.worst else "0"
 
 
-def _said(reports: list[FeatureReport], wrong: list[FeatureReport], *, served: bool) -> str:
+def _said(reports: list[FeatureReport], wrong: list[FeatureReport]) -> str:
+    (origin, *_) = {report.origin for report in reports} or {"online"}
     columns = sum(len(report.checks) for report in reports)
     differ = sum(len(report.above(0.0)) for report in wrong)
     if not differ:
-        what = "as scores saw them" if served else "online"
+        what = WHERE[origin]
         return f"✓ {plural(columns, 'column')} {what} are what the raw tables say."
     said = f"✗ {plural(differ, 'column')} of {columns} differ from the raw tables. "
-    if served:
+    if origin == "served":
         return f"{said}See why with 'penstock replay PREDICTION'."
     return f"{said}Build the view from nothing with 'penstock features build VIEW --again'."

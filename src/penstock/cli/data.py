@@ -88,6 +88,7 @@ def features_build(
                     one,
                     partitions=wanted_partitions(services),
                     again=again,
+                    now_us=services.clock.now_us(),
                     progress=report,
                 )
                 for one in views
@@ -99,6 +100,8 @@ def features_build(
     ]
     columns = ["view", "space", "records", "last batch", "from zero"]
     screen.show(results, table(columns, rows, right=["records", "last batch"]))
+    for result in (each for each in results if each.swept):
+        screen.hint(f"{count(result.swept)} values of {result.view} left: no window reaches them.")
     for group in ready:
         screen.hint(f"{count(group.written)} vectors written of {', '.join(group.views)}.")
 

@@ -1,4 +1,4 @@
-"""The command that says how two versions of a feature view differ."""
+"""The command that says how two versions of a view differ."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
-from penstock.plan import compare_versions
+from penstock.plan import compare_versions, view_kind
 from penstock.records import to_plain
 from penstock.runtime import open_services
 
@@ -25,7 +25,7 @@ __all__ = ["features_diff", "value_text"]
 
 def features_diff(
     screen: Screen,
-    view: str = typer.Argument(help="The feature view; it need not be declared any more."),
+    view: str = typer.Argument(help="The view; it need not be declared any more."),
     first: int = typer.Option(
         0, "--from", help="The older version; the one before by default.", show_default=False
     ),
@@ -33,12 +33,13 @@ def features_diff(
         0, "--to", help="The newer version; the newest by default.", show_default=False
     ),
 ) -> None:
-    """Show how two versions of a feature view differ, with who applied them and when."""
+    """Show how two versions of a view differ, with who applied them and when."""
     for option, number in (("--from", first), ("--to", last)):
         if number < 0:
             raise UsageError(f"{option} {number} is no version. They are numbered from 1.")
     with open_services(screen.home) as services:
-        found = compare_versions(services.metadata, "feature_view", view, first=first, last=last)
+        kind = view_kind(services.metadata, view)
+        found = compare_versions(services.metadata, kind, view, first=first, last=last)
     before, after = f"version {found.before.version}", f"version {found.after.version}"
     rows = [
         (field.path, value_text(field.before), value_text(field.after)) for field in found.fields
@@ -78,6 +79,8 @@ def _verdict(found: VersionDifference) -> str:
         return f"Version {found.after.version} is the first that is kept; none is before it."
     if not found.fields:
         return "They say the same."
+    if found.meaning and found.declaration.startswith("on_demand_view/"):
+        return "What it means has changed: what is computed on demand has other values since."
     if found.meaning:
         return "What it means has changed: its values were computed anew."
     return "Only what is said of it has changed; its values are the same."

@@ -117,16 +117,21 @@ def _features(found: Overview) -> object:
 
 def _profiled(found: Overview) -> Iterator[object]:
     """How it lay on the newest days: a feature by day, a view's columns on the last."""
-    if found.kind != "feature_view":
+    if found.kind == "feature_service":
         return
     yield ""
+    for why in dict.fromkeys(found.unprofiled.values()):
+        names = ", ".join(name for name, said in found.unprofiled.items() if said == why)
+        yield f"[dim]{names}: no profile, since {why}[/]"
     if found.hidden:
         yield f"[dim]how {', '.join(found.hidden)} lies is protected[/]"
     if found.profiles and found.feature:
         yield from map(days_table, by_column(found.profiles).values())
     elif found.profiles:
         yield newest_table(found.profiles)
-    elif len(found.hidden) < sum(len(one.columns) for one in found.features):
+    elif len(found.hidden) + len(found.unprofiled) < sum(
+        len(one.columns) for one in found.features
+    ):
         yield f"[dim]not profiled yet: penstock features profile {found.name}[/]"
 
 

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from penstock.algebra import equal_bins, inner_span, merge_spreads, shift
-from penstock.spec import feature_words
+from penstock.spec import FeatureView, expression_words, feature_words
 
 from .humanise import measured
 from .plots import bars, fan, steps
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from penstock.algebra import Spread
     from penstock.features import ColumnProfile
-    from penstock.spec import FeatureView
+    from penstock.spec import Described, View
 
 __all__ = ["profile_page"]
 
@@ -46,7 +46,7 @@ index of the newest day against the days before: below 0.1 is commonly read as n
 """  # noqa: E501 - a page is not code
 
 
-def profile_page(view: FeatureView, profiles: Sequence[ColumnProfile]) -> str:
+def profile_page(view: View, profiles: Sequence[ColumnProfile]) -> str:
     """An HTML page, whole in itself, of how some columns of a view lie day by day.
 
     Args:
@@ -79,7 +79,7 @@ def _figure(title: str, plot: str) -> str:
     return f"<figure><figcaption>{title}</figcaption>{plot}</figure>"
 
 
-def _tags(view: FeatureView) -> str:
+def _tags(view: View) -> str:
     return f"Tags: {', '.join(view.tags)}." if view.tags else ""
 
 
@@ -87,7 +87,7 @@ def _points(days: Sequence[ColumnProfile]) -> list[float]:
     return [float(one.points) for one in days]
 
 
-def _section(view: FeatureView, name: str, days: Sequence[ColumnProfile]) -> str:
+def _section(view: View, name: str, days: Sequence[ColumnProfile]) -> str:
     dates = [one.day for one in days]
     lines = [one.spread.quantiles[1:6] or None for one in days]
     plots = [
@@ -103,15 +103,21 @@ def _section(view: FeatureView, name: str, days: Sequence[ColumnProfile]) -> str
     )
 
 
-def _said(view: FeatureView, name: str) -> Iterator[str]:
+def _said(view: View, name: str) -> Iterator[str]:
     column = name.removeprefix(f"{view.name}.")
-    for feature in view.features:
-        if column in feature.names:
-            yield feature_words(feature)
-            if feature.unit:
-                yield feature.unit
-            if feature.description:
-                yield feature.description
+    meaning, told = _meaning(view, column)
+    yield meaning
+    yield from (text for text in (told.unit, told.description) if text)
+    if told.deprecated:
+        yield f"deprecated from {told.deprecated} on"
+
+
+def _meaning(view: View, column: str) -> tuple[str, Described]:
+    """What a column of a view is, in words, and what is said of its feature."""
+    if isinstance(view, FeatureView):
+        (feature,) = (one for one in view.features if column in one.names)
+        return feature_words(feature), feature
+    return expression_words(view.expressions[column]), view.described[column]
 
 
 def _numbers(days: Sequence[ColumnProfile]) -> Mapping[str, str]:

@@ -14,6 +14,7 @@ from penstock.errors import NotReadyError
 from penstock.features import PROFILE_DAYS, ColumnProfile, profile, profiles_of
 from penstock.records import to_plain
 from penstock.runtime import open_services
+from penstock.spec import base_views, key_of
 
 from .failures import UsageError
 from .humanise import count, measured, number, plural
@@ -37,7 +38,7 @@ TREND_DAYS = 14
 
 def features_profile(
     screen: Screen,
-    name: str = typer.Argument(help="The feature view, or VIEW.FEATURE.", metavar="VIEW"),
+    name: str = typer.Argument(help="The view, or VIEW.FEATURE.", metavar="VIEW"),
     days: int = typer.Option(
         PROFILE_DAYS, "--days", min=1, help="So many days up to the newest record."
     ),
@@ -48,7 +49,7 @@ def features_profile(
     """Compute how a view's features lie, day by day, where it is not known yet, and show it."""
     with open_services(screen.home) as services:
         found, columns = profiled_columns(services, name)
-        require_features(services, columns, subject=f"feature_view/{found.name}")
+        require_features(services, columns, subject=key_of(found))
         with screen.progress("profile") as told:
             result = profile(
                 services.tables,
@@ -61,10 +62,11 @@ def features_profile(
             )
         every = profiles_of(services.tables, found, days=days)
     if not every:
+        (source, *_) = (one.source.name for one in base_views([found]))
         raise NotReadyError(
-            f"All records of the source {found.source.name!r} have been deleted, so there is no "
-            f"day to show. Run 'penstock ingest {found.source.name}' when there are new ones.",
-            source=found.source.name,
+            f"All records of the source {source!r} have been deleted, so there is no day to show. "
+            f"Run 'penstock ingest {source}' when there are new ones.",
+            source=source,
         )
     profiles = [one for one in every if one.feature in columns]
     value = {"result": result, "profiles": profiles}

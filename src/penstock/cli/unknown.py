@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.algebra import compile_view, may_leave
 from penstock.features import OnlineReader
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def unknown_notes(
         known = OnlineReader(online, [view]).knows(keys[entity])
         unknown = [key for key, there in zip(keys[entity], known, strict=True) if not there]
         if unknown:
+            leaves = may_leave(compile_view(view))
+            yet = "yet, or none that a window still reaches" if leaves else "yet"
             yield (
-                f"No record of {', '.join(map(repr, unknown))} has come to {view.name!r} yet: "
+                f"No record of {', '.join(map(repr, unknown))} has come to {view.name!r} {yet}: "
                 f"{what} of an unknown {entity}."
             )

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from penstock.access import require_features
-from penstock.features import Freshness, ServiceReader, point_in_time, spine_times
+from penstock.features import Freshness, ServiceReader, check_past, point_in_time, spine_times
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
 from penstock.spec import DType, FeatureService, key_of
 
-from .interface import EPOCH, MICROSECOND, Client, time_us
+from .interface import AS_OF, EPOCH, MICROSECOND, Client, time_us
 from .takes import Takes
 from .told import Told, stale_views, unknown_online, unknown_past
 
@@ -92,29 +92,35 @@ class FolderClient(Client):
 
     def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Told[Row]:
         reader, freshness = self._reader(service)
-        at_us = self._ports.clock.now_us() if at is None else time_us(at)
+        now_us = self._ports.clock.now_us()
+        at_us = now_us if at is None else time_us(at)
         found = reader.read(_columns(keys), at_us, _columns(request))
-        values = {
+        check_past(at_us, found.as_of_us, now_us)
+        values: Row = {
             name: None if isnan(value) else int(value) if dtype is DType.INT64 else value
             for value, (name, dtype) in zip(
                 found.values[0].tolist(), reader.service.dtypes.items(), strict=True
             )
         }
+        values[AS_OF] = EPOCH + int(found.as_of_us[0]) * MICROSECOND
         notes = unknown_online(service, len(found.unknown), 1)
         return Told(values, (*self._stale(freshness, at_us), *notes))
 
     def _many(self, service: str, rows: pl.DataFrame) -> Told[pl.DataFrame]:
         reader, freshness = self._reader(service)
-        at_us = spine_times(rows) if AT in rows.columns else self._ports.clock.now_us()
+        now_us = self._ports.clock.now_us()
+        at_us = spine_times(rows) if AT in rows.columns else now_us
         keys = {entity.name: rows[entity.name].to_list() for entity in reader.service.entities}
         request = {name: rows[name].to_list() for name in reader.service.request_fields}
         found = reader.read(keys, at_us, request)
+        check_past(at_us, found.as_of_us, now_us)
         columns = [
             pl.Series(name, found.values[:, place], nan_to_null=True).cast(
                 pl.Int64 if dtype is DType.INT64 else pl.Float64
             )
             for place, (name, dtype) in enumerate(reader.service.dtypes.items())
         ]
+        columns.append(pl.Series(AS_OF, found.as_of_us).cast(pl.Datetime("us", "UTC")))
         notes = unknown_online(service, len(found.unknown), len(rows))
         return Told(pl.DataFrame(columns), (*self._stale(freshness, at_us), *notes))
 

@@ -67,8 +67,12 @@ def as_given(frame: F, found: pl.DataFrame) -> F:
         return cast("F", found)
     given = cast("Any", frame)
     known = {str(name) for name in given.columns}
-    new = {one.name: one.to_numpy() for one in found.iter_columns() if one.name not in known}
-    return cast("F", given.assign(**new))
+    new = {one.name: one for one in found.iter_columns() if one.name not in known}
+    made = given.assign(**{name: one.to_numpy() for name, one in new.items()})
+    for name, one in new.items():
+        if isinstance(one.dtype, pl.Datetime):  # all that are found are in UTC; numpy has no zones
+            made[name] = made[name].dt.tz_localize("UTC")
+    return cast("F", made)
 
 
 def _is_pandas(frame: object) -> bool:

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from .frames import Row
     from .takes import Takes
 
-__all__ = ["EPOCH", "MICROSECOND", "Client", "time_us", "with_at"]
+__all__ = ["AS_OF", "EPOCH", "MICROSECOND", "Client", "time_us", "with_at"]
 
 F = TypeVar("F")
 T = TypeVar("T")
 Stale: TypeAlias = Literal["serve", "refuse"]
+AS_OF = "as_of"
 EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
@@ -80,7 +81,13 @@ class Client(ABC):
 
     @overload
     def online(
-        self, service: str, entities: Row, *, at: datetime | None = None, stale: Stale = "serve"
+        self,
+        service: str,
+        entities: Row,
+        *,
+        at: datetime | None = None,
+        stale: Stale = "serve",
+        as_of: bool = False,
     ) -> Row: ...
 
     @overload
@@ -91,11 +98,18 @@ class Client(ABC):
         *,
         at: datetime | None = None,
         stale: Stale = "serve",
+        as_of: bool = False,
     ) -> list[Row]: ...
 
     @overload
     def online(
-        self, service: str, entities: F, *, at: datetime | None = None, stale: Stale = "serve"
+        self,
+        service: str,
+        entities: F,
+        *,
+        at: datetime | None = None,
+        stale: Stale = "serve",
+        as_of: bool = False,
     ) -> F: ...
 
     def online(
@@ -105,6 +119,7 @@ class Client(ABC):
         *,
         at: datetime | None = None,
         stale: Stale = "serve",
+        as_of: bool = False,
     ) -> object:
         """The features of entities as they are now, from the online store.
 
@@ -118,6 +133,8 @@ class Client(ABC):
                 be told online: its values are then those at that record.
             stale: What to do where a view is older at that time than its ``freshness`` allows:
                 answer all the same and warn, or refuse. Ages are looked at once a second.
+            as_of: Whether each answer says in ``as_of``, beside the features, at which time it is
+                of: the time wanted, or that of the entity's newest record where this is later.
 
         Returns:
             For a dictionary, the features by full name, None for null; for a list, one such for
@@ -137,30 +154,35 @@ class Client(ABC):
                 how many.
         """
         check_stale(stale)
-        answer, notes = self._online(service, entities, at=at)
+        answer, notes = self._online(service, entities, at=at, as_of=as_of)
         if stale == "refuse":
             refuse(notes)
         warn(notes)
         return answer
 
-    def _online(self, service: str, entities: object, *, at: datetime | None) -> Told[object]:
+    def _online(
+        self, service: str, entities: object, *, at: datetime | None, as_of: bool
+    ) -> Told[object]:
         """What was found, as it was asked for."""
         if isinstance(entities, dict):
             row = entities
             if at is not None:
                 time_us(at)
             one = self._taking(service, lambda takes: self._one(service, *takes.parted(row), at=at))
+            if not as_of:
+                del one.features[AS_OF]
             return Told(one.features, one.notes)
         if isinstance(entities, list | tuple):
             if not entities:
                 return Told([])
             rows = with_at(rows_of(entities), at)
             many = self._taking(service, lambda t: self._many(service, t.columns(rows)))
-            return Told(many.features.to_dicts(), many.notes)
+            return Told(_with(many.features, as_of=as_of).to_dicts(), many.notes)
         wanted = as_polars(entities)
         timed = with_at(wanted, at)
         found = self._taking(service, lambda takes: self._many(service, takes.columns(timed)))
-        return Told(as_given(entities, _beside(wanted, found.features)), found.notes)
+        features = _with(found.features, as_of=as_of)
+        return Told(as_given(entities, _beside(wanted, features)), found.notes)
 
     @abstractmethod
     def close(self) -> None:
@@ -198,11 +220,19 @@ class Client(ABC):
 
     @abstractmethod
     def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Told[Row]:
-        """The features of one row."""
+        """The features of one row, and in ``as_of`` when they are of."""
 
     @abstractmethod
     def _many(self, service: str, rows: pl.DataFrame) -> Told[pl.DataFrame]:
-        """The features of each row, without the row; at its ``at`` where it has one."""
+        """The features of each row, without the row; at its ``at`` where it has one.
+
+        In ``as_of``, when they are of.
+        """
+
+
+def _with(features: pl.DataFrame, *, as_of: bool) -> pl.DataFrame:
+    """The features, with when they are of or without."""
+    return features if as_of else features.drop(AS_OF)
 
 
 def _beside(frame: pl.DataFrame, features: pl.DataFrame) -> pl.DataFrame:

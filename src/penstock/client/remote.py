@@ -23,7 +23,7 @@ from penstock.errors import (
 )
 from penstock.spec import DType
 
-from .interface import Client
+from .interface import AS_OF, Client
 from .takes import Takes
 from .told import Told, stale_views, unknown_online
 
@@ -94,13 +94,14 @@ class RemoteClient(Client):
         told = msgspec.json.decode(sent.content)
         notes = unknown_online(service, told.get("unknown", 0), 1)
         stale = msgspec.convert(told.get("stale", {}), Until)
-        return Told(told["features"], (*stale_views(stale), *notes))
+        features = {**told["features"], AS_OF: datetime.fromisoformat(told["as_of"])}
+        return Told(features, (*stale_views(stale), *notes))
 
     def _many(self, service: str, rows: pl.DataFrame) -> Told[pl.DataFrame]:
         starts = range(0, max(len(rows), 1), ROWS_AT_ONCE)
         parts = [self._part(service, rows[n : n + ROWS_AT_ONCE]) for n in starts]
         unknown = sum(int(part.headers.get(UNKNOWN, "0")) for part in parts)
-        frames = [pl.read_ipc_stream(part.content).drop("as_of") for part in parts]
+        frames = [pl.read_ipc_stream(part.content) for part in parts]
         notes = unknown_online(service, unknown, len(rows))
         stale: dict[str, datetime] = {}
         for part in parts:

@@ -20,7 +20,7 @@ from .experiments import (
 )
 from .explaining import ScoreExplanation, explain
 from .graphs import GraphState, GraphStepState, graph_names, graph_state
-from .hiding import shown_run
+from .hiding import shown_run, shown_values
 from .jobs import (
     BACK_OFF,
     JobState,
@@ -75,6 +75,7 @@ from .pipelines import (
 )
 from .profiling import profile_views
 from .pruning import PrunedScores, prune_scores
+from .read_checks import check_reads
 from .refreshing import (
     drop_ready_vectors,
     drop_unread_spaces,
@@ -135,6 +136,7 @@ __all__ = [
     "champion_of",
     "check_features",
     "check_pipeline",
+    "check_reads",
     "check_run",
     "check_scores",
     "check_served",
@@ -190,6 +192,7 @@ __all__ = [
     "settle_jobs",
     "shown_run",
     "shown_score",
+    "shown_values",
     "start",
     "step_functions",
     "stop_experiment",

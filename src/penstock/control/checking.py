@@ -1,7 +1,7 @@
-"""The check of features that is made now and then: what is online, and what scores have seen.
+"""The check of features that is made now and then: online, as scores saw them, and as answered.
 
-Both are compared with the raw tables. A report is stored for each view and each deployment that
-there is anything of; one with more mismatches than allowed is announced, as
+All are compared with the raw tables. A report is stored for each view, deployment and feature
+service that there is anything of; one with more mismatches than allowed is announced, as
 ``features.inconsistent``, and told to the channels that the monitors of the deployments tell. A
 check that is made again for the same time replaces its reports, and announces and tells nothing
 twice.
@@ -18,16 +18,17 @@ from penstock.features import check_online
 from penstock.plan import Catalogue
 from penstock.ports import Put, announce
 from penstock.records import Event, FeatureReport
-from penstock.spec import Deployment, FeatureView, Monitor
+from penstock.spec import Deployment, FeatureService, FeatureView, Monitor
 
 from .actions import Notification, notify
+from .read_checks import check_reads, forget_reads
 from .served import check_served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from penstock.ports import Services
-    from penstock.records import FeatureCheck
+    from penstock.records import CheckOrigin, FeatureCheck
 
 __all__ = ["check_features", "check_scores", "check_view", "report_inconsistent"]
 
@@ -36,7 +37,7 @@ SAMPLE = 500
 
 
 def check_features(services: Services, *, to_us: int) -> list[FeatureReport]:
-    """Compare the online features of every view, and what scores saw since the last time.
+    """Compare the online features of every view, and what scores and clients got since last time.
 
     Views that are not built, and deployments without new scores, have no report; one that cannot be
     computed has one that says so, and keeps no other from being checked. One look goes back a day
@@ -59,10 +60,14 @@ def check_features(services: Services, *, to_us: int) -> list[FeatureReport]:
         except (DeclarationError, UserCodeError) as error:
             found.append(_unchecked(services, view, error, at_us=to_us))
     for deployment in catalogue.all(Deployment):
-        from_us = max(_looked_until(services, deployment.name, to_us), to_us - LONGEST_US)
+        from_us = _looked_until(services, "served", deployment.name, to_us)
         report = check_scores(services, deployment.name, from_us=from_us, to_us=to_us)
-        if report is not None:
-            found.append(report)
+        found += [] if report is None else [report]
+    for service in catalogue.all(FeatureService):
+        from_us = _looked_until(services, "read", service.name, to_us)
+        report = check_reads(services, service, from_us=from_us, to_us=to_us)
+        found += [] if report is None else [report]
+    forget_reads(services, to_us=to_us)
     return found
 
 
@@ -214,6 +219,9 @@ def _notifications(
 def _concerns(deployment: Deployment, report: FeatureReport) -> bool:
     if report.origin == "served":
         return deployment.name == report.subject
+    if report.origin == "read":
+        service = deployment.model.dataset.service
+        return service is not None and service.name == report.subject
     return report.subject in {view.name for view in deployment.model.dataset.base_views}
 
 
@@ -221,8 +229,9 @@ def _words(check: FeatureCheck) -> str:
     return f"{check.feature}: {check.mismatches} of {check.compared} values are not the raw table's"
 
 
-def _looked_until(services: Services, deployment: str, to_us: int) -> int:
-    """Until when the deployment's scores have been looked at, before that time."""
-    where = {"origin": "served", "subject": deployment}
+def _looked_until(services: Services, origin: CheckOrigin, subject: str, to_us: int) -> int:
+    """Until when scores or answers have been looked at, before that time; a day before at most."""
+    where = {"origin": origin, "subject": subject}
     newest = services.metadata.find(FeatureReport, where=where, newest_first=True, limit=2)
-    return max((report.to_us for report in newest if report.to_us < to_us), default=0)
+    looked_us = max((report.to_us for report in newest if report.to_us < to_us), default=0)
+    return max(looked_us, to_us - LONGEST_US)

@@ -10,13 +10,12 @@ import msgspec
 
 from penstock.access import hidden_features
 from penstock.errors import InputError, NotFoundError
-from penstock.features import ColumnProfile, profiles_of
+from penstock.features import ColumnProfile, profiled, profiles_of, unprofiled
 from penstock.plan import Catalogue, FeatureEntry, field_changes, readable, versions_of
 from penstock.spec import (
     FeatureService,
     FeatureView,
     OnDemandView,
-    base_views,
     captured_words,
     expression_words,
     kind_of,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from penstock.plan import FieldChange
     from penstock.ports import Metadata, Services
     from penstock.records import DeclarationVersion
+    from penstock.spec import View
 
 __all__ = ["AppliedVersion", "Overview", "OverviewKind", "overview", "profiled_columns"]
 
@@ -79,7 +79,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         used_by: Who reads it.
         unread: Versions whose manifest cannot be read; whether they use it is not known.
         comes_from: Its origins, down to batches and files.
-        deprecated: Of a feature view: the day from which on nothing new may use it.
+        deprecated: Of a view: the day from which on nothing new may use it.
         instead: What to use in its place.
         source: Of a feature view: where its records come from.
         derive: Of a feature view: its derived columns, and where looked-up ones come from.
@@ -89,7 +89,8 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         views: Of an on-demand view or a service: what its features come from.
         request: Of those: the fields that a request brings, to their types.
         service_id: Of a service: its id as it is applied.
-        profiles: Of a feature view: how its columns lay on the newest days that are profiled.
+        profiles: Of a view: how its columns lay on the newest days that are profiled.
+        unprofiled: Of an on-demand view: why columns of it are never profiled, by their full names.
         hidden: Columns whose profile whoever asks may not see, since they are protected.
     """
 
@@ -116,6 +117,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     request: Mapping[str, str] = {}
     service_id: str = ""
     profiles: tuple[ColumnProfile, ...] = ()
+    unprofiled: Mapping[str, str] = {}
     hidden: tuple[str, ...] = ()
 
 
@@ -166,27 +168,34 @@ def overview(services: Services, name: str, *, service: bool = False) -> Overvie
     if isinstance(shown, FeatureView):
         return _with_profiles(services, _of_view(made, shown, listing), shown)
     fields = request_fields(shown.views if isinstance(shown, FeatureService) else [shown])
-    return msgspec.structs.replace(
+    made = msgspec.structs.replace(
         made,
         views=tuple(view.name for view in shown.views),
         request={field: dtype.value for field, dtype in fields.items()},
         service_id=shown.service_id if isinstance(shown, FeatureService) else "",
     )
+    if isinstance(shown, FeatureService):
+        return made
+    made = msgspec.structs.replace(made, deprecated=shown.deprecated, instead=shown.instead)
+    return _with_profiles(services, made, shown)
 
 
-def _with_profiles(services: Services, made: Overview, view: FeatureView) -> Overview:
-    columns = [column for one in made.features for column in one.columns]
+def _with_profiles(services: Services, made: Overview, view: View) -> Overview:
+    why = unprofiled(view)
+    every = [column for one in made.features for column in one.columns]
+    columns = [column for column in every if column not in why]
     hidden = hidden_features(services, columns)
     profiles = profiles_of(services.tables, view, days=DAYS)
     return msgspec.structs.replace(
         made,
         profiles=tuple(one for one in profiles if one.feature in set(columns) - hidden),
+        unprofiled={column: why[column] for column in every if column in why},
         hidden=tuple(sorted(hidden)),
     )
 
 
-def profiled_columns(services: Services, name: str) -> tuple[FeatureView, tuple[str, ...]]:
-    """The feature view that a name names, or names a feature of, and the columns that it means.
+def profiled_columns(services: Services, name: str) -> tuple[View, tuple[str, ...]]:
+    """The view that a name names, or names a feature of, and those columns of it with profiles.
 
     Args:
         services: The ports.
@@ -195,18 +204,23 @@ def profiled_columns(services: Services, name: str) -> tuple[FeatureView, tuple[
     Raises:
         NotReadyError: Nothing has been applied yet.
         NotFoundError: There is no such view or feature; names the nearest.
-        InputError: It is of an on-demand view, whose values exist only in answers.
+        InputError: It is a feature service, or none of the columns can be profiled; says why.
     """
     catalogue = Catalogue.load(services.metadata)
     view, features = _resolved(catalogue, list_features(services), name)
-    if isinstance(view, FeatureView):
-        return view, tuple(column for one in features for column in one.columns)
-    inner = ", ".join(one.name for one in base_views(view.views))
-    raise InputError(
-        f"{name!r} is no feature view, so that nothing of it is stored that could be profiled. "
-        f"Profile what it is computed from: {inner}.",
-        name=name,
-    )
+    if isinstance(view, FeatureService):
+        inner = ", ".join(one.name for one in view.views if profiled(one))
+        raise InputError(
+            f"{name!r} is a feature service; views are profiled. Profile its views: {inner}.",
+            name=name,
+        )
+    columns = [column for one in features for column in one.columns]
+    why = unprofiled(view)
+    found = tuple(column for column in columns if column not in why)
+    if not found:
+        reasons = "; ".join(dict.fromkeys(why[column] for column in columns))
+        raise InputError(f"{name!r} has no profile: {reasons}.", name=name)
+    return view, found
 
 
 def _of_view(made: Overview, view: FeatureView, listing: Listing) -> Overview:

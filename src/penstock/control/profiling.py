@@ -7,29 +7,35 @@ from typing import TYPE_CHECKING
 import structlog
 
 from penstock.errors import PenstockError, RetryableError, UserCodeError
-from penstock.features import profile, profiled_to
+from penstock.features import profile, profiled, profiled_to
+from penstock.ingest import raw_name
 from penstock.plan import Catalogue
-from penstock.spec import FeatureView
 
 if TYPE_CHECKING:
     from penstock.ports import Services
+    from penstock.spec import View
 
 __all__ = ["profile_views", "views_to_profile"]
 
 
-def views_to_profile(services: Services, catalogue: Catalogue) -> tuple[FeatureView, ...]:
-    """The views that have records, or newer ones than their profiles contain.
+def views_to_profile(services: Services, catalogue: Catalogue) -> tuple[View, ...]:
+    """The views that can be profiled and have records, or newer ones than their profiles contain.
 
     Args:
         services: The ports; uses the tables.
         catalogue: What is applied.
     """
     applied = services.tables.applied
+    names = {
+        view.name: raw_name(found.base[0].source)
+        for view in catalogue.views
+        if (found := profiled(view)) is not None
+    }
     return tuple(
         view
-        for view in catalogue.all(FeatureView)
-        if applied(f"raw/{view.source.name}", f"raw/{view.source.name}")
-        > profiled_to(services.tables, view)
+        for view in catalogue.views
+        if (name := names.get(view.name))
+        and applied(name, name) > profiled_to(services.tables, view)
     )
 
 

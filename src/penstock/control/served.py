@@ -11,10 +11,10 @@ import polars as pl
 from penstock.errors import PenstockError, StateError, UserCodeError
 from penstock.features import compare_columns
 from penstock.records import FeatureCheck, FeatureReport, Given
-from penstock.registry import get_version, read_manifest, views_of
+from penstock.registry import get_version, read_manifest
 from penstock.scoring import SCORE_SCHEMA, score_spine
 
-from .recomputing import features_from_raw, keys_of
+from .recomputing import expected_from_raw, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,7 +111,7 @@ def _check(
     progress: Sequence[Mapping[str, int]] = [PROGRESS.decode(text) for text in scores["progress"]]
     given = [GIVEN.decode(text or "{}") for text in scores["given"]]
     spine = score_spine(manifest, entities, scores["at_us"].to_list(), given)
-    again = features_from_raw(services, manifest, spine, progress)
+    expected = expected_from_raw(services, manifest, spine, progress)
     width = len(manifest.features)
     if (scores["features"].list.len() != width).any():
         raise StateError(
@@ -120,10 +120,9 @@ def _check(
             expected=width,
         )
     return compare_columns(
-        views_of(manifest),
         manifest.features,
         np.array(scores["features"].to_list(), dtype=np.float64),  # None becomes NaN
-        again.fill_null(float("nan")).to_numpy(),
+        expected,
         keys_of(manifest, entities),
         ids=scores["prediction_id"].to_list(),
     )

@@ -21,7 +21,7 @@ from penstock.evaluation import (
 )
 from penstock.plan import Catalogue, deprecated_in
 from penstock.records import Rollout
-from penstock.registry import aliases, get_version, promote
+from penstock.registry import aliases, get_version, nominate, promote
 from penstock.spec import Graph, key_of
 from penstock.training import TrainedCandidate, train_candidates
 
@@ -105,6 +105,7 @@ def _package(services: Services, given: Values, outputs: Values) -> Mapping[str,
     number = outputs["register"]["ready"]
     version = get_version(services.metadata, given["model"], number)
     packaged = package(services, version, in_worker=True)
+    nominate(services, packaged)  # only now: a route may lead to the candidate
     return {"engine": packaged.engine, "reason": packaged.engine_reason}
 
 

@@ -26,9 +26,11 @@ from .partitions import (
     partition_spaces,
     slot_count,
 )
+from .past import check_past, past_error
 from .reader import OnlineReader, Reading
 from .service import GatheredReads, ServiceReader
 from .spaces import built_to, lock_of, space_of
+from .sweeping import swept_counts
 from .unknown import UnknownEntities
 from .vectors import groups_of
 
@@ -38,9 +40,11 @@ if TYPE_CHECKING:
     from .offline import point_in_time, spine_times
     from .parts import Parts, drop_old_parts, parts_of
     from .points import Wanted, known_span
+    from .profilable import Profiled, profiled, unprofiled
     from .profiles import ColumnProfile, profiles_of
     from .profiling import PROFILE_DAYS, PROFILE_SAMPLE, ProfileResult, profile, profiled_to
     from .refreshing import RefreshResult, refresh
+    from .rounding import Expected, expected_features
     from .stored import STORED, StoredState, stored_features, stored_state
     from .vector_writing import VectorResult, drop_vectors, refresh_vectors
 
@@ -51,6 +55,7 @@ __all__ = [
     "STORED",
     "BackfillResult",
     "ColumnProfile",
+    "Expected",
     "Freshness",
     "GatheredReads",
     "Gathering",
@@ -59,6 +64,7 @@ __all__ = [
     "PartOf",
     "Parts",
     "ProfileResult",
+    "Profiled",
     "Reading",
     "RefreshResult",
     "ServiceReader",
@@ -70,9 +76,11 @@ __all__ = [
     "backfill",
     "built_to",
     "check_online",
+    "check_past",
     "compare_columns",
     "drop_old_parts",
     "drop_vectors",
+    "expected_features",
     "groups_of",
     "known_span",
     "layout_of",
@@ -83,8 +91,10 @@ __all__ = [
     "partition_of",
     "partition_spaces",
     "parts_of",
+    "past_error",
     "point_in_time",
     "profile",
+    "profiled",
     "profiled_to",
     "profiles_of",
     "refresh",
@@ -96,6 +106,8 @@ __all__ = [
     "spine_times",
     "stored_features",
     "stored_state",
+    "swept_counts",
+    "unprofiled",
     "view_ages",
 ]
 
@@ -107,9 +119,11 @@ LAZY = {
         ".offline": ("point_in_time", "spine_times"),
         ".parts": ("Parts", "drop_old_parts", "parts_of"),
         ".points": ("Wanted", "known_span"),
+        ".profilable": ("Profiled", "profiled", "unprofiled"),
         ".profiles": ("ColumnProfile", "profiles_of"),
         ".profiling": ("PROFILE_DAYS", "PROFILE_SAMPLE", "ProfileResult", "profile", "profiled_to"),
         ".refreshing": ("RefreshResult", "refresh"),
+        ".rounding": ("Expected", "expected_features"),
         ".stored": ("STORED", "StoredState", "stored_features", "stored_state"),
         ".vector_writing": ("VectorResult", "drop_vectors", "refresh_vectors"),
     }.items()

@@ -8,26 +8,25 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from penstock.algebra import NEVER_US
 from penstock.errors import NotReadyError
 from penstock.ingest import remaining_records
 from penstock.records import FeatureCheck
-from penstock.spec import FeatureView
 
-from .offline import MEMORY_BYTES, newest_version, point_in_time
+from .offline import MEMORY_BYTES, newest_version
 from .reader import OnlineReader
+from .rounding import ROUNDING, expected_features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penstock.algebra import BoolArray, FloatArray, IntArray
+    from penstock.algebra import FloatArray, IntArray
     from penstock.ports import OnlineStore, Tables
-    from penstock.spec import View
+    from penstock.spec import FeatureView
+
+    from .rounding import Expected
 
 __all__ = ["check_online", "compare_columns"]
-
-NEVER_US = int(np.iinfo(np.int64).min)
-TOLERANCE = 1e-9
-"""How far two ways to a floating sum may be apart, as a share of a column's typical size."""
 
 
 def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of it
@@ -43,14 +42,15 @@ def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of
     """Read a sample of entities online, compute them again from the raw table, and compare.
 
     Values that need no rounding (counts, least and greatest, first and last ones, the approximate
-    ones) have to be equal, floating sums to 1e-9; null has to meet null.
+    ones) have to be equal, floating sums to 1e-9 of what they are rounded from, each value by
+    itself; null has to meet null.
 
     Args:
         tables: Where the raw table is.
         online: The online store.
         view: The view.
         at_us: The time the features are asked for, int64 microseconds since 1970 UTC; for every
-            second entity it is the time of its newest event instead.
+            second entity it is the time of its newest event instead, or the view's horizon.
         sample: Number of entities; all where there are fewer.
         seed: Which ones.
         memory_bytes: What computing may take, as in ``point_in_time``.
@@ -76,46 +76,32 @@ def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of
         batches = {view.name: np.array([row[view.name] for row in found.by_row])}
     times = pl.Series("at", found.as_of_us).cast(pl.Datetime("us", "UTC"))
     spine = pl.DataFrame({key: pl.Series(keys, dtype=every.dtype), "at": times})
-    again = point_in_time(tables, [view], spine, batches=batches, memory_bytes=memory_bytes)
-    expected = again.select(
-        pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in reader.names
-    ).to_numpy()
-    return compare_columns([view], reader.names, found.values, expected, keys)
+    expected = expected_features(tables, [view], spine, batches=batches, memory_bytes=memory_bytes)
+    return compare_columns(reader.names, found.values, expected, keys)
 
 
-def compare_columns(  # noqa: PLR0913 - two sides and what names their rows and columns
-    views: Sequence[View],
+def compare_columns(
     names: Sequence[str],
     seen: FloatArray,
-    expected: FloatArray,
+    expected: Expected,
     keys: Sequence[str | int],
     *,
     ids: Sequence[str] = (),
 ) -> list[FeatureCheck]:
-    """Compare values with those of the batch engine, column by column.
+    """Compare values with those of the batch engine, column by column and each by itself.
 
-    Values that need no rounding have to be equal, floating sums to 1e-9 of the column's typical
-    size; null has to meet null.
+    A value differs where it is further from what it should be than rounding may have moved it, or
+    where a null meets a value.
 
     Args:
-        views: The views the columns are of.
         names: Full names of the columns.
         seen: The values, float64 of shape (rows, columns) with NaN for null.
-        expected: What they should be, likewise.
+        expected: What they should be.
         keys: The entity of each row.
         ids: The score of each row, where they are of scores.
     """
-    exact = {
-        f"{view.name}.{name}"
-        for view in views
-        if isinstance(view, FeatureView)  # what is computed on demand is rounded once more
-        for feature in view.features
-        if feature.is_exact
-        for name in feature.names
-    }
     return [
-        _compared(name, keys, ids, (seen[:, place], expected[:, place]), exact=name in exact)
-        for place, name in enumerate(names)
+        _compared(name, keys, ids, seen[:, place], expected) for place, name in enumerate(names)
     ]
 
 
@@ -123,21 +109,21 @@ def _compared(
     name: str,
     keys: Sequence[str | int],
     ids: Sequence[str],
-    sides: tuple[FloatArray, FloatArray],
-    *,
-    exact: bool,
+    seen: FloatArray,
+    expected: Expected,
 ) -> FeatureCheck:
-    seen, batch = sides
-    held = np.abs(batch[~np.isnan(batch)])
-    typical = float(np.sqrt(np.mean(held * held))) if len(held) else 0.0
-    alike: BoolArray = (seen == batch) | (np.isnan(seen) & np.isnan(batch))
-    away = np.where(alike, 0.0, np.abs(seen - batch) / (typical or 1.0))
-    away = np.where(np.isnan(away), np.inf, away)
-    wrong = ~alike if exact else away > TOLERANCE
+    batch, room = expected.values[name], expected.room[name]
+    alike = (seen == batch) | (np.isnan(seen) & np.isnan(batch))
+    apart = np.where(alike, 0.0, np.abs(seen - batch))
+    apart = np.where(np.isnan(apart), np.inf, apart)
+    wrong = ~alike & ((apart > room) | np.isinf(apart))
+    size = np.maximum(np.nan_to_num(np.abs(batch)), np.where(np.isinf(room), 0.0, room) / ROUNDING)
+    away = apart / np.where(size == 0.0, 1.0, size)
     found = FeatureCheck(feature=name, compared=len(keys), mismatches=int(wrong.sum()), worst=0.0)
     if not len(keys):
         return found
-    worst = int(away.argmax())
+    # A value that differs goes before one that rounding has moved as far.
+    worst = int(np.where(wrong, away, -1.0).argmax() if wrong.any() else away.argmax())
     return msgspec.structs.replace(
         found,
         worst=float(away[worst]) if np.isfinite(away[worst]) else None,

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
-from penstock.algebra import Spread, compile_view
+from penstock.algebra import Spread
 
+from .profilable import meaning_of, profiled
 from .stored import COMPUTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from penstock.ports import Tables
-    from penstock.spec import FeatureView
+    from penstock.spec import View
 
 __all__ = [
     "DAY",
@@ -83,12 +84,16 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
         return self.spread.nulls / self.spread.rows if self.spread.rows else 0.0
 
 
-def profile_table(view: FeatureView) -> str:
-    """Name of the table with a view's profiles; a changed view has another."""
-    return f"profiles/{view.name}-{compile_view(view).fingerprint.hex()}"
+def profile_table(view: View) -> str:
+    """Name of the table with a view's profiles; a changed view has another.
+
+    Args:
+        view: What of a view is profiled.
+    """
+    return f"profiles/{view.name}-{meaning_of(view)}"
 
 
-def profiles_of(tables: Tables, view: FeatureView, *, days: int = 0) -> list[ColumnProfile]:
+def profiles_of(tables: Tables, view: View, *, days: int = 0) -> list[ColumnProfile]:
     """The profiles that are stored of a view as it is declared now, by day, then in its order.
 
     Args:
@@ -97,20 +102,21 @@ def profiles_of(tables: Tables, view: FeatureView, *, days: int = 0) -> list[Col
         days: Only the newest so many of the days that have one; all when 0.
 
     Returns:
-        The profiles; nothing where the view was never profiled.
+        The profiles; nothing where the view was never profiled, or no feature of it can be.
     """
-    table = profile_table(view)
-    if tables.version(table) is None:
+    found = profiled(view)
+    if found is None or tables.version(profile_table(found.view)) is None:
         return []
-    newest = newest_days(tables, view).filter(pl.col("points") > 0).sort(DAY)
+    table = profile_table(found.view)
+    newest = newest_days(tables, found.view).filter(pl.col("points") > 0).sort(DAY)
     newest = newest.tail(days) if days else newest
     rows = tables.scan(table).join(newest.lazy(), on=[DAY, TURN], how="semi").collect()
     order = {name: place for place, name in enumerate(view.names)}
-    found = [_profile(row) for row in rows.iter_rows(named=True)]
-    return sorted(found, key=lambda one: (one.day, order[one.feature]))
+    profiles = [_profile(row) for row in rows.iter_rows(named=True)]
+    return sorted(profiles, key=lambda one: (one.day, order[one.feature]))
 
 
-def newest_days(tables: Tables, view: FeatureView) -> pl.DataFrame:
+def newest_days(tables: Tables, view: View) -> pl.DataFrame:
     """Each profiled day: ``day``, ``points``, and the batch, sample and turn of what counts."""
     columns = [DAY, "points", COMPUTED, SAMPLE, TURN]
     every = tables.scan(profile_table(view), columns=columns).unique()

@@ -22,6 +22,7 @@ from penstock.errors import ConflictError, InputError, NotReadyError
 
 from .offline import ARRIVAL, MEMORY_BYTES, newest_version, point_in_time, raw_table
 from .points import DAY_US, Points, Wanted, known_span, stale_rows
+from .profilable import profiled, require_profiled
 from .profiles import SAMPLE, ColumnProfile, newest_days, profile_rows, profile_table
 from .stored import AT, COMPUTED, UpdateResult
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from penstock.ports import Locks, Tables
-    from penstock.spec import FeatureView
+    from penstock.spec import View
+
+    from .profilable import Profiled
 
 __all__ = ["PROFILE_DAYS", "PROFILE_SAMPLE", "ProfileResult", "profile", "profiled_to"]
 
@@ -53,7 +56,7 @@ class ProfileResult(UpdateResult):
 def profile(  # noqa: PLR0913 - two ports and what to do with them
     tables: Tables,
     locks: Locks,
-    view: FeatureView,
+    view: View,
     *,
     days: int = PROFILE_DAYS,
     sample: int = PROFILE_SAMPLE,
@@ -71,7 +74,8 @@ def profile(  # noqa: PLR0913 - two ports and what to do with them
     Args:
         tables: Where the raw table is, and where the profiles go.
         locks: One run at a time holds ``features/<table>``.
-        view: The view.
+        view: The view; of an on-demand view, the features that are computed from those of one
+            source.
         days: Up to the newest record, so many days are wanted; days without records have none.
             Those that were profiled before are kept up to date too.
         sample: At most so many points of a day are computed.
@@ -81,7 +85,7 @@ def profile(  # noqa: PLR0913 - two ports and what to do with them
 
     Raises:
         NotReadyError: The source has no records yet.
-        InputError: No day or no point is wanted.
+        InputError: No day or no point is wanted, or no feature of the view can be profiled.
         UnavailableError: Another process is profiling the view.
         ConflictError: Another process wrote to the table meanwhile.
         UserCodeError: A function of the user failed.
@@ -93,13 +97,14 @@ def profile(  # noqa: PLR0913 - two ports and what to do with them
             days=days,
             sample=sample,
         )
-    table, name = profile_table(view), raw_table(view)
+    subject = require_profiled(view)
+    table, name = profile_table(subject.view), raw_table(subject.base[0])
     with locks.hold(f"features/{table}"):
         # The number first, the version after it: so the version holds every batch up to it.
         target = tables.applied(name, name)
-        points = Points(tables, view, newest_version(tables, view), target)
-        work = _Work(tables, points, target, _Effort(sample, chunk_rows, memory_bytes))
-        missing, stale, kept = work.look(_last_day(tables, view), days)
+        points = Points(tables, subject.base[0], newest_version(tables, subject.base[0]), target)
+        work = _Work(tables, subject, points, target, _Effort(sample, chunk_rows, memory_bytes))
+        missing, stale, kept = work.look(_last_day(tables, subject), days)
         total = max(len(missing) + len(stale), 1)
         done = 0
         for some in _chunks(sorted([*missing, *stale]), work.days_at_once):
@@ -118,14 +123,15 @@ def profile(  # noqa: PLR0913 - two ports and what to do with them
     )
 
 
-def profiled_to(tables: Tables, view: FeatureView) -> int:
+def profiled_to(tables: Tables, view: View) -> int:
     """The raw batch up to which every profiled day of a view is right; 0 before any.
 
     Args:
         tables: Where the profiles are.
         view: The view.
     """
-    return tables.applied(profile_table(view), CURRENT)
+    found = profiled(view)
+    return tables.applied(profile_table(found.view), CURRENT) if found else 0
 
 
 class _Effort(NamedTuple):
@@ -143,12 +149,14 @@ class _Work:
         days_at_once: How many days to compute at once.
     """
 
-    def __init__(self, tables: Tables, points: Points, target: int, effort: _Effort) -> None:
+    def __init__(
+        self, tables: Tables, subject: Profiled, points: Points, target: int, effort: _Effort
+    ) -> None:
         self._tables = tables
         self._points = points
-        self._view = points.view
+        self._view, self._base = subject
         self._key = points.view.source.entity.name
-        self._table = profile_table(points.view)
+        self._table = profile_table(self._view)
         self._target = target
         self._sample = effort.sample
         self._memory_bytes = effort.memory_bytes
@@ -178,8 +186,8 @@ class _Work:
             self._tables,
             [self._view],
             sampled.select(self._key, AT),
-            versions={raw_table(self._view): self._points.version},
-            batches={self._view.name: self._target},
+            versions={raw_table(self._points.view): self._points.version},
+            batches={view.name: self._target for view in self._base},
             memory_bytes=self._memory_bytes,
         )
         turn = self._tables.applied(self._table, self._table) + 1
@@ -226,7 +234,8 @@ class _Work:
         for some in _chunks(days, self.days_at_once):
             batch = pl.col(DAY).replace_strict(right, return_dtype=pl.Int64).alias(COMPUTED)
             rows = self._sampled(some).select(self._key, AT, DAY, batch)
-            found |= set(stale_rows(self._view, rows, changes, self._done)[DAY])
+            for view in self._base:
+                found |= set(stale_rows(view, rows, changes, self._done)[DAY])
         return found
 
     def _sampled(self, days: Sequence[int]) -> pl.DataFrame:
@@ -272,7 +281,7 @@ class _Work:
                 )
 
 
-def _last_day(tables: Tables, view: FeatureView) -> int | None:
+def _last_day(tables: Tables, subject: Profiled) -> int | None:
     """The day of the newest record, counted from 1970.
 
     None where all were deleted that there were when the view was profiled.
@@ -281,9 +290,9 @@ def _last_day(tables: Tables, view: FeatureView) -> int | None:
         NotReadyError: The source has no records yet, nor had any.
     """
     try:
-        return known_span(tables, view)[1] // DAY_US
+        return known_span(tables, subject.base[0])[1] // DAY_US
     except NotReadyError:
-        if tables.version(profile_table(view)) is None:
+        if tables.version(profile_table(subject.view)) is None:
             raise
         return None
 

@@ -13,6 +13,7 @@ from penstock.ingest import read_tombstones
 from .entities import encode_keys
 from .offline import ARRIVAL, newest_version, raw_table
 from .spaces import lock_of
+from .sweeping import SWEPT
 from .vectors import HEAD, MARKS, PREFIX, VectorGroup, groups_of, vector_key
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class _Work:
 
     def _everybody(self) -> set[bytes]:
         spaces = self._group.spaces
-        return {key for space in spaces for key, _ in self._online.items(space)}
+        return {key for space in spaces for key, _ in self._online.items(space)} - {SWEPT}
 
     def _touched(self, done: Sequence[int], target: Sequence[int]) -> set[bytes]:
         """The entities that batches after those done name, in records or in deletions."""
@@ -171,8 +172,12 @@ class _Work:
         return named if deleted is None else named + deleted.between(after, last).keys.to_list()
 
     def _ended(self) -> set[bytes]:
-        """The entities whose vectors no longer hold; sets when the first of the others will."""
+        """The entities whose vectors no longer hold; sets when the first of the others will.
+
+        Those too that have left the views: what their vectors say holds for ever, and takes room.
+        """
         ended: set[bytes] = set()
+        at_rest: list[bytes] = []
         self._ends_us = ALWAYS.until_us
         for key, vector in self._online.items(self._group.space):
             if key == MARKS or len(vector) < HEAD.size:
@@ -180,16 +185,26 @@ class _Work:
             until_us: int = HEAD.unpack_from(vector)[-1]
             if until_us <= self._now_us:
                 ended.add(key[len(PREFIX) :])
-            else:
+            elif until_us < ALWAYS.until_us:
                 self._ends_us = min(self._ends_us, until_us)
+            elif self._group.may_leave:
+                at_rest.append(key[len(PREFIX) :])
+        for start in range(0, len(at_rest), AT_ONCE):
+            ended |= self._left(at_rest[start : start + AT_ONCE])
         return ended
+
+    def _left(self, keys: Sequence[bytes]) -> set[bytes]:
+        """The entities among some of which no view has anything."""
+        found = self._online.look([(space, keys) for space in self._group.spaces])
+        entities = zip(keys, *(one.values for one in found), strict=True)
+        return {key for key, *values in entities if not any(values)}
 
     def _write(self, keys: set[bytes]) -> None:
         short = sorted(key for key in keys if len(key) <= LONGEST_KEY_BYTES)
         for start in range(0, len(short), AT_ONCE):
             chunk = short[start : start + AT_ONCE]
-            found = self._online.look([(space, chunk) for space in self._group.spaces])
-            vectors = self._group.vectors([one.values for one in found], self._now_us)
+            found = self._online.look(self._group.asks(chunk))
+            vectors = self._group.vectors(found, self._now_us)
             for vector in vectors:
                 if vector:
                     self._ends_us = min(self._ends_us, HEAD.unpack_from(vector)[-1])

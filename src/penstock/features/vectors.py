@@ -22,16 +22,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from penstock.algebra import ALWAYS, ValueReader, as_of, compile_view, newest_one, span_of
+from penstock.algebra import (
+    ALWAYS,
+    Span,
+    ValueReader,
+    as_of,
+    compile_view,
+    may_leave,
+    newest_one,
+    span_of,
+)
 from penstock.errors import StateError
 
 from .spaces import space_of
+from .sweeping import SWEPT, Swept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from penstock.algebra import FloatArray
-    from penstock.ports import OnlineStore
+    from penstock.ports import Found, OnlineStore
     from penstock.spec import FeatureView
 
 __all__ = ["HEAD", "MARKS", "NO_VECTOR", "VectorGroup", "VectorReads", "groups_of", "vector_key"]
@@ -61,6 +71,7 @@ class VectorGroup:
         views: The views, in the order of the vectors.
         spaces: The space of each view.
         space: The space of the vectors: another where any view means another.
+        may_leave: Whether all that the views have of an entity may leave the store.
         width: Number of features.
         names: Their full names.
         marks: How the marks are packed: the batch of each view, and the first moment at which a
@@ -75,22 +86,33 @@ class VectorGroup:
         self.space = f"{SPACE}@{digest}"
         self._programs = [compile_view(view) for view in self.views]
         self._readers = [ValueReader(program) for program in self._programs]
+        self.may_leave = all(map(may_leave, self._programs))
         self.width = sum(program.width for program in self._programs)
         self.names = tuple(name for view in self.views for name in view.names)
         self.marks = struct.Struct(f"<{len(self.views) + 1}q")
         self.entity = self.views[0].source.entity
 
-    def vectors(self, stored: Sequence[Sequence[bytes | None]], at_us: int) -> list[bytes]:
+    def asks(self, keys: Sequence[bytes]) -> list[tuple[str, Sequence[bytes]]]:
+        """What to look for in the online store, for the vectors of entities."""
+        return [(space, [*keys, SWEPT]) for space in self.spaces]
+
+    def vectors(self, found: Sequence[Found], at_us: int) -> list[bytes]:
         """The vectors of entities.
 
         Args:
-            stored: What the online store has of each view: a value for each entity.
-            at_us: The time that they have to hold for, where an entity has no newer event.
+            found: What the online store has of what ``asks`` says.
+            at_us: The time that they have to hold for, where nothing newer is known of an entity.
 
         Raises:
             StateError: A value is not one of its view's.
         """
-        times = np.full(len(stored[0]), at_us, dtype=np.int64)
+        swept = [Swept.read(one.values[-1]) for one in found]
+        stored = [one.values[:-1] for one in found]
+        since = [
+            max(mark.since_us(value) for mark, value in zip(swept, values, strict=True))
+            for values in zip(*stored, strict=True)
+        ]
+        times = np.maximum(np.array(since, dtype=np.int64), at_us)
         for values in stored:
             times = as_of(values, times)
         parts = [
@@ -99,15 +121,16 @@ class VectorGroup:
         rows = np.concatenate(parts, axis=1).astype("<f8", copy=False)
         entities = zip(*stored, strict=True)
         return [
-            self._packed(values, at, row)
-            for values, at, row in zip(entities, times.tolist(), rows, strict=True)
+            self._packed(values, at, row, Span(from_us, ALWAYS.until_us))
+            for values, at, row, from_us in zip(entities, times.tolist(), rows, since, strict=True)
         ]
 
-    def _packed(self, values: Sequence[bytes | None], as_of_us: int, row: FloatArray) -> bytes:
+    def _packed(
+        self, values: Sequence[bytes | None], as_of_us: int, row: FloatArray, span: Span
+    ) -> bytes:
         newest = [newest_one(value) for value in values if value is not None]
         if not newest:
             return NO_VECTOR
-        span = ALWAYS
         for program, value in zip(self._programs, values, strict=True):
             span = span.within(span_of(program, value, as_of_us))
         return HEAD.pack(MAGIC, FORMAT, 0, max(newest), *span) + row.tobytes()

@@ -10,7 +10,7 @@ from penstock.access import require_features
 from penstock.control import list_features, overview, profiled_columns
 from penstock.features import PROFILE_DAYS, profiles_of
 from penstock.plan import Catalogue, search
-from penstock.spec import FeatureView
+from penstock.spec import FeatureView, key_of
 
 from .api_answers import answer
 from .api_guard import Reader  # noqa: TC001 - FastAPI reads the annotations
@@ -102,7 +102,7 @@ def show_profile(
     """
     name = _view_name(acting, view)
     found, columns = profiled_columns(acting, f"{name}.{feature}" if feature else name)
-    require_features(acting, columns, subject=f"feature_view/{name}")
+    require_features(acting, columns, subject=key_of(found))
     profiles = profiles_of(acting.tables, found, days=days)
     return answer([_profile(one) for one in profiles if one.feature in columns])
 
@@ -141,7 +141,7 @@ def _view(view: View, listing: Listing) -> dict[str, object]:
         "entities": features[0].entities,
         "source": view.source.name if isinstance(view, FeatureView) else None,
         "features": len(features),
-        "deprecated": view.deprecated if isinstance(view, FeatureView) else "",
+        "deprecated": view.deprecated,
         "state": next((one for one in listing.states if one.view == view.name), None),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from penstock.control import partition_states
@@ -12,7 +12,7 @@ from penstock.errors import PenstockError
 from penstock.features import view_ages
 from penstock.plan import Catalogue
 from penstock.records import FeatureReport
-from penstock.spec import Deployment, FeatureView
+from penstock.spec import Deployment, FeatureService, FeatureView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ class FeatureMetrics(Collector):
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """The metrics; none of what has not been looked at."""
         rate = GaugeMetricFamily(
             "penstock_feature_mismatch_rate",
@@ -72,7 +72,7 @@ class FeatureMetrics(Collector):
             family.add_metric([age.view], (services.clock.now_us() - age.arrived_us) / 1e6)
         return family
 
-    def _partitions(self) -> Iterator[GaugeMetricFamily]:
+    def _partitions(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """How each partition of each view stands; none while the store cannot be read."""
         labels = ["view", "partition", "of"]
         batch = GaugeMetricFamily(
@@ -88,6 +88,11 @@ class FeatureMetrics(Collector):
             "Id of the process that keeps it up to date; 0 for none.",
             labels=labels,
         )
+        swept = CounterMetricFamily(
+            "penstock_partition_swept",
+            "Values that have left it, since nobody could ask for them.",
+            labels=labels,
+        )
         try:
             states = list(partition_states(self._services))
         except PenstockError:
@@ -98,7 +103,8 @@ class FeatureMetrics(Collector):
                 batch.add_metric(where, one.batch)
             waiting.add_metric(where, one.waiting)
             kept.add_metric(where, one.process_id)
-        yield from (batch, waiting, kept)
+            swept.add_metric(where, one.swept)
+        yield from (batch, waiting, kept, swept)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Nothing: what there is depends on what is declared."""
@@ -110,6 +116,7 @@ def _newest(metadata: Metadata) -> Iterator[FeatureReport]:
     subjects = [
         *(("online", view.name) for view in catalogue.all(FeatureView)),
         *(("served", deployment.name) for deployment in catalogue.all(Deployment)),
+        *(("read", service.name) for service in catalogue.all(FeatureService)),
     ]
     for origin, subject in subjects:
         where = {"origin": origin, "subject": subject}

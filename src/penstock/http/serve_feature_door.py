@@ -11,8 +11,10 @@ import structlog
 from penstock.errors import PenstockError
 from penstock.features import Freshness, GatheredReads, ServiceReader
 from penstock.plan import Catalogue
+from penstock.ports import Put
 from penstock.spec import FeatureService
 
+from .serve_feature_samples import Taken, samples_of
 from .serve_feature_schema import FeatureSchema
 from .serve_metrics import FeatureCounters
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from penstock.features import ViewAge
     from penstock.ports import Services
 
-__all__ = ["FeatureDoor", "look_at_doors", "open_doors"]
+__all__ = ["FeatureDoor", "look_at_doors", "open_doors", "write_samples"]
 
 
 class FeatureDoor(msgspec.Struct, frozen=True):
@@ -33,12 +35,14 @@ class FeatureDoor(msgspec.Struct, frozen=True):
         reads: Reads the features.
         freshness: Until when they are fresh.
         counters: What it has been asked so far; carried over when the service changes.
+        taken: A few of the rows that were answered.
     """
 
     schema: FeatureSchema
     reads: GatheredReads
     freshness: Freshness
     counters: FeatureCounters
+    taken: Taken
 
 
 def open_doors(services: Services, current: Mapping[str, FeatureDoor]) -> dict[str, FeatureDoor]:
@@ -67,7 +71,7 @@ def open_doors(services: Services, current: Mapping[str, FeatureDoor]) -> dict[s
             continue
         reads = GatheredReads(reader, services.clock)
         counters = before.counters if before else FeatureCounters()
-        door = FeatureDoor(schema, reads, Freshness(service.views), counters)
+        door = FeatureDoor(schema, reads, Freshness(service.views), counters, Taken())
         with suppress(PenstockError):  # it is looked at again in a second
             look_at_doors(services, [door])
         doors[service.name] = door
@@ -84,3 +88,24 @@ def look_at_doors(services: Services, doors: Iterable[FeatureDoor]) -> None:
     seen: dict[str, Sequence[ViewAge]] = {}
     for door in doors:
         door.freshness.look(services.metadata, services.online, seen)
+
+
+def write_samples(
+    services: Services, doors: Iterable[FeatureDoor], process: str, *, last: bool = False
+) -> None:
+    """Write what was taken of services, where it is time to.
+
+    Args:
+        services: The ports; uses metadata and the clock.
+        doors: The services.
+        process: Who answered.
+        last: Whether the process ends.
+    """
+    now_us = services.clock.now_us()
+    for door in doors:
+        schema = door.schema
+        samples = samples_of(
+            door.taken, schema.service, schema.service_id, process, now_us=now_us, last=last
+        )
+        if samples is not None:
+            services.metadata.write(Put(samples))

@@ -20,7 +20,10 @@ __all__ = ["feature_path"]
 
 TAG = "Features"
 TIME: Json = {"type": "string", "format": "date-time"}
-AT: Json = TIME | {"type": ["string", "null"]}
+AT: Json = TIME | {
+    "type": ["string", "null"],
+    "description": "Not before the newest record of the entity; now by default.",
+}
 TYPES: Mapping[DType, Json] = {
     DType.STRING: {"type": "string"},
     DType.INT64: {"type": "integer", "minimum": -(1 << 63), "maximum": (1 << 63) - 1},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock.errors import NotFoundError
-from penstock.features import built_to, space_of, view_ages
+from penstock.features import built_to, check_past, space_of, view_ages
 from penstock.spec import base_views, key_of
 
 from .arrow_columns import ARROW, arrow_asked
@@ -64,9 +64,14 @@ async def _read(door: FeatureDoor, call: Call) -> Answer:
     is_arrow, as_arrow = arrow_asked(call.content_type, call.accept)
     wanted = (arrow_wanted if is_arrow else FeatureSchema.wanted)(schema, body, call.arrived_us)
     found = await door.reads.read(wanted.keys, wanted.at_us, wanted.request)
+    check_past(wanted.at_us, found.as_of_us, call.arrived_us)
     counters.rows += wanted.rows
     counters.unknown += len(found.unknown)
+    if call.arrived_us >= door.taken.due_us:
+        door.taken.take(wanted, found, call.arrived_us)
     until_us = door.freshness.stale(wanted.at_us)
+    for view in until_us:
+        counters.stale[view] = counters.stale.get(view, 0) + 1
     stale = {name: moment(end_us) for name, end_us in until_us.items()}
     if not as_arrow:
         return Answer(200, schema.answer(wanted, found, stale))

@@ -21,7 +21,7 @@ from .readers import Readers, readers_of
 from .routed import routed
 from .searching import Found, search
 from .steps import Change, Create, FieldChange, Plan, Remove, Stale, Step
-from .versions import VersionDifference, compare_versions, versions_of
+from .versions import VersionDifference, compare_versions, versions_of, view_kind
 
 __all__ = [
     "DECLARED_CLASSES",
@@ -60,4 +60,5 @@ __all__ = [
     "search",
     "service_entries",
     "versions_of",
+    "view_kind",
 ]

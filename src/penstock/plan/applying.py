@@ -33,6 +33,7 @@ from .catalogue import Catalogue
 from .deprecations import refused_uses, users_of, warnings_of
 from .difference import difference
 from .looked_up import lookup_faults, meaning_faults
+from .nowhere import nowhere_words
 from .protected import idle_protections
 from .rerouted import ended_changes, ending_words
 from .selections import selection_faults
@@ -159,6 +160,7 @@ def _plan(
         *warnings_of(users, now.date()),
         *idle_protections(project.everything),
         *ending_words(ended),
+        *nowhere_words(metadata, project),
     )
     return msgspec.structs.replace(plan, warnings=warnings)
 

@@ -20,7 +20,7 @@ from penstock.spec import (
     FeatureView,
     Model,
     View,
-    base_views,
+    all_views,
     day_of,
     key_of,
     names_below,
@@ -89,7 +89,7 @@ class Deprecated(msgspec.Struct, frozen=True, kw_only=True, order=True):
         )
 
 
-def deprecation_of(view: FeatureView, feature: str = "") -> Deprecated | None:
+def deprecation_of(view: View, feature: str = "") -> Deprecated | None:
     """The deprecation of a view, or of one of its features; None where it is there to stay.
 
     Args:
@@ -99,13 +99,13 @@ def deprecation_of(view: FeatureView, feature: str = "") -> Deprecated | None:
     day = day_of(view.deprecated)
     if day is not None:
         return Deprecated(name=view.name, since=day, instead=view.instead)
-    for one in view.features:
-        own = day_of(one.deprecated)
-        if one.name == feature and own is not None:
-            near = one.instead and "." not in one.instead
-            instead = f"{view.name}.{one.instead}" if near else one.instead
-            return Deprecated(name=f"{view.name}.{feature}", since=own, instead=instead)
-    return None
+    one = view.described.get(feature)
+    own = day_of(one.deprecated) if one else None
+    if one is None or own is None:
+        return None
+    near = one.instead and "." not in one.instead
+    instead = f"{view.name}.{one.instead}" if near else one.instead
+    return Deprecated(name=f"{view.name}.{feature}", since=own, instead=instead)
 
 
 def deprecated_in(views: Sequence[View], names: Collection[str]) -> tuple[Deprecated, ...]:
@@ -179,13 +179,21 @@ def refused_uses(
                 yield one.fault(user)
 
 
-def _read(views: Sequence[View], names: Collection[str]) -> Iterator[tuple[FeatureView, str]]:
+def _read(views: Sequence[View], names: Collection[str]) -> Iterator[tuple[View, str]]:
     """Each feature of which a column is read, by itself or on demand, with its view."""
     read = names_below(views, names)
-    for view in base_views(views):
-        for feature in view.features:
-            if any(f"{view.name}.{column}" in read for column in feature.names):
-                yield view, feature.name
+    for view in {view.name: view for view in all_views(views)}.values():
+        for name, columns in _columns(view):
+            if not read.isdisjoint(f"{view.name}.{column}" for column in columns):
+                yield view, name
+
+
+def _columns(view: View) -> Iterator[tuple[str, Sequence[str]]]:
+    """Each feature of a view with its columns, by their names within the view."""
+    if isinstance(view, FeatureView):
+        yield from ((feature.name, feature.names) for feature in view.features)
+    else:
+        yield from ((name, (name,)) for name in view.features)
 
 
 def _names(views: Sequence[View], names: Collection[str]) -> set[str]:

@@ -171,21 +171,35 @@ def _entries(
         for feature in view.features:
             yield _aggregate(view, feature, entities, by_column)
         return
-    for name, expression in view.features.items():
-        full = f"{view.name}.{name}"
-        yield FeatureEntry(
-            name=full,
-            view=view.name,
-            kind="on_demand_view",
-            entities=entities,
-            columns=(full,),
-            dtype=view.dtypes[full].value,
-            meaning=expression_words(expression),
-            view_description=view.description,
-            tags=tuple(view.tags),
-            owner=view.owner,
-            used_by=_used_by((full,), by_column),
-        )
+    for name in view.features:
+        yield _on_demand(view, name, entities, by_column)
+
+
+def _on_demand(
+    view: OnDemandView,
+    name: str,
+    entities: tuple[str, ...],
+    by_column: Mapping[str, Sequence[str]],
+) -> FeatureEntry:
+    full, told = f"{view.name}.{name}", view.described[name]
+    deprecation = deprecation_of(view, name)
+    return FeatureEntry(
+        name=full,
+        view=view.name,
+        kind="on_demand_view",
+        entities=entities,
+        columns=(full,),
+        dtype=view.dtypes[full].value,
+        meaning=expression_words(view.expressions[name]),
+        description=told.description,
+        view_description=view.description,
+        unit=told.unit,
+        tags=tuple(dict.fromkeys([*told.tags, *view.tags])),
+        owner=told.owner or view.owner,
+        deprecated=str(deprecation.since) if deprecation else "",
+        instead=deprecation.instead if deprecation else "",
+        used_by=_used_by((full,), by_column),
+    )
 
 
 def _aggregate(

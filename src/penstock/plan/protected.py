@@ -105,7 +105,7 @@ def _columns(view: View) -> Iterator[tuple[str, set[str], list[str]]]:
             for column in feature.names:
                 yield f"{view.name}.{column}", tags, []
         return
-    for name, expression in view.features.items():
+    for name, expression in view.expressions.items():
         read = sorted(columns_of(expression) - set(view.request))
         full = [f"{view.name}.{one}" if one in view.features else one for one in read]
-        yield f"{view.name}.{name}", set(view.tags), full
+        yield f"{view.name}.{name}", {*view.described[name].tags, *view.tags}, full

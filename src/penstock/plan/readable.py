@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from penstock.spec import Expression, expression_words, functions_of, lookup_words
+from penstock.spec import (
+    Expression,
+    OnDemandFeature,
+    expression_words,
+    functions_of,
+    lookup_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,17 +20,33 @@ if TYPE_CHECKING:
 __all__ = ["LookupText", "lookups_in", "readable"]
 
 LOOKUPS = "lookups"
+DESCRIBED = OnDemandFeature.__struct_config__.tag
 EXPRESSIONS = frozenset({"col", "lit", "call", "lead", "fn"})
 
 
 def readable(document: Mapping[str, object]) -> dict[str, object]:
     """A declaration's document with each expression and each column looked up as text."""
-    shown = {name: _value(value) for name, value in document.items() if name != LOOKUPS}
+    shown: dict[str, object] = {}
+    for name, value in document.items():
+        if isinstance(value, dict) and value.get("type") == DESCRIBED:
+            shown |= _described(name, value)
+        elif name != LOOKUPS:
+            shown[name] = _value(value)
     if LOOKUPS in document:
         # A column may be called so too; and what another version wrote is shown as it is stored.
         texts = {name: one.text for name, one in lookups_in(document).items()}
         shown[LOOKUPS] = texts or _value(document[LOOKUPS])
     return shown
+
+
+def _described(name: str, document: Mapping[str, object]) -> dict[str, object]:
+    """A feature on demand of which something is said: what it means, and each thing beside it.
+
+    It means the same where nothing is said, so then too it stands under its name alone.
+    """
+    rest = [field for field in document if field not in {"type", OnDemandFeature.MEANT}]
+    meant = _value(document.get(OnDemandFeature.MEANT))
+    return {name: meant} | {f"{name}.{field}": document[field] for field in rest}
 
 
 class LookupText(NamedTuple):

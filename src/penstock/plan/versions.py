@@ -15,9 +15,15 @@ from .readable import readable
 from .steps import FieldChange
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from penstock.ports import Metadata
 
-__all__ = ["VersionDifference", "compare_versions", "versions_of"]
+    from .entries import ViewKind
+
+__all__ = ["VersionDifference", "compare_versions", "versions_of", "view_kind"]
+
+VIEW_KINDS: tuple[ViewKind, ...] = ("feature_view", "on_demand_view")
 
 
 class VersionDifference(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +42,35 @@ class VersionDifference(msgspec.Struct, frozen=True, kw_only=True):
     after: DeclarationVersion
     fields: tuple[FieldChange, ...]
     meaning: bool
+
+
+def view_kind(metadata: Metadata, name: str) -> ViewKind:
+    """What kind of view has a name, or had it last.
+
+    Args:
+        metadata: Where views are.
+        name: The name; it need not be declared any more.
+
+    Raises:
+        NotFoundError: No view of that name was ever applied; names the nearest.
+    """
+    for kind in VIEW_KINDS:
+        if metadata.read(AppliedDeclaration, f"{kind}/{name}") is not None:
+            return kind
+    removed: dict[ViewKind, datetime] = {
+        kind: found[0].applied_at
+        for kind in VIEW_KINDS
+        if (found := _newest(metadata, f"{kind}/{name}"))
+    }
+    if removed:
+        return max(removed, key=lambda kind: removed[kind])
+    known = [
+        record.name
+        for kind in VIEW_KINDS
+        for record in metadata.find(AppliedDeclaration, where={"declared_kind": kind})
+    ]
+    hint = "" if known else "Declare one and run 'penstock apply'."
+    raise NotFoundError.of("view", name, known, hint=hint)
 
 
 def versions_of(metadata: Metadata, kind: str, name: str) -> list[DeclarationVersion]:
@@ -94,6 +129,12 @@ def compare_versions(
         fields=tuple(fields),
         meaning=not all(is_shown_only(declared, field.path) for field in fields),
     )
+
+
+def _newest(metadata: Metadata, key: str) -> list[DeclarationVersion]:
+    """The newest version that is kept of a declaration; nothing where none is."""
+    where = {"declaration": key}
+    return metadata.find(DeclarationVersion, where=where, newest_first=True, limit=1)
 
 
 def _version(found: dict[int, DeclarationVersion], name: str, number: int) -> DeclarationVersion:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .access import Denial, Grant, GrantKind
 from .bandits import BanditArm, BanditState, BanditUpdate
 from .base import Record, to_plain
-from .consistency import CheckOrigin, FeatureCheck, FeatureReport
+from .consistency import CheckOrigin, FeatureCheck, FeatureReport, ReadSample, ReadSamples
 from .data import Batch, DatasetSnapshot, Deletion, LookedUp, StoredPin
 from .declarations import AppliedDeclaration, AppliedProject, DeclarationVersion
 from .experiments import (
@@ -118,6 +118,8 @@ __all__ = [
     "Process",
     "ProcessCounts",
     "RankVerdict",
+    "ReadSample",
+    "ReadSamples",
     "Record",
     "Regression",
     "Role",

@@ -214,7 +214,8 @@ def approx_distinct(column: str, **window: Unpack[Window]) -> Aggregate:
     - State: 128 words: 1,024 registers of a byte.
     - Merge: the greater of each register, so in any order the same.
     - Removal: impossible, as a register forgets what it held before.
-    - Error: 3.3 % standard error, and less than one value where there are few.
+    - Error: 3.3 % standard error. Where there are few values the number is exact, but for those
+      that share a register: of two, one pair in 1,024 counts as one value.
     """
     return _aggregate("approx_distinct", column, window)
 

@@ -30,10 +30,14 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         SHOWN: Fields that are only shown and no part of what the value means.
         LATER: Fields that came after documents of the value were first stored. A document has them
             where they say something, so that one which does not use them means what it meant.
+        MEANT: The one field that says what the value means, where all others are only shown. A
+            value of which nothing is shown stands in a document as this field alone, and so does
+            every such value in a fingerprint. Empty for none.
     """
 
     SHOWN: ClassVar[tuple[str, ...]] = ()
     LATER: ClassVar[tuple[str, ...]] = ()
+    MEANT: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

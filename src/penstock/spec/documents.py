@@ -143,6 +143,8 @@ def _plain(value: object, *, top: bool = False, shown: bool = True) -> object:
     """The value as plain JSON values, with or without what is only shown."""
     if isinstance(value, Declared) and not top:
         return {REF: key_of(value)}
+    if isinstance(value, Value) and _stands_as_meant(value, shown=shown):
+        return _plain(getattr(value, value.MEANT), shown=shown)
     if isinstance(value, msgspec.Struct):
         fields = {
             name: _plain(getattr(value, name), shown=shown) for name in _names(value, shown=shown)
@@ -155,6 +157,12 @@ def _plain(value: object, *, top: bool = False, shown: bool = True) -> object:
     if isinstance(value, dict):
         return {str(key): _plain(item, shown=shown) for key, item in value.items()}
     return msgspec.to_builtins(value)
+
+
+def _stands_as_meant(value: Value, *, shown: bool) -> bool:
+    """Whether a value stands in its document as the one field that says what it means."""
+    said = shown and any(getattr(value, name) for name in value.SHOWN)
+    return bool(value.MEANT) and not said
 
 
 def _names(value: msgspec.Struct, *, shown: bool) -> Iterator[str]:

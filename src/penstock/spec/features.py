@@ -14,7 +14,7 @@ from penstock.errors import nearest
 
 from .aggregates import Aggregate
 from .base import Named, Value, unique_faults
-from .described import deprecation_faults, instead_faults
+from .described import Described, deprecation_faults, instead_faults
 from .dtypes import DType
 from .durations import duration_us
 from .expressions import Expression, columns_of, expression_fault, is_condition, leads_of
@@ -23,7 +23,7 @@ from .sources import Source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FeatureView", "ViewSubset", "replacement_faults"]
+__all__ = ["FeatureView", "ViewSubset"]
 
 
 class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
@@ -75,6 +75,11 @@ class FeatureView(Named, frozen=True, kw_only=True, tag="feature_view"):
             DeclarationError: It has no such feature, or one is named twice.
         """
         return ViewSubset(view=self, chosen=(chosen,) if isinstance(chosen, str) else chosen)
+
+    @property
+    def described(self) -> dict[str, Described]:
+        """What is said of each feature, by its name within the view."""
+        return {each.name: each for each in self.features}
 
     @property
     def ttl_us(self) -> int:
@@ -150,29 +155,6 @@ def _length_faults(name: str, text: str, without: str) -> Iterator[str]:
             yield f"{name} is zero; leave it out for {without}"
     except ValueError as error:
         yield f"{name}: {error}"
-
-
-def replacement_faults(views: Sequence[FeatureView]) -> Iterator[str]:
-    """Yield each view, or feature of another view, that is named instead of one and is not there.
-
-    Args:
-        views: All of a project's.
-    """
-    known = {view.name for view in views}
-    names = {f"{view.name}.{feature.name}" for view in views for feature in view.features}
-    names |= {name for view in views for name in view.names}
-    for view in views:
-        if view.instead and view.instead not in known - {view.name}:
-            rest = known - {view.name}
-            yield f"feature_view {view.name!r}: no instead={view.instead!r}. " + nearest(
-                view.instead, rest
-            )
-        for feature in view.features:
-            if "." in feature.instead and feature.instead not in names:
-                full = f"{view.name}.{feature.name}"
-                yield f"feature {full!r}: no instead={feature.instead!r}. " + nearest(
-                    feature.instead, names - {full}
-                )
 
 
 class ViewSubset(Value, frozen=True, kw_only=True, tag="view_subset"):

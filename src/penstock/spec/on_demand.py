@@ -3,37 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, ClassVar, Union
 
 import msgspec
 
 from penstock.errors import nearest
 
 from .base import Named, unique_faults
+from .described import Described, deprecation_faults, described_by, instead_faults
+from .documents import kind_of
 from .dtypes import DType
 from .expressions import Expression, columns_of, expression_fault, leads_of
 from .features import FeatureView, ViewSubset
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
+    from typing import Unpack
 
+    from .described import Shown
     from .sources import Entity
 
 __all__ = [
     "Features",
+    "OnDemandFeature",
     "OnDemandView",
     "View",
     "all_views",
     "base_views",
     "entities_of",
+    "feature",
     "names_below",
+    "replacement_faults",
     "request_fields",
     "view_faults",
     "views_in",
 ]
 
 TIME = "at"
+NOTHING_SAID = Described()
 REQUESTABLE = frozenset({DType.FLOAT64, DType.INT64, DType.BOOLEAN, DType.STRING})
+
+
+class OnDemandFeature(Described, frozen=True, kw_only=True, tag="feature"):
+    """A feature of an on-demand view, with what readers are told of it.
+
+    Attributes:
+        expression: What is computed.
+
+    What readers are told of it besides is in ``Described``.
+    """
+
+    MEANT: ClassVar[str] = "expression"
+
+    expression: Expression
+
+    def _subject(self) -> str:
+        return "feature"
+
+    def _faults(self) -> Iterator[str]:
+        yield from super()._faults()
+        if fault := expression_fault(self.expression):
+            yield f"its expression {fault}"
+
+
+def feature(expression: Expression, **shown: Unpack[Shown]) -> OnDemandFeature:
+    """A feature of an on-demand view, with what readers are told of it.
+
+    It means what the expression alone means: what is said of it may change, and nothing becomes
+    another.
+
+    Args:
+        expression: What is computed.
+        **shown: ``description``, ``unit``, ``tags``, ``owner``, ``deprecated`` and ``instead``, as
+            aggregates take them.
+    """
+    return OnDemandFeature(expression=expression, **described_by(shown))
 
 
 class OnDemandView(Named, frozen=True, kw_only=True, tag="on_demand_view"):
@@ -53,12 +97,35 @@ class OnDemandView(Named, frozen=True, kw_only=True, tag="on_demand_view"):
             and types. A field may be null.
         features: The expression of each feature; it reads features of ``views`` by full name,
             request fields by name, and the view's own features above it by name. A condition gives
-            1, 0 or null.
+            1, 0 or null. ``ps.feature(expression, unit="USD")`` says something of it too.
+        deprecated: The day, as ``2027-01-31``, from which on nothing new may use any of it; empty
+            while it is there to stay.
+        instead: The view to use in its place.
     """
+
+    SHOWN: ClassVar[tuple[str, ...]] = (*Named.SHOWN, "deprecated", "instead")
 
     views: Sequence[Union[FeatureView, OnDemandView]] = ()  # noqa: UP007 - read at run time
     request: Mapping[str, DType] = msgspec.field(default_factory=dict)
-    features: Mapping[str, Expression] = msgspec.field(default_factory=dict)
+    features: Mapping[str, Expression | OnDemandFeature] = msgspec.field(default_factory=dict)
+    deprecated: str = ""
+    instead: str = ""
+
+    @property
+    def expressions(self) -> dict[str, Expression]:
+        """The expression of each feature, by its name within the view."""
+        return {
+            name: each.expression if isinstance(each, OnDemandFeature) else each
+            for name, each in self.features.items()
+        }
+
+    @property
+    def described(self) -> dict[str, Described]:
+        """What is said of each feature, by its name within the view."""
+        return {
+            name: each if isinstance(each, OnDemandFeature) else NOTHING_SAID
+            for name, each in self.features.items()
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,9 +152,12 @@ class OnDemandView(Named, frozen=True, kw_only=True, tag="on_demand_view"):
         yield from view_faults(self.views)
         yield from self._request_faults()
         known = list(self.schema)
-        for name, expression in self.features.items():
+        for name, expression in self.expressions.items():
             yield from self._feature_faults(name, expression, known)
             known.append(name)
+        yield from deprecation_faults(self.deprecated, self.instead)
+        described = self.described
+        yield from instead_faults(list(described.values()), list(described), described)
 
     def _request_faults(self) -> Iterator[str]:
         entities = {entity.name for entity in entities_of(self.views)}
@@ -157,7 +227,7 @@ def names_below(views: Iterable[View], names: Collection[str]) -> set[str]:
     for view in views:
         if isinstance(view, OnDemandView):
             # A feature reads only those above it, so from the last to the first is enough.
-            for name, expression in reversed(list(view.features.items())):
+            for name, expression in reversed(list(view.expressions.items())):
                 if f"{view.name}.{name}" in found:
                     found |= {
                         f"{view.name}.{column}" if column in view.features else column
@@ -184,6 +254,29 @@ def view_faults(views: Sequence[View]) -> Iterator[str]:
         if fields.setdefault(name, dtype) != dtype:
             one = fields[name].value
             yield f"request field {name!r} is {one} in one view, {dtype.value} in another"
+
+
+def replacement_faults(views: Sequence[View]) -> Iterator[str]:
+    """Yield each view, or feature of another view, that is named instead of one and is not there.
+
+    Args:
+        views: All of a project's.
+    """
+    known = {view.name for view in views}
+    names = {f"{view.name}.{name}" for view in views for name in view.described}
+    names |= {name for view in views for name in view.names}
+    for view in views:
+        if view.instead and view.instead not in known - {view.name}:
+            rest = known - {view.name}
+            yield f"{kind_of(view)} {view.name!r}: no instead={view.instead!r}. " + nearest(
+                view.instead, rest
+            )
+        for name, one in view.described.items():
+            if "." in one.instead and one.instead not in names:
+                full = f"{view.name}.{name}"
+                yield f"feature {full!r}: no instead={one.instead!r}. " + nearest(
+                    one.instead, names - {full}
+                )
 
 
 def request_fields(views: Iterable[View]) -> dict[str, DType]:

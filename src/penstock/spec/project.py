@@ -10,11 +10,11 @@ from .datasets import Dataset
 from .deployments import Deployment, Trigger
 from .documents import declarations_in, kind_of
 from .feature_services import FeatureService
-from .features import FeatureView, replacement_faults
+from .features import FeatureView
 from .graphs import Graph
 from .models import Model
 from .monitors import Monitor
-from .on_demand import OnDemandView
+from .on_demand import OnDemandView, replacement_faults
 from .protection import Protection
 from .sources import Entity, Source
 
@@ -62,7 +62,7 @@ class Project(Named, frozen=True, kw_only=True, tag="project"):
         found = [(kind_of(value), value.name) for value in self.everything]
         for kind in sorted({kind for kind, _ in found}):
             yield from unique_faults(kind, [name for other, name in found if other == kind])
-        views = [value for value in self.everything if isinstance(value, FeatureView)]
+        views = [v for v in self.everything if isinstance(v, (FeatureView, OnDemandView))]
         yield from replacement_faults(views)
         names = {kind: {name for other, name in found if other == kind} for kind in VIEWS}
         for name in sorted(set[str].intersection(*names.values())):

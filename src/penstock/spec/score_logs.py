@@ -31,12 +31,16 @@ class ScoreLog(Value, frozen=True, omit_defaults=True):
             values, made with a key of the project.
         keep: How long scores are kept, such as ``"90d"``, at least a day; then the worker removes
             them, and their ids alone are left. For ever when left out.
+        unwritable: What becomes of requests while the log cannot be written, as on a full disk:
+            ``refuse`` answers nothing that is not logged; ``answer`` answers, and counts the
+            scores that are lost: these can be neither explained nor joined to what came true.
     """
 
     payload: Literal["all", "none"] | float = "all"
     redact: Sequence[str] = ()
     by: Literal["null", "hash"] = "null"
     keep: str = ""
+    unwritable: Literal["refuse", "answer"] = "refuse"
 
     @property
     def keep_us(self) -> int:
@@ -64,6 +68,8 @@ class ScoreLog(Value, frozen=True, omit_defaults=True):
             yield f"payload={self.payload!r}; give 'all', 'none' or a share between 0 and 1"
         if self.by not in {"null", "hash"}:
             yield f"by={self.by!r}; give 'null' or 'hash'"
+        if self.unwritable not in {"refuse", "answer"}:
+            yield f"unwritable={self.unwritable!r}; give 'refuse' or 'answer'"
         if self.keep:
             yield from self._keep_faults()
         for fault in tag_faults(self.redact):

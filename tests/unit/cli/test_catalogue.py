@@ -111,7 +111,11 @@ def test_versions_that_are_not_there_are_told(home: Path, call: Call) -> None:
 MORE = """
 edge = ps.OnDemandView(
     "edge", views=[momentum], request={"bid": ps.Float64},
-    features={"gap": ps.col("bid") - ps.col("momentum.last_close")},
+    features={"gap": ps.col("bid") - ps.col("momentum.last_close"),
+              "far": ps.feature(ps.col("gap") > 1, description="Whether the bid is far.",
+                                tags=["quoting"], unit="yes/no", owner="dan"),
+              "twice": ps.feature(ps.col("momentum.last_close") * 2, unit="EUR",
+                                 deprecated="2099-01-01")},
 )
 quotes = ps.FeatureService("quotes", features=[edge], owner="carl")
 """
@@ -127,13 +131,15 @@ def test_the_catalogue_is_listed_and_filtered(home: Path, call: Call) -> None:
     rows = rows_of(call("features", "list", "--home", home))
     last = ["momentum.last_close", "float64", "USD", "ann", "market", "no", "records", "3"]
     assert last in rows
-    assert ["quotes", "1", "carl", "0"] in rows
+    assert ["quotes", "3", "carl", "0"] in rows
+    far = ["edge.far", "float64", "yes/no", "dan", "quoting", "on", "demand", "1"]
+    assert far in rows
     told = call("features", "list", "--tag", "volume", "--home", home, "--json").value
     assert [one["name"] for one in told["features"]] == ["momentum.count"]
     assert told["services"] == []
     old = call("features", "list", "--deprecated", "--home", home)
     assert "2099-01-01, use momentum.m" in old.out
-    assert "1 of 4 features" in old.out
+    assert "2 of 6 features" in old.out
     none = call("features", "list", "--unused", "--view", "momentum", "--home", home)
     assert "There is none." in none.out
     wrong = call("features", "list", "--owner", "bobb", "--home", home)
@@ -150,6 +156,25 @@ def test_the_catalogue_is_searched(home: Path, call: Call) -> None:
     nothing = call("features", "search", "zebra", "--home", home)
     assert (nothing.code, "Nothing is said of 'zebra'" in nothing.out) == (0, True)
     assert call("features", "search", "?", "--home", home).code == 2
+
+
+def test_a_feature_on_demand_is_shown_with_what_is_said_of_it(home: Path, call: Call) -> None:
+    write(home, PROJECT + MORE)
+    assert call("apply", "--home", home).code == 0
+    write(home, PROJECT + MORE.replace('unit="yes/no"', 'deprecated="2099-01-01", instead="gap"'))
+    told = call("apply", "--home", home)
+    assert "! edge.far is deprecated: nothing new may use it from 2099-01-01 on." in told.out
+    rows = rows_of(call("features", "show", "edge.far", "--home", home))
+    assert ["description", "Whether", "the", "bid", "is", "far."] in rows
+    assert ["owner", "dan"] in rows
+    assert ["deprecated", "from", "2099-01-01", "on,", "use", "edge.gap"] in rows
+    said = call("features", "diff", "edge", "--home", home)
+    rows = rows_of(said)
+    assert ["features.far.unit", "yes/no", "-"] in rows
+    assert ["features.far.deprecated", "-", "2099-01-01"] in rows
+    assert "Only what is said of it has changed" in said.out
+    (far,) = call("features", "search", "bid", "is", "far", "--home", home, "--json").value[:1]
+    assert far["entry"]["name"] == "edge.far"
 
 
 def test_a_feature_is_shown_with_its_history_and_users(home: Path, call: Call) -> None:
@@ -215,3 +240,26 @@ def test_a_profile_says_that_all_records_were_deleted(home: Path, call: Call) ->
         1,
         True,
     )
+
+
+def test_what_is_computed_on_demand_is_profiled_where_it_can_be(home: Path, call: Call) -> None:
+    write(home, PROJECT + MORE)
+    assert call("apply", "--home", home).code == 0
+    shown = " ".join(call("features", "show", "edge", "--home", home).out.split())
+    said = "edge.gap, edge.far: no profile, since it is computed from fields of the request"
+    assert said in shown
+    assert "not profiled yet: penstock features profile edge" in shown
+    told = call("features", "profile", "edge.gap", "--home", home)
+    assert (told.code, "'edge.gap' has no profile: it is computed from" in told.err) == (1, True)
+    data(home)
+    assert call("ingest", "candles", "--home", home).code == 0
+    page = home / "page.html"
+    done = call("features", "profile", "edge", "--report", page, "--home", home)
+    assert "3 days up to batch 1: 3 computed, 0 again, 0 kept." in done.out
+    twice = next(row for row in rows_of(done) if row[:1] == ["edge.twice"])
+    assert twice[1:5] == ["0.0%", "6", "0", "6"]
+    text = page.read_text()
+    assert "momentum.last_close * 2 · EUR · deprecated from 2099-01-01 on" in text
+    shown = call("features", "show", "edge.twice", "--home", home).out
+    assert "2026-01-03" in shown
+    assert "no profile" not in shown

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore::penstock.errors.UnknownEntitiesWarning")
 
 LATER = datetime(2026, 1, 20, tzinfo=UTC)
+NEWEST = datetime(2026, 1, 11, tzinfo=UTC)
 NAMES = ["BTC", "nobody", "ETH", "BTC"]
 
 
@@ -69,7 +70,7 @@ def test_both_give_the_same(folder: Client, remote: Client) -> None:
 
 
 def test_one_is_a_dictionary_of_plain_values(client: Client) -> None:
-    found = client.online("scoring", {"symbol": "BTC"}, at=datetime(2026, 1, 2, tzinfo=UTC))
+    found = client.online("scoring", {"symbol": "BTC"}, at=NEWEST)
     assert list(found)[-1] == "momentum.count_1d"
     assert [type(value) for value in found.values()] == [float] * 4 + [int]
     unknown = client.online("scoring", {"symbol": "nobody"})
@@ -82,6 +83,19 @@ def test_a_time_that_is_none_is_refused(client: Client) -> None:
             client.online("scoring", ask, at=cast("datetime", "2026-01-02"))
     with pytest.raises(InputError, match="has no time zone"):
         client.online("scoring", {"symbol": "BTC"}, at=datetime(2026, 1, 2))  # noqa: DTZ001 - without
+
+
+def test_what_was_before_the_newest_record_is_refused(client: Client) -> None:
+    before = NEWEST - timedelta(microseconds=1)
+    message = r"as of 2026-01-11T00:00:00Z, its newest record.*penstock features get --at"
+    with pytest.raises(InputError, match=message):
+        client.online("scoring", {"symbol": "BTC"}, at=before)
+    times = [LATER, before, NEWEST]
+    frame = pl.DataFrame({"symbol": ["BTC"] * 3, "at": times})
+    with pytest.raises(InputError, match=r"rows\[1\]: .*2026-01-10T23:59:59.999999Z that was the"):
+        client.online("scoring", frame)
+    unknown = client.online("scoring", {"symbol": "nobody"}, at=before)
+    assert unknown["momentum.count_1d"] == 0
 
 
 def test_now_is_now(client: Client) -> None:
@@ -268,8 +282,8 @@ def test_pandas_comes_back_as_pandas(client: Client) -> None:
         expected = plain[name].to_list()
         given = [None if value != value else value for value in found[name].tolist()]  # noqa: PLR0124 - NaN is null
         assert given == expected
-    timed = frame.assign(at=pd.to_datetime(["2026-01-05 12:00"] * 4).tz_localize("Europe/Paris"))
-    at = datetime(2026, 1, 5, 11, tzinfo=UTC)
+    timed = frame.assign(at=pd.to_datetime(["2026-01-20 12:00"] * 4).tz_localize("Europe/Paris"))
+    at = datetime(2026, 1, 20, 11, tzinfo=UTC)
     assert client.online("scoring", timed)["momentum.count_1d"].tolist() == (
         client.online("scoring", frame, at=at)["momentum.count_1d"].tolist()
     )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("ignore::penstock.errors.UnknownEntitiesWarning")
 
-AT = datetime(2026, 1, 9, 3, 30, tzinfo=UTC)
+AT = datetime(2026, 1, 11, 0, 30, tzinfo=UTC)
 ROW: dict[str, Any] = {
     "symbol": "BTC", "shop": 1, "amount": 80.0, "pieces": 2, "card": "debit", "member": True,
 }  # fmt: skip
@@ -198,3 +198,21 @@ def test_pandas_rows_with_nulls_of_its_own_are_taken(client: Client) -> None:
     for name in wanted[0]:
         given = [None if value != value else value for value in found[name].tolist()]  # noqa: PLR0124 - NaN is null
         assert given == [row[name] for row in wanted]
+
+
+def test_each_answer_says_of_when_it_is_where_that_is_wanted(client: Client) -> None:
+    before = datetime.now(UTC)
+    now = client.online("composed", ROW, as_of=True)["as_of"]
+    assert before <= now <= datetime.now(UTC)
+    one = client.online("composed", ROW, at=AT, as_of=True)
+    assert one.pop("as_of") == AT
+    assert one == client.online("composed", ROW, at=AT)
+    assert client.online("composed", [ROW], at=AT, as_of=True) == [one | {"as_of": AT}]
+    found = client.online("composed", FRAME, at=AT, as_of=True)
+    assert found["as_of"].to_list() == [AT] * 3
+    assert_frame_equal(found.drop("as_of"), client.online("composed", FRAME, at=AT))
+    pd = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = pd.DataFrame(FRAME.head(1).to_dict(as_series=False))
+    assert client.online("composed", frame, at=AT, as_of=True)["as_of"].tolist() == [AT]
+    with pytest.raises(InputError, match="the column 'as_of' already"):
+        client.online("composed", found.select(*FRAME.columns, "as_of"), at=AT, as_of=True)

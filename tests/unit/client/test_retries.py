@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Answer: TypeAlias = tuple[int, dict[str, str], str]
-GOOD: Answer = (200, {}, json.dumps({"features": {"v.x": 1.5}}))
+AS_OF = "2026-01-11T00:30:00Z"
+GOOD: Answer = (200, {}, json.dumps({"features": {"v.x": 1.5}, "as_of": AS_OF}))
 ASK = {"symbol": "A"}
 TAKES = json.dumps({"entities": {"symbol": "string"}, "request": {}})
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from penstock.client import Client
     from penstock.testing.served_project import ServedProject
 
-AT = datetime(2026, 1, 5, tzinfo=UTC)
+AT = datetime(2026, 1, 15, tzinfo=UTC)
 ARRIVED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UNTIL = ARRIVED + timedelta(hours=2)
 KNOWN = {"symbol": "BTC"}

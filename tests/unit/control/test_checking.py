@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 
 import penstock as ps
@@ -15,6 +18,7 @@ from penstock.control import (
     CheckSchedule,
     Notification,
     check_features,
+    check_reads,
     check_run,
     check_scores,
     check_served,
@@ -25,9 +29,10 @@ from penstock.control import (
     step_functions,
 )
 from penstock.features import space_of
+from penstock.http.api_features import FeatureMetrics
 from penstock.plan import Catalogue, apply
-from penstock.ports import EVENTS_TOPIC
-from penstock.records import AppliedProject, Event, FeatureReport, Score
+from penstock.ports import EVENTS_TOPIC, Put
+from penstock.records import AppliedProject, Event, FeatureReport, ReadSample, ReadSamples, Score
 from penstock.scoring import drain_scores, score_frame, scores_in
 from penstock.spec import function
 from penstock.testing.served_project import SYMBOLS
@@ -283,3 +288,102 @@ def test_nothing_is_checked_where_there_is_nothing(watched: Any) -> None:  # noq
     assert due(watched.services, now_us=now_us, check=CheckSchedule(HOUR_US)) == []
     assert check_features(watched.services, to_us=now_us) == []
     assert drain_scores(watched.services) == 0
+
+
+@pytest.mark.slow
+def test_what_feature_servers_answer_is_compared_too(
+    scored: LocalServices, scored_template: ServedProject
+) -> None:
+    catalogue = Catalogue.load(scored.metadata)
+    (view,) = catalogue.all(ps.FeatureView)
+    gap = ps.OnDemandView(
+        "gap",
+        views=[view],
+        request={"bid": ps.Float64},
+        features={"far": ps.col("bid") - ps.col("momentum.mean_ret_6h")},
+    )
+    quotes = ps.FeatureService("quotes", features=[gap, view])
+    learned = catalogue.deployment("btc").model.dataset.service
+    assert learned is not None
+    watch = ps.Monitor(catalogue.deployment("btc"), drift=ps.psi(), on_breach=[ps.notify("ops")])
+    project = ps.Project("served", declarations=[watch, quotes])
+    apply(scored.metadata, project, actor="tester", now=scored.clock.now())
+    refresh_features(scored, "candles")
+    here = msgspec.structs.replace(scored_template, home=scored.home)
+
+    def served() -> dict[str, FeatureReport]:
+        begun_us = scored.clock.now_us()
+        with serving(here) as http:
+            for symbol in [*SYMBOLS, "nobody"]:
+                row = {"entity": {"symbol": symbol}}
+                asked = {**row, "request": {"bid": 1.5}}
+                assert http.post("/v1/features/quotes", json=asked).is_success
+                assert http.post(f"/v1/features/{learned.name}", json=row).is_success
+                time.sleep(0.25)  # one row is taken every 200 ms
+            frame = pl.DataFrame({"symbol": SYMBOLS, "bid": [1.0, 2.0, 3.0]})
+            body = io.BytesIO()
+            frame.write_ipc_stream(body, compat_level=pl.CompatLevel.oldest())
+            headers = {"content-type": "application/vnd.apache.arrow.stream"}
+            url = "/v1/features/quotes"
+            assert http.post(url, content=body.getvalue(), headers=headers).is_success
+            for _ in range(100):
+                found = scored.metadata.find(ReadSamples, where={"service": "quotes"})
+                newest = [one for one in found if one.written_us > begun_us][-1:]
+                if newest and len(newest[0].rows) == 5:
+                    break
+                time.sleep(0.1)
+        return reports(scored, run_check(scored))
+
+    fine = served()
+    assert fine["quotes"].origin == "read"
+    assert [(one.feature, one.compared) for one in fine["quotes"].checks] == [
+        (name, 5) for name in quotes.names
+    ]
+    assert {one.compared for one in fine[learned.name].checks} == {4}
+    assert not any(report.above(0.0) for report in fine.values())
+    # What was compared once is not compared again.
+    assert {"quotes", learned.name}.isdisjoint(reports(scored, run_check(scored)))
+
+    corrupt(scored, "BTC")
+    wrong = served()
+    (last,) = wrong["quotes"].above(0.0)
+    assert (last.feature, last.key) == ("momentum.last_close", "BTC")
+    assert last.mismatches in {1, 2}  # the row of the stream may be hers
+    assert {event.subject for event in events(scored)} >= {"quotes", learned.name}
+    assert learned.name in {one.incident_id.rpartition("-read-")[2] for one in told(scored)}
+    (metric,) = [
+        sample.value
+        for family in FeatureMetrics(scored).collect()
+        for sample in family.samples
+        if sample.name == "penstock_feature_mismatch_rate"
+        and sample.labels == {
+            "origin": "read", "subject": "quotes", "feature": "momentum.last_close",
+        }
+    ]  # fmt: skip
+    assert metric == pytest.approx(last.rate)
+
+
+def test_answers_of_another_meaning_and_of_long_ago_are_left_out(scored: LocalServices) -> None:
+    catalogue = Catalogue.load(scored.metadata)
+    (view,) = catalogue.all(ps.FeatureView)
+    service = ps.FeatureService("quotes", features=[view["last_close"]])
+    now_us = scored.clock.now_us()
+    row = ReadSample(
+        read_us=now_us - 1, as_of_us=now_us, keys={"symbol": "BTC"}, request={}, values=(-1.0,),
+        progress={"momentum": 1},
+    )  # fmt: skip
+    samples = ReadSamples(
+        service="quotes", service_id="other", process="here/1", rows=(row,), written_us=now_us
+    )
+    scored.metadata.write(Put(samples))
+    assert check_reads(scored, service, from_us=0, to_us=now_us) is None
+    same = msgspec.structs.replace(samples, service_id=service.service_id, process="here/2")
+    scored.metadata.write(Put(same))
+    assert check_reads(scored, service, from_us=now_us, to_us=now_us + 1) is None
+    report = check_reads(scored, service, from_us=0, to_us=now_us)
+    assert report is not None
+    assert [(one.key, one.mismatches) for one in report.checks] == [("BTC", 1)]
+    check_features(scored, to_us=now_us + HOUR_US)
+    assert len(scored.metadata.find(ReadSamples)) == 2
+    check_features(scored, to_us=now_us + 72 * HOUR_US)
+    assert scored.metadata.find(ReadSamples) == []

@@ -121,7 +121,48 @@ def test_how_protected_features_lie_is_left_out_and_named(scored: LocalServices)
 
 def test_what_has_no_profile_is_told(scored: LocalServices) -> None:
     assert profiled_columns(scored, "momentum.count_1d")[1] == ("momentum.count_1d",)
-    with pytest.raises(InputError, match="Profile what it is computed from: momentum"):
+    with pytest.raises(InputError, match="Profile its views: momentum"):
         profiled_columns(scored, "scoring")
     with pytest.raises(NotFoundError, match="Did you mean 'momentum'"):
         profiled_columns(scored, "momentun")
+
+
+def test_what_is_computed_on_demand_is_profiled_and_protected_too(scored: LocalServices) -> None:
+    view = momentum(scored)
+    tagged = [
+        msgspec.structs.replace(one, tags=("pii",)) if one.op == "last" else one
+        for one in view.features
+    ]
+    base = msgspec.structs.replace(view, features=tagged)
+    edge = ps.OnDemandView(
+        "edge",
+        views=[base],
+        request={"bid": ps.Float64},
+        features={
+            "gap": ps.col("bid") - ps.col("momentum.last_close"),
+            "twice": ps.col("momentum.last_close") * 2,
+            "count": ps.col("momentum.count_1d") + 1,
+        },
+    )
+    far = ps.OnDemandView("far", request={"x": ps.Float64}, features={"f": ps.col("x") * 2})
+    personal = ps.Protection("personal", tagged=["pii"])
+    project = ps.Project("p", declarations=[base, edge, far, personal])
+    apply(scored.metadata, project, actor="a", now=scored.clock.now())
+    assert profile_views(scored, days=3, sample=100) == {
+        "days": {"momentum": 3, "edge": 3}, "failed": {},
+    }  # fmt: skip
+    assert profile_views(scored, days=3, sample=100) == {"days": {}, "failed": {}}
+    assert profiled_columns(scored, "edge") == (edge, ("edge.twice", "edge.count"))
+    with pytest.raises(InputError, match=r"'edge\.gap' has no profile: it is computed from fields"):
+        profiled_columns(scored, "edge.gap")
+    shown = overview(scored, "edge")
+    assert list(shown.unprofiled) == ["edge.gap"]
+    assert {one.feature for one in shown.profiles} == {"edge.twice", "edge.count"}
+    ana = scored.acting(identify(scored.metadata, add_user(scored, "ana", "reader")))
+    shown = overview(ana, "edge")
+    assert shown.hidden == ("edge.twice",)
+    assert {one.feature for one in shown.profiles} == {"edge.count"}
+    assert overview(ana, "edge.twice").profiles == ()
+    assert overview(ana, "far").unprofiled == {
+        "far.f": "it is computed from fields of the request, which no table has"
+    }

@@ -20,16 +20,17 @@ from penstock.control import (
 from penstock.errors import StateError
 from penstock.monitoring import observe
 from penstock.plan import apply
-from penstock.ports import EVENTS_TOPIC, Delete
+from penstock.ports import EVENTS_TOPIC, Delete, Put
 from penstock.records import (
     AppliedDeclaration,
     DatasetSnapshot,
     Event,
     Incident,
+    ModelVersion,
     MonitorReport,
     Observation,
 )
-from penstock.registry import aliases
+from penstock.registry import aliases, get_version
 from penstock.runtime import open_services
 from penstock.spec import Project, Trainer, psi
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from penstock.control import Submission
     from penstock.ports import Services
     from penstock.runtime import LocalServices
+    from penstock.testing.served_project import ServedProject
 
 HOURS = 400
 ONCE = {"train.candidates", "train.evaluate", "train.mirror", "monitor.drain", "score.score"}
@@ -242,6 +244,37 @@ def refuse(services: Services, earlier: Mapping[str, Mapping[str, Any]]) -> None
         "no candidate is ready: direction@3 (LogisticRegression): roc_auc 0.5 does not beat 0.6"
     )
     assert aliases(services.metadata, "direction").candidate == 2
+
+
+def test_what_is_trained_is_the_candidate_once_it_is_packaged(
+    served: ServedProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two, the step ends the same when it is done again."""
+    with open_services(served.home, actor="tester") as services:
+        unpackaged = served.registered[1]
+        known = services.metadata.read(ModelVersion, unpackaged.key)
+        assert known is not None
+        pointers = aliases(services.metadata, "direction")
+        first = msgspec.structs.replace(pointers, candidate=1, revision=pointers.revision + 1)
+        services.metadata.write(Put(unpackaged, expected=known), Put(first, expected=pointers))
+        step = step_functions(services)["train.package"]
+        given, outputs = {"model": "direction"}, {"register": {"ready": 2}}
+
+        def killed(*_: object) -> None:
+            assert aliases(services.metadata, "direction").candidate == 1
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr("penstock.control.training.nominate", killed)
+            with pytest.raises(KeyboardInterrupt):
+                step(given, outputs)
+        packaged = get_version(services.metadata, "direction", 2)
+        assert packaged.engine
+        for _ in range(2):
+            assert step(given, outputs)["engine"] == packaged.engine
+            assert aliases(services.metadata, "direction").candidate == 2
+        done = [entry.action for entry in services.metadata.audit()]
+        assert done[-2:] == ["package", "nominate"]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from penstock.algebra import compile_view, may_leave
 from penstock.errors import StateError
 from penstock.features import (
     OnlineReader,
@@ -26,7 +27,13 @@ from penstock.features import (
 from penstock.features.stored import newest_rows
 from penstock.spec import Aggregate, FeatureView, col
 from penstock.testing.oracle import naive_feature, naive_remaining, naive_tolerance
-from penstock.testing.strategies import deleted_histories, feature_views, is_deletion, source
+from penstock.testing.strategies import (
+    deleted_histories,
+    feature_views,
+    is_deletion,
+    leaving_views,
+    source,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -101,12 +108,13 @@ def assert_row(row: list[float | None], expected: list[tuple[float | None, float
 
 @thorough
 @given(
-    view=feature_views(),
+    view=st.one_of(feature_views(), leaving_views()),
     history=deleted_histories(25),
     size=st.integers(1, 8),
     refreshed=st.lists(st.booleans(), min_size=25, max_size=25),
     chunk_rows=st.sampled_from([1, 4, 1_000]),
     partitions=st.sampled_from([1, 1, 3]),
+    now_us=st.sampled_from([None, 4 * HOUR_US, 1_000 * HOUR_US]),
 )
 def test_online_and_offline_are_naive_over_what_deletions_leave(  # noqa: PLR0917 - what a stream depends on
     new_world: Callable[[], World],
@@ -116,13 +124,14 @@ def test_online_and_offline_are_naive_over_what_deletions_leave(  # noqa: PLR091
     refreshed: list[bool],
     chunk_rows: int,
     partitions: int,
+    now_us: int | None,
 ) -> None:
     world = new_world()
 
     def fold() -> None:
         refresh(
             world.tables, world.online, world.locks, view,
-            chunk_rows=chunk_rows, partitions=partitions,
+            chunk_rows=chunk_rows, partitions=partitions, now_us=now_us,
         )  # fmt: skip
 
     # A source that has no records has no raw table yet, and nothing to delete.
@@ -150,7 +159,9 @@ def test_online_and_offline_are_naive_over_what_deletions_leave(  # noqa: PLR091
         for frame in frames:
             assert_row(list(frame.row(place)[2:]), expected)
     known = {str(record["key"]) for record in left}
-    assert reader.knows(KEYS) == [key in known for key in KEYS]
+    has_left = now_us is not None and may_leave(compile_view(view))
+    for key, there in zip(KEYS, reader.knows(KEYS), strict=True):
+        assert there == (key in known) or (has_left and not there)
     if known:
         checks = check_online(world.tables, world.online, view, at_us=50 * HOUR_US)
         assert [check.mismatches for check in checks] == [0] * len(checks)

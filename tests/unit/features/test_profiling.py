@@ -7,14 +7,23 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.features.conftest import open_world
 
 from penstock.errors import ConflictError, InputError, NotReadyError
-from penstock.features import ColumnProfile, ProfileResult, profile, profiled_to, profiles_of
-from penstock.spec import Aggregate, FeatureView
+from penstock.features import (
+    ColumnProfile,
+    ProfileResult,
+    profile,
+    profiled,
+    profiled_to,
+    profiles_of,
+    unprofiled,
+)
+from penstock.spec import Aggregate, DType, FeatureView, OnDemandView, View, base_views, col
 from penstock.testing.backfill_child import profile_until
 from penstock.testing.children import child
 from penstock.testing.oracle import naive_feature, naive_tolerance
@@ -44,6 +53,17 @@ VIEW = FeatureView(
     ),
 )
 WHOLE = FeatureView(name="w", source=source(), features=(Aggregate(op="count", name="n"),))
+EDGE = OnDemandView(
+    name="edge",
+    views=[VIEW, WHOLE],
+    request={"bid": DType.FLOAT64},
+    features={
+        "share": col("v.n") / col("w.n"),
+        "far": col("bid") - col("v.most"),  # has no profile, nor has what is computed from it
+        "farther": col("far") * 2,
+        "high": col("v.most") > col("share"),
+    },
+)
 LAX = settings(
     max_examples=10,
     deadline=None,
@@ -53,7 +73,7 @@ LAX = settings(
 Records = list[dict[str, object]]
 
 
-def run(world: World, view: FeatureView = VIEW, **given: int) -> ProfileResult:
+def run(world: World, view: View = VIEW, **given: int) -> ProfileResult:
     return profile(world.tables, world.locks, view, **given)  # type: ignore[arg-type]
 
 
@@ -65,11 +85,11 @@ def events(key: str, *hours: float, x: float = 1.0) -> Records:
     return [{"key": key, "ts": int(hour * HOUR_US), "x": x} for hour in hours]
 
 
-def stored(world: World, view: FeatureView = VIEW) -> dict[tuple[str, date], ColumnProfile]:
+def stored(world: World, view: View = VIEW) -> dict[tuple[str, date], ColumnProfile]:
     return {(one.feature, one.day): one for one in profiles_of(world.tables, view)}
 
 
-def said(world: World, view: FeatureView = VIEW) -> list[object]:
+def said(world: World, view: View = VIEW) -> list[object]:
     """The profiles without the batch they were computed from."""
     return [(one.feature, one.day, one.points, one.spread) for one in stored(world, view).values()]
 
@@ -130,6 +150,76 @@ def agrees(one: ColumnProfile, naive: list[float | None], room: float) -> None:
     assert sum(one.spread.counts) == len(known)
 
 
+@LAX
+@given(histories(25))
+def test_a_feature_on_demand_lies_as_its_values_at_the_records_do(
+    new_world: Callable[[], World], records: Records
+) -> None:
+    world, records = new_world(), finite(records)
+    if not records:
+        return
+    world.ingest(VIEW.source, records)
+    run(world, EDGE, days=1000)
+    points = {(str(record["key"]), int(str(record["ts"]))) for record in records}
+    found = stored(world, EDGE)
+    assert set(found) == {
+        (name, day_of(at)) for name in ("edge.share", "edge.high") for _, at in points
+    }
+    for day in {day_of(at_us) for _, at_us in points}:
+        shares: list[float | None] = []
+        high: list[float | None] = []
+        for key, at_us in points:
+            if day_of(at_us) != day:
+                continue
+            seen = [record for record in records if record["key"] == key]
+            (count,) = naive_feature(VIEW, VIEW.features[0], seen, at_us)
+            (most,) = naive_feature(VIEW, VIEW.features[1], seen, at_us)
+            (whole,) = naive_feature(WHOLE, WHOLE.features[0], seen, at_us)
+            assert count is not None
+            assert whole
+            shares.append(count / whole)
+            high.append(None if most is None else float(most > count / whole))
+        agrees(found["edge.share", day], shares, 0.0)
+        agrees(found["edge.high", day], high, 0.0)
+
+
+def test_what_of_a_view_has_a_profile_and_why_the_rest_has_none(world: World) -> None:
+    asked = "it is computed from fields of the request, which no table has"
+    assert unprofiled(VIEW) == {}
+    assert unprofiled(EDGE) == {"edge.far": asked, "edge.farther": asked}
+    outer = OnDemandView(
+        name="outer", views=[EDGE], features={"a": col("edge.high") * 2, "b": col("edge.far") + 1}
+    )
+    assert unprofiled(outer) == {"outer.b": asked}
+    alone = OnDemandView(name="alone", request={"x": DType.FLOAT64}, features={"f": col("x") * 2})
+    assert (profiled(alone), profiles_of(world.tables, alone)) == (None, [])
+    with pytest.raises(InputError, match="No feature of 'alone' has a profile: it is computed"):
+        run(world, alone)
+    other = msgspec.structs.replace(VIEW.source, name="other")
+    second = msgspec.structs.replace(WHOLE, name="second", source=other)
+    both = OnDemandView(
+        name="both",
+        views=[VIEW, second, EDGE],
+        features={"f": col("v.n") / col("second.n"), "g": col("edge.far") * 2},
+    )
+    why = unprofiled(both)
+    assert "of several sources (readings, other)" in why["both.f"]
+    assert why["both.g"] == asked
+    with pytest.raises(InputError, match="Profile what it is computed from: v, second, w"):
+        run(world, both)
+
+
+def test_a_change_of_what_has_no_profile_changes_no_profile(world: World) -> None:
+    world.ingest(VIEW.source, events("a", *range(30)))
+    assert did(run(world, EDGE)) == (2, 0, 0)
+    features = {name: each for name, each in EDGE.features.items() if name != "farther"}
+    lean = msgspec.structs.replace(EDGE, features={**features, "far": col("bid") * 3})
+    assert did(run(world, lean)) == (0, 0, 2)
+    other = msgspec.structs.replace(EDGE, features={**EDGE.features, "high": col("v.most") > 1})
+    assert profiles_of(world.tables, other) == []
+    assert did(run(world, other)) == (2, 0, 0)
+
+
 def feed(world: World, view: FeatureView, batch: Records) -> None:
     (step, *_) = batch
     if not is_deletion(step):
@@ -140,10 +230,15 @@ def feed(world: World, view: FeatureView, batch: Records) -> None:
 
 
 @LAX
-@given(st.sampled_from([VIEW, WHOLE]), deleted_histories(50), st.integers(1, 4), st.integers(2, 30))
+@given(
+    st.sampled_from([VIEW, WHOLE, EDGE]),
+    deleted_histories(50),
+    st.integers(1, 4),
+    st.integers(2, 30),
+)
 def test_batch_after_batch_is_as_from_nothing(
     new_world: Callable[[], World],
-    view: FeatureView,
+    view: View,
     history: Records,
     stretch: int,
     sample: int,
@@ -154,14 +249,15 @@ def test_batch_after_batch_is_as_from_nothing(
         for step in finite(history)
     ]
     step_by_step, at_once = new_world(), new_world()
+    (base, *_) = base_views([view])
     for batch in batches_of(spread_out):
-        feed(step_by_step, view, batch)
-        feed(at_once, view, batch)
-        if step_by_step.tables.version(f"raw/{view.source.name}") is not None:
+        feed(step_by_step, base, batch)
+        feed(at_once, base, batch)
+        if step_by_step.tables.version(f"raw/{base.source.name}") is not None:
             with suppress(NotReadyError):  # all records are deleted, before any was profiled
                 run(step_by_step, view, days=1000, sample=sample, chunk_rows=2 * sample)
                 assert did(run(step_by_step, view, days=1000, sample=sample))[:2] == (0, 0)
-    if at_once.tables.version(f"raw/{view.source.name}") is not None:
+    if at_once.tables.version(f"raw/{base.source.name}") is not None:
         with suppress(NotReadyError):
             run(at_once, view, days=1000, sample=sample)
         assert said(step_by_step, view) == said(at_once, view)

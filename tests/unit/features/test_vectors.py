@@ -260,8 +260,7 @@ def test_marks_come_last(filled: World) -> None:
     put(filled, CLICKS, [("a", 1, 41, 100)])
     fold(filled)
     # What a killed run leaves: the vectors of the new state under the marks of the old.
-    stored = [one.values for one in filled.online.look([(s, [b"a"]) for s in group.spaces])]
-    (vector,) = group.vectors(stored, START_US + 41 * MINUTE_US)
+    (vector,) = group.vectors(filled.online.look(group.asks([b"a"])), START_US + 41 * MINUTE_US)
     number = (filled.online.progress(group.space) or 0) + 1
     filled.online.write(group.space, {vector_key(b"a"): vector}, progress=number)
     assert filled.online.get(group.space, [MARKS]) == [before]

@@ -51,7 +51,14 @@ def caller(served: ServedProject) -> Iterator[Caller]:
             "edge",
             views=[catalogue.view("momentum")],
             request={"bid": ps.Float64},
-            features={"gap": ps.col("bid") - ps.col("momentum.last_close")},
+            features={
+                "gap": ps.feature(
+                    ps.col("bid") - ps.col("momentum.last_close"),
+                    unit="EUR",
+                    description="From the last price to the bid.",
+                )
+            },
+            deprecated="2099-01-01",
             tags=["quoting"],
             owner="carl",
         )
@@ -74,7 +81,7 @@ def test_features_are_filtered_and_searched(caller: Caller) -> None:
     assert caller.names("features", tag="quoting", owner="carl") == ["edge.gap"]
     assert caller.names("features", view="momentum") == NAMES[1:]
     assert caller.names("features", unused=True) == ["edge.gap"]
-    assert caller.names("features", deprecated=True) == []
+    assert caller.names("features", deprecated=True) == ["edge.gap"]
     answer = caller.get("features", tag="quotin")
     assert error_of(answer) == (404, "not_found")
     assert "Did you mean 'quoting'" in answer.text
@@ -87,6 +94,7 @@ def test_features_are_filtered_and_searched(caller: Caller) -> None:
 def test_views_and_services_are_told(caller: Caller) -> None:
     edge, momentum = caller.get("feature-views").json()
     assert (edge["kind"], edge["state"], edge["source"]) == ("on_demand_view", None, None)
+    assert (edge["deprecated"], momentum["deprecated"]) == ("2099-01-01", "")
     assert (momentum["features"], momentum["state"]["state"]) == (5, "fresh")
     assert caller.names("feature-views", limit=1) == ["edge"]
     assert caller.names("feature-views", after="edge") == ["momentum"]
@@ -95,6 +103,9 @@ def test_views_and_services_are_told(caller: Caller) -> None:
     assert view["comes_from"][0]["links"][0]["links"][0]["links"][0]["kind"] == "file"
     feature = caller.get("feature-views/edge/features/gap").json()
     assert (feature["feature"], feature["request"]) == ("edge.gap", {"bid": "float64"})
+    assert feature["deprecated"] == "2099-01-01"
+    (gap,) = feature["features"]
+    assert (gap["unit"], gap["description"]) == ("EUR", "From the last price to the bid.")
     (service,) = caller.get("feature-services").json()
     assert service["features"] == list(view["features"][0]["columns"]) + [
         column for one in view["features"][1:] for column in one["columns"]

@@ -35,7 +35,7 @@ ARROW = b"application/vnd.apache.arrow.stream"
 ARROW_IN = [(b"content-type", ARROW)]
 SYMBOLS = ["BTC", "nobody", "ETH", "BTC"]
 LATER = datetime(2026, 1, 20, tzinfo=UTC)
-BEFORE = datetime(2026, 1, 2, tzinfo=UTC)
+NEWEST = datetime(2026, 1, 11, tzinfo=UTC)
 
 
 def json_of(**body: object) -> bytes:
@@ -81,7 +81,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def test_every_way_to_ask_gives_the_same(talk: Talk, services: LocalServices) -> None:
     async def conversation(client: Client) -> None:
-        for at in (LATER, BEFORE):  # the features of BEFORE are gone: it is told of when they are
+        for at in (LATER, NEWEST):
             wanted = expected(services, at, SYMBOLS)
             assert wanted["momentum.last_close"].is_not_null().sum() == 3
             rows = [{"entity": {"symbol": name}, "at": at} for name in SYMBOLS]
@@ -122,7 +122,7 @@ def test_every_way_to_ask_gives_the_same(talk: Talk, services: LocalServices) ->
 
 def test_a_count_is_a_whole_number_and_null_is_null(talk: Talk) -> None:
     async def conversation(client: Client) -> None:
-        answer = await client.post(PATH, json_of(entity={"symbol": "BTC"}, at=BEFORE))
+        answer = await client.post(PATH, json_of(entity={"symbol": "BTC"}, at=NEWEST))
         count = answer.json["features"]["momentum.count_1d"]
         assert isinstance(count, int)
         assert count == 24
@@ -308,6 +308,9 @@ def test_answers_name_the_views_that_are_stale(talk: Talk, services: LocalServic
         assert msgspec.json.decode(arrow.headers["x-penstock-stale"]) == told
         earlier = await client.post(path, json_of(**asks[0], at=until_then))
         assert "stale" not in earlier.json
+        counted = (await client.get("/metrics")).body.decode()
+        of = 'service="first",view="momentum",worker="0"'
+        assert f"penstock_feature_stale_total{{{of}}} 4" in counted
         services.metadata.write(Put(batch))  # it arrived only now
         reply = await client.post(path, json_of(**asks[0]))
         for _ in range(100):
@@ -371,7 +374,7 @@ def test_services_follow_what_is_applied(talk: Talk, services: LocalServices) ->
         apply(services.metadata, project, actor="t", now=services.clock.now())
 
     async def conversation(client: Client) -> None:
-        ask = json_of(entity={"symbol": "BTC"}, at=BEFORE)
+        ask = json_of(entity={"symbol": "BTC"}, at=NEWEST)
         assert (await client.post("/v1/features/first", ask)).status == 404
         declare(first, other)
         await until(lambda: "first" in client.keeper.features)
@@ -399,11 +402,11 @@ def test_features_of_a_service_come_in_its_order(talk: Talk, services: LocalServ
     reader = OnlineReader(
         services.online, Catalogue.load(services.metadata).feature_service("scoring").views
     )
-    values, _ = reader.read(["ETH"], int(BEFORE.timestamp() * 1e6))
+    values, _ = reader.read(["ETH"], int(NEWEST.timestamp() * 1e6))
     assert np.isfinite(values).all()
 
     async def conversation(client: Client) -> None:
-        answer = await client.post(PATH, json_of(entity={"symbol": "ETH"}, at=BEFORE))
+        answer = await client.post(PATH, json_of(entity={"symbol": "ETH"}, at=NEWEST))
         assert list(answer.json["features"].values()) == values[0].tolist()
 
     talk(conversation)

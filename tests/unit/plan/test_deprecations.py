@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.ports import Metadata
-    from penstock.spec import Expression, Project
+    from penstock.spec import Expression, FeatureView, OnDemandFeature, OnDemandView, Project
 
     ProjectOf: TypeAlias = Callable[..., Project]
 
@@ -159,7 +159,7 @@ def test_a_feature_of_another_view_stands_by_its_full_name(project_of: ProjectOf
 
 def test_what_is_computed_on_demand_reads_what_is_below_it(project_of: ProjectOf) -> None:
     (view,) = hourly(project_of(said={"deprecated": "2027-01-01"})).base_views
-    own: dict[str, Expression] = {
+    own: dict[str, Expression | OnDemandFeature] = {
         "twice": ps.col("momentum.m") * 2,
         "four": ps.col("twice") * 2,
         "l": ps.col("momentum.l"),
@@ -170,3 +170,50 @@ def test_what_is_computed_on_demand_reads_what_is_below_it(project_of: ProjectOf
     assert deprecated_in([outer], ["outer.f"]) == (wanted,)
     assert deprecated_in([inner], ["inner.four"]) == (wanted,)
     assert deprecated_in([inner], ["inner.l"]) == ()
+
+
+def on_demand(view: FeatureView, *, view_deprecated: str = "", **said: str) -> OnDemandView:
+    """Two features of a view, of the first of which something is said."""
+    twice = ps.feature(ps.col("momentum.m") * 2, **said)
+    return ps.OnDemandView(
+        "edge",
+        views=[view],
+        features={"twice": twice, "four": ps.col("twice") * 2, "l": ps.col("momentum.l")},
+        deprecated=view_deprecated,
+    )
+
+
+def test_a_feature_on_demand_is_deprecated_like_any(
+    metadata: Metadata, project_of: ProjectOf
+) -> None:
+    project = project_of()
+    (view,) = hourly(project).base_views
+    edge = on_demand(view, deprecated="2027-01-01", instead="four")
+    reader = ps.Dataset("reader", spine=view.source, features=[edge])
+    plan = apply(metadata, project_of(more=[edge, reader]), actor="ann", now=BEFORE)
+    (warning,) = plan.warnings
+    assert warning == (
+        "edge.twice is deprecated: nothing new may use it from 2027-01-01 on. Use edge.four "
+        "instead. Read by dataset reader."
+    )
+    again = ps.FeatureService("again", features=[edge])
+    with pytest.raises(DeclarationError) as caught:
+        preview(metadata, project_of(more=[edge, reader, again]), now=DAY)
+    (fault,) = caught.value.faults
+    assert fault == (
+        "feature_service/again would begin to read edge.twice, which has been deprecated since "
+        "2027-01-01; use edge.four instead"
+    )
+    assert preview(metadata, project_of(more=[edge, reader]), now=DAY).is_empty
+
+
+def test_what_stands_on_a_deprecated_feature_on_demand_reads_it(project_of: ProjectOf) -> None:
+    (view,) = hourly(project_of()).base_views
+    edge = on_demand(view, deprecated="2027-01-01", instead="momentum.l")
+    outer = ps.OnDemandView("outer", views=[edge], features={"f": ps.col("edge.four") + 1})
+    wanted = Deprecated(name="edge.twice", since=date(2027, 1, 1), instead="momentum.l")
+    assert deprecated_in([outer], ["outer.f"]) == (wanted,)
+    assert deprecated_in([edge], ["edge.four"]) == (wanted,)
+    assert deprecated_in([edge], ["edge.l"]) == ()
+    whole = on_demand(view, view_deprecated="2027-01-01")
+    assert deprecated_in([whole], ["edge.l"]) == (Deprecated(name="edge", since=wanted.since),)

@@ -52,7 +52,20 @@ EDGE = ps.OnDemandView(
     "edge",
     views=[MOMENTUM],
     request={"bid": ps.Float64},
-    features={"gap": ps.col("bid") / ps.col("momentum.last_close") - 1},
+    tags=["quoting"],
+    owner="eve",
+    features={
+        "gap": ps.col("bid") / ps.col("momentum.last_close") - 1,
+        "spread": ps.feature(
+            ps.col("bid") - ps.col("momentum.last_close"),
+            description="Between the offer and the last price.",
+            unit="EUR",
+            tags=["pii"],
+            owner="dan",
+            deprecated="2029-01-01",
+            instead="gap",
+        ),
+    },
 )
 QUOTES = ps.FeatureService("quotes", features=[EDGE, MOMENTUM["last_2_open_1"]], owner="carl")
 HOURLY = ps.Dataset(
@@ -86,6 +99,7 @@ def test_an_entry_says_what_the_declarations_say() -> None:
     entries = entries_of(WATCH, QUOTES)
     assert list(entries) == [
         "momentum.last_close", "momentum.vol", "momentum.last_2_open", "momentum.count", "edge.gap",
+        "edge.spread",
     ]  # fmt: skip
     vol = entries["momentum.vol"]
     assert vol.meaning == "standard deviation of twice over 1d"
@@ -101,6 +115,18 @@ def test_an_entry_says_what_the_declarations_say() -> None:
     assert (count.dtype, count.deprecated, count.instead) == ("int64", "2030-01-01", "momentum.vol")
     gap = entries["edge.gap"]
     assert (gap.kind, gap.meaning) == ("on_demand_view", "(bid / momentum.last_close) - 1")
+    assert (gap.owner, gap.tags, gap.unit, gap.deprecated) == ("eve", ("quoting",), "", "")
+
+
+def test_an_entry_on_demand_says_what_is_said_of_it() -> None:
+    spread = entries_of(QUOTES)["edge.spread"]
+    assert spread.meaning == "bid - momentum.last_close"
+    assert spread.description == "Between the offer and the last price."
+    assert (spread.unit, spread.owner, spread.tags) == ("EUR", "dan", ("pii", "quoting"))
+    assert (spread.deprecated, spread.instead) == ("2029-01-01", "edge.gap")
+    locks = locks_of([EDGE], [ps.Protection("personal", tagged=["pii"])])
+    assert set(locks["edge.spread"]) == {Lock("tag", "pii", "edge.spread", ("edge",))}
+    assert locks["edge.gap"] == frozenset()
 
 
 def test_a_deprecated_view_deprecates_its_features() -> None:
@@ -116,6 +142,7 @@ def test_readers_are_found_through_whatever_they_stand_on() -> None:
         "momentum.last_2_open": {"feature_service/quotes"},
         "momentum.count": set(),
         "edge.gap": {"feature_service/quotes"},
+        "edge.spread": {"feature_service/quotes"},
     }
 
 
@@ -136,7 +163,7 @@ def test_a_service_is_used_by_those_who_learn_from_it() -> None:
     by_name = {one.name: one for one in found}
     assert by_name["risk"].used_by == ("dataset/hourly", "model/up", "model_version/up@1")
     assert by_name["quotes"].used_by == ()
-    assert by_name["quotes"].features == ("edge.gap", "momentum.last_2_open_1")
+    assert by_name["quotes"].features == ("edge.gap", "edge.spread", "momentum.last_2_open_1")
     assert by_name["risk"].service_id == dataset.features.service_id  # type: ignore[union-attr]
 
 
@@ -160,6 +187,9 @@ def names_found(question: str) -> list[str]:
         ("bob", "momentum.vol"),
         ("risks", "momentum.vol"),
         ("bid", "edge.gap"),
+        ("eur", "edge.spread"),
+        ("offers", "edge.spread"),
+        ("dan", "edge.spread"),
         ("qoutes", "quotes"),
         ("carl", "quotes"),
     ],

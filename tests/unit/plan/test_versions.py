@@ -8,17 +8,18 @@ import pytest
 
 import penstock as ps
 from penstock.errors import NotFoundError
-from penstock.plan import apply, compare_versions, versions_of
+from penstock.plan import Change, apply, compare_versions, versions_of, view_kind
 from penstock.plan.readable import readable
 from penstock.ports import Delete
 from penstock.records import AppliedDeclaration, DeclarationVersion
+from penstock.spec import FeatureView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.algebra import FloatArray
     from penstock.ports import Metadata
-    from penstock.spec import Project
+    from penstock.spec import Expression, Project
 
     ProjectOf: TypeAlias = Callable[..., Project]
 
@@ -135,6 +136,54 @@ def test_expressions_are_shown_as_they_are_written(
         ("derive.ret", "close - 1", "close - 2"),
         ("features.n.where", "ret > 1", "ret > 2"),
     ]
+
+
+def test_what_is_said_of_a_feature_on_demand_changes_field_by_field(
+    metadata: Metadata, project_of: ProjectOf
+) -> None:
+    project = project_of()
+    (view,) = (one for one in project.everything if isinstance(one, FeatureView))
+
+    def edge(expression: Expression, **said: str) -> ps.OnDemandView:
+        told = ps.feature(expression, **said)
+        return ps.OnDemandView(
+            "edge", views=[view], features={"gap": told, "unit": ps.col("momentum.l")}
+        )
+
+    gap = ps.col("momentum.m") - 1
+    for told in (edge(gap), edge(gap), edge(gap, unit="USD")):
+        apply(metadata, project_of(more=[told]), actor="ann", now=NOW)
+    plan = apply(metadata, project_of(more=[edge(gap * 2, unit="EUR")]), actor="ann", now=NOW)
+    assert [step.meaning for step in plan.steps if isinstance(step, Change)] == [True]
+    said = compare_versions(metadata, "on_demand_view", "edge", last=2)
+    changes = [(field.path, field.before, field.after) for field in said.fields]
+    assert (changes, said.meaning) == ([("features.gap.unit", None, "USD")], False)
+    found = compare_versions(metadata, "on_demand_view", "edge")
+    assert [(field.path, field.before, field.after) for field in found.fields] == [
+        ("features.gap", "momentum.m - 1", "(momentum.m - 1) * 2"),
+        ("features.gap.unit", "USD", "EUR"),
+    ]
+    assert (found.before.version, found.after.version, found.meaning) == (2, 3, True)
+
+
+def test_a_view_is_of_the_kind_that_it_is_or_was_last(
+    metadata: Metadata, project_of: ProjectOf
+) -> None:
+    bid = ps.col("bid")
+    other = ps.OnDemandView("other", request={"bid": ps.Float64}, features={"f": bid * 2})
+    more = ps.FeatureService("s", features=[other])
+    with pytest.raises(NotFoundError, match="run 'penstock apply'"):
+        view_kind(metadata, "other")
+    apply(metadata, project_of(view_name="other"), actor="ann", now=NOW)
+    assert view_kind(metadata, "other") == "feature_view"
+    later = NOW + timedelta(days=1)
+    apply(metadata, project_of(more=[more]), actor="ann", now=later)
+    assert view_kind(metadata, "other") == "on_demand_view"
+    apply(metadata, project_of(), actor="ann", now=later)
+    assert view_kind(metadata, "other") == "on_demand_view"
+    assert view_kind(metadata, "momentum") == "feature_view"
+    with pytest.raises(NotFoundError, match="Did you mean 'momentum'"):
+        view_kind(metadata, "momentun")
 
 
 def half(values: FloatArray) -> FloatArray:

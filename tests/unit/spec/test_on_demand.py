@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 import penstock as ps
 from penstock.errors import DeclarationError
 from penstock.spec import (
+    Described,
     base_views,
     declarations_in,
     entities_of,
@@ -101,6 +103,78 @@ def test_a_change_below_it_is_a_change_of_it() -> None:
     assert fingerprint(changed) != fingerprint(RATIOS)
 
 
+def test_what_is_not_said_leaves_the_fingerprints_of_before_features_were_described() -> None:
+    assert fingerprint(RATIOS) == "a45c18b2ca75f9881be5ce31f4d7e3ffbcb7b13efb3490559f58d54d635d621d"
+    assert (
+        fingerprint(dataset(TWICE))
+        == "49d735ba4cbf52e0cb5155170958b660c8da1ca052b0d6f229c56ff88b1efc13"
+    )
+    document = to_document(RATIOS)
+    assert set(document) == {
+        "type", "name", "description", "owner", "views", "request", "features",
+    }  # fmt: skip
+    features = document["features"]
+    assert isinstance(features, dict)
+    assert set(features["usual"]) == {"type", "op", "args"}
+
+
+def described() -> ps.OnDemandView:
+    """``RATIOS`` with everything a reader can be told."""
+    features = dict(RATIOS.expressions)
+    return ps.OnDemandView(
+        "ratios",
+        views=RATIOS.views,
+        request=RATIOS.request,
+        owner="ann",
+        description="How unusual an order is.",
+        tags=["orders"],
+        deprecated="2030-01-31",
+        instead="shares",
+        features={
+            **features,
+            "usual": ps.feature(
+                features["usual"], description="Times the usual.", unit="times", owner="bob"
+            ),
+            "debit": ps.feature(features["debit"], tags=["pii", "card"]),
+            "local": ps.feature(features["local"], deprecated="2027-01-01", instead="usual"),
+        },
+    )
+
+
+def test_what_is_only_said_changes_no_fingerprint() -> None:
+    again = msgspec.structs.replace(TWICE, views=[described()])
+    assert to_document(described()) != to_document(RATIOS)
+    assert fingerprint(described()) == fingerprint(RATIOS)
+    assert fingerprint(dataset(again)) == fingerprint(dataset(TWICE))
+    assert described().expressions == RATIOS.expressions
+    assert described().described["usual"].unit == "times"
+    assert described().described["high"] == RATIOS.described["usual"] == Described()
+
+
+def test_what_is_said_survives_storage() -> None:
+    known: dict[str, Declared] = {}
+    for value in declarations_in([described()]):
+        document = json.loads(json.dumps(to_document(value)))
+        known[key_of(value)] = from_document(type(value), document, known)
+    assert known["on_demand_view/ratios"] == described()
+
+
+def test_a_feature_of_which_nothing_is_said_is_stored_as_its_expression() -> None:
+    bare = {name: ps.feature(each) for name, each in RATIOS.expressions.items()}
+    assert to_document(msgspec.structs.replace(RATIOS, features=bare)) == to_document(RATIOS)
+
+
+def old(instead: str) -> ps.OnDemandView:
+    told = ps.feature(ps.col("habits.count") + 1, deprecated="2027-01-01", instead=instead)
+    return on_demand(features={"f": told, "other": ps.col("f") * 2})
+
+
+@pytest.mark.parametrize("instead", ["other", "ratios.usual", "habits.count"])
+def test_a_feature_of_any_view_may_be_named_instead(instead: str) -> None:
+    project = ps.Project("p", declarations=[old(instead), RATIOS])
+    assert old(instead) in project.everything
+
+
 def on_demand(**fields: object) -> ps.OnDemandView:
     given: dict[str, object] = {"views": [HABITS], "features": {"f": ps.col("habits.count") + 1}}
     return ps.OnDemandView("o", **(given | fields))  # type: ignore[arg-type]  # wrong on purpose
@@ -149,6 +223,28 @@ FAULTY: dict[str, tuple[Callable[[], object], str]] = {
     "a column of another type": (
         lambda: dataset(on_demand(request={"shop": ps.Float64})),
         "the request field 'shop' is float64, but the spine's column is int64",
+    ),
+    "no such day": (lambda: on_demand(deprecated="soon"), "'soon' is no day"),
+    "tags as a text": (lambda: ps.feature(ps.col("x"), tags="pii"), "tags=['pii']"),
+    "a text described": (
+        lambda: ps.feature("x"),  # type: ignore[arg-type]  # wrong on purpose
+        "its expression is 'x', no expression",
+    ),
+    "a comparison described": (
+        lambda: ps.feature(ps.col("x") == ps.col("y")),  # type: ignore[arg-type]  # wrong on purpose
+        "compared by .eq()",
+    ),
+    "itself instead": (lambda: old("f"), "names itself"),
+    "not in this view": (lambda: old("othr"), "Did you mean 'other'"),
+    "no such feature": (
+        lambda: ps.Project("p", declarations=[old("ratios.usul"), RATIOS]),
+        "feature 'o.f': no instead='ratios.usul'. Did you mean 'ratios.usual'",
+    ),
+    "no such view": (
+        lambda: ps.Project("p", declarations=[
+            on_demand(deprecated="2027-01-01", instead="ratio"), RATIOS,
+        ]),
+        "on_demand_view 'o': no instead='ratio'. Did you mean 'ratios'",
     ),
     "a name of two kinds": (
         lambda: ps.Project("p", declarations=[

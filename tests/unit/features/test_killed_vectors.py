@@ -1,0 +1,141 @@
+"""A run that writes vectors and is killed misleads nobody: killed around each of its writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from penstock.features import drop_vectors, groups_of, refresh, refresh_vectors, vector_writing
+from penstock.testing.killing import KilledError, Killer
+
+from .test_killed_refresh import copied
+from .test_vectors import (
+    BASE,
+    CLICKS,
+    MINUTE_US,
+    ORDERS,
+    RECENT,
+    SALES,
+    START_US,
+    assert_same,
+    fold,
+    put,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .conftest import World
+
+MINUTE = 55
+
+
+def arrive(world: World, number: int, *rows: tuple[str, int, int, int]) -> None:
+    """A batch of that number for each source."""
+    for source in (CLICKS, ORDERS, SALES):
+        world.batches = number
+        put(world, source, rows)
+
+
+def first(_: World) -> None:
+    """There are no vectors yet."""
+
+
+def newer(world: World) -> None:
+    write(world, 40)
+    arrive(world, 1, ("a", 1, 41, 100), ("c", 2, 54, 1), ("b", 2, 3, 8))
+    fold(world)
+
+
+def some_views(world: World) -> None:
+    write(world, 40)
+    arrive(world, 1, ("a", 1, 41, 100), ("b", 2, 54, 7))
+    fold(world, [RECENT])
+
+
+def deleted(world: World) -> None:
+    write(world, 40)
+    world.batches = 1
+    world.delete(CLICKS, "a")
+    world.batches = 1
+    world.delete(ORDERS, "a")
+    fold(world)
+
+
+def later(world: World) -> None:
+    """The clock alone has gone on: windows have moved, and a value is out of its time."""
+    write(world, 40)
+
+
+def built_again(world: World) -> None:
+    write(world, 40)
+    drop_vectors(world.online, world.locks, BASE)
+    refresh(world.tables, world.online, world.locks, RECENT, again=True)
+
+
+CASES = (first, newer, some_views, deleted, later, built_again)
+
+
+def write(world: World, minute: int = MINUTE) -> None:
+    now_us = START_US + minute * MINUTE_US
+    refresh_vectors(world.tables, world.online, world.locks, BASE, now_us)
+
+
+def kept(world: World) -> dict[str, dict[bytes, bytes]]:
+    """All vectors, and their marks."""
+    return {group.space: dict(world.online.items(group.space)) for group in groups_of(BASE)}
+
+
+def kill(world: World, killer: Killer) -> None:
+    """Write until the killer comes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vector_writing, "AT_ONCE", 1)
+        for name in ("claim", "write"):
+            patch.setattr(world.online, name, killer.wrap(getattr(world.online, name)))
+        write(world)
+
+
+@pytest.mark.parametrize("prepare", CASES, ids=[case.__name__ for case in CASES])
+def test_vectors_of_a_run_that_was_killed_are_not_taken_and_written_by_the_next(
+    world: World, tmp_path: Path, prepare: Callable[[World], None]
+) -> None:
+    arrive(world, 0, ("a", 1, 10, 4), ("b", 2, 20, 5), ("a", 1, 39, 6))
+    fold(world)
+    prepare(world)
+    world.online.close()
+    counting = Killer(at=0)
+    with copied(world, tmp_path, "whole") as whole:
+        kill(whole, counting)
+        assert_same(whole, MINUTE)
+        expected = kept(whole)
+    assert counting.seen > 2
+    for place in range(2 * counting.seen):
+        killer = Killer(at=place // 2 + 1, after=bool(place % 2))
+        with copied(world, tmp_path, f"killed {place}") as killed:
+            with pytest.raises(KilledError):
+                kill(killed, killer)
+            assert_same(killed, MINUTE)
+            write(killed)
+            assert kept(killed) == expected, killer
+            assert_same(killed, MINUTE)
+
+
+def test_what_comes_before_the_next_run_is_in_its_vectors(world: World, tmp_path: Path) -> None:
+    arrive(world, 0, ("a", 1, 10, 4), ("b", 2, 20, 5), ("a", 1, 39, 6))
+    fold(world)
+    newer(world)
+    counting = Killer(at=0)
+    world.online.close()
+    with copied(world, tmp_path, "whole") as whole:
+        kill(whole, counting)
+    arrive(world, 2, ("a", 2, 56, 3), ("d", 1, 50, 2))
+    for place in range(2 * counting.seen):
+        with copied(world, tmp_path, f"killed {place}") as killed:
+            with pytest.raises(KilledError):
+                kill(killed, Killer(at=place // 2 + 1, after=bool(place % 2)))
+            fold(killed)
+            assert_same(killed, 57)
+            write(killed, 57)
+            assert_same(killed, 57)

@@ -27,7 +27,7 @@ from penstock.scoring import JobRow, scores_in
 
 from .api_answers import answer
 from .api_guard import Reader, Writer  # noqa: TC001 - FastAPI reads the annotations
-from .serve_schema import KEYS, ZONED, Schema, misfit, moment_us
+from .serve_schema import BEFORE_EPOCH_US, KEYS, ZONED, Schema, misfit, moment_us
 
 if TYPE_CHECKING:
     from penstock.records import Manifest, ScoringJob
@@ -113,7 +113,9 @@ def list_scores(
     job = find_job(acting, name, job_id)
     scores = scores_in(job_page(acting, job, after=after, limit=limit))
     schema = Schema(_manifest(acting, champion_of(acting, name)[0], job.version))
-    told = [{"entity": score.entity, **schema.answer(score)} for score in scores]
+    told = [
+        {"entity": score.entity, **msgspec.to_builtins(schema.answer(score))} for score in scores
+    ]
     more = scores[-1].prediction_id if len(scores) == limit else None
     return answer({"job_id": job.job_id, "scores": told, "next": more})
 
@@ -163,7 +165,7 @@ def _rows(manifest: Manifest, asked: Asked) -> list[JobRow]:
     if isinstance(given, msgspec.Raw) == isinstance(entities, msgspec.Raw):
         raise InputError("Send either 'rows' or 'entities'.")
     if isinstance(entities, msgspec.Raw):
-        at_us = 0 if asked.at is None else moment_us(asked.at)
+        at_us = 0 if asked.at is None else moment_us(asked.at) or BEFORE_EPOCH_US
         return [JobRow(key=key, at_us=at_us) for key in _keys(manifest, entities)]
     if asked.at is not None:
         raise InputError("'at' goes with 'entities'; give each of the 'rows' its own.")

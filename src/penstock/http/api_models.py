@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.control import start, train_run
-from penstock.deployment import changes_of, rollback, route_states
+from penstock.deployment import changes_of, point_alias, rollback, route_states
 from penstock.plan import Catalogue
 from penstock.records import ServingStatus
 from penstock.registry import aliases, versions
@@ -20,7 +20,7 @@ from .api_guard import Admin, Reader  # noqa: TC001 - FastAPI reads the annotati
 if TYPE_CHECKING:
     from penstock.ports import Services
 
-__all__ = ["Back", "model_routes"]
+__all__ = ["Back", "Pointed", "model_routes"]
 
 ACCEPTED = 202
 
@@ -35,12 +35,22 @@ class Back(BaseModel):
     expected: int | None = Field(None, ge=0, description="Revision of the aliases as you know them")
 
 
+class Pointed(BaseModel):
+    """Which version an alias is to point to."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: int = Field(ge=1, description="Packaged and checked first")
+    reason: str = Field("", description="Why; audited")
+
+
 def model_routes() -> APIRouter:
     """The routes of models and deployments."""
     router = APIRouter(prefix="/v1")
     router.get("/models", tags=["models"])(list_models)
     router.get("/models/{name}", tags=["models"])(show_model)
     router.post("/models/{name}/train", tags=["models"], status_code=ACCEPTED)(train)
+    router.post("/models/{name}/aliases/{alias}", tags=["models"])(set_alias)
+    router.delete("/models/{name}/aliases/{alias}", tags=["models"])(remove_alias)
     router.get("/deployments", tags=["deployments"])(list_deployments)
     router.get("/deployments/{name}", tags=["deployments"])(show_deployment)
     router.post("/deployments/{name}/rollback", tags=["deployments"])(roll_back)
@@ -67,6 +77,16 @@ def train(name: str, acting: Admin) -> Response:
     run_id = f"train-{acting.ids.new()}"
     start(acting, train_run(run_id, model.name))
     return answer({"run_id": run_id}, ACCEPTED)
+
+
+def set_alias(name: str, alias: str, acting: Admin, wanted: Pointed) -> Response:
+    """Make a version the challenger or the candidate; returns the aliases."""
+    return answer(point_alias(acting, name, alias, wanted.version, reason=wanted.reason))
+
+
+def remove_alias(name: str, alias: str, acting: Admin) -> Response:
+    """Let the alias point to no version; returns the aliases."""
+    return answer(point_alias(acting, name, alias, 0))
 
 
 def list_deployments(acting: Reader) -> Response:

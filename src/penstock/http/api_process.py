@@ -19,6 +19,7 @@ from penstock.runtime import (
 )
 
 from .api_app import build_app
+from .tls import RenewingServer, certificates_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +59,7 @@ def api(home: Path, *, host: str | None = None, port: int | None = None) -> None
 
 
 def _serve(services: LocalServices, host: str, port: int) -> None:
-    settings, home = services.settings, services.home
+    certificates = certificates_of(services.settings, services.home)
     config = uvicorn.Config(
         build_app(services),
         host=host,
@@ -67,7 +68,8 @@ def _serve(services: LocalServices, host: str, port: int) -> None:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
-        ssl_certfile=str(home / settings.tls_cert) if settings.tls_cert else None,
-        ssl_keyfile=str(home / settings.tls_key) if settings.tls_key else None,
+        **(certificates.for_uvicorn() if certificates else {}),
     )
-    uvicorn.Server(config).run()
+    server = RenewingServer(config)
+    server.certificates = certificates
+    server.run()

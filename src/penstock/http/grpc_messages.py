@@ -15,10 +15,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SERVICE", "message"]
+__all__ = ["HEALTH", "SERVICE", "message"]
 
 SERVICE = "inference.GRPCInferenceService"
-PACKAGE = "inference"
+HEALTH = "grpc.health.v1.Health"
 
 # A field is "number type name"; a star says that there are many, a type in capitals is a message,
 # "<X" a map from text to that message, and fields of one choice are told by "|".
@@ -101,6 +101,11 @@ ENUMS: Mapping[str, tuple[str, ...]] = {
     "Kind": ("KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"),
 }  # fmt: skip
 
+HEALTH_MESSAGES: Mapping[str, str] = {
+    "HealthCheckRequest": "1 string service",
+    "HealthCheckResponse": "1 int32 status",  # an enumeration, which is sent in the same way
+}
+
 FIELD = descriptor_pb2.FieldDescriptorProto
 SCALARS = {
     "double": FIELD.TYPE_DOUBLE, "float": FIELD.TYPE_FLOAT, "int64": FIELD.TYPE_INT64,
@@ -109,34 +114,40 @@ SCALARS = {
 }  # fmt: skip
 
 
-def message(name: str) -> Any:  # noqa: ANN401 - a class that protobuf makes
-    """The class of a message."""
-    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+def message(name: str, service: str = SERVICE) -> Any:  # noqa: ANN401 - a class that protobuf makes
+    """The class of a message of a service."""
+    package = service.rpartition(".")[0]
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"{package}.{name}"))
 
 
-def _file() -> descriptor_pb2.FileDescriptorProto:
+def _file(
+    service: str, messages: Mapping[str, str], enums: Mapping[str, tuple[str, ...]]
+) -> descriptor_pb2.FileDescriptorProto:
+    package = service.rpartition(".")[0]
     file = descriptor_pb2.FileDescriptorProto(
-        name="penstock/inference.proto", package=PACKAGE, syntax="proto3"
+        name=f"penstock/{package}.proto", package=package, syntax="proto3"
     )
-    for name, values in ENUMS.items():
+    for name, values in enums.items():
         enum = file.enum_type.add(name=name)
         for place, value in enumerate(values):
             enum.value.add(name=value, number=place)
-    for name, fields in MESSAGES.items():
+    for name, fields in messages.items():
         made = file.message_type.add(name=name)
         for field in filter(None, fields.split(", ")):
             number, kind, title = field.split()
-            _add(made, int(number), kind, title)
+            _add(package, made, int(number), kind, title)
     return file
 
 
-def _add(made: descriptor_pb2.DescriptorProto, number: int, kind: str, name: str) -> None:
+def _add(
+    package: str, made: descriptor_pb2.DescriptorProto, number: int, kind: str, name: str
+) -> None:
     if kind.startswith("<"):
         entry = "".join(part.capitalize() for part in name.split("_")) + "Entry"
         nested = made.nested_type.add(name=entry)
         nested.options.map_entry = True
-        _add(nested, 1, "string", "key")
-        _add(nested, 2, kind[1:], "value")
+        _add(package, nested, 1, "string", "key")
+        _add(package, nested, 2, kind[1:], "value")
         kind = f"*{made.name}.{entry}"
     field = made.field.add(name=name, number=number)
     many = kind.startswith("*")
@@ -150,8 +161,9 @@ def _add(made: descriptor_pb2.DescriptorProto, number: int, kind: str, name: str
         field.type = SCALARS[kind]
     else:
         field.type = FIELD.TYPE_ENUM if kind in ENUMS else FIELD.TYPE_MESSAGE
-        field.type_name = f".{PACKAGE}.{kind}"
+        field.type_name = f".{package}.{kind}"
 
 
 POOL = descriptor_pool.DescriptorPool()
-POOL.AddSerializedFile(_file().SerializeToString())
+POOL.AddSerializedFile(_file(SERVICE, MESSAGES, ENUMS).SerializeToString())
+POOL.AddSerializedFile(_file(HEALTH, HEALTH_MESSAGES, {}).SerializeToString())

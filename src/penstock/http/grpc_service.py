@@ -26,19 +26,18 @@ from penstock.errors import (
     UserCodeError,
 )
 
+from .grpc_hands import private_of, take_calls
+from .grpc_health import health_handlers
 from .grpc_messages import SERVICE, message
 from .grpc_streams import until_told
-from .grpc_tensors import infer_answer, infer_request
+from .grpc_tensors import chosen, infer_answer, infer_request
 from .serve_call import BODY_LIMIT_BYTES
 from .serve_scoring import check_resting, named
 from .serve_v2_about import (
     model_config,
-    model_index,
     model_metadata,
-    model_statistics,
     server_metadata,
 )
-from .serve_v2_wire import scored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from .serve_door import Door
     from .serve_keeper import Keeper
     from .serve_v2 import InferenceDoor
+    from .tls import Certificates, Pem
 
     Handler: TypeAlias = Callable[[Any, "Context"], Awaitable[Any]]
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -64,6 +64,7 @@ CODES: tuple[tuple[type[PenstockError], grpc.StatusCode], ...] = (
     (NotReadyError, grpc.StatusCode.UNAVAILABLE),
     (RetryableError, grpc.StatusCode.UNAVAILABLE),
 )
+INFER = f"{SERVICE}/ModelInfer"
 BROKEN = "The server failed; its log says where. Try again, or report it."
 GRACE_S = 10.0
 
@@ -88,7 +89,8 @@ class GrpcServer:
         version: Penstock's.
         host: The address to bind to.
         port: The port.
-        tls: Private key and certificate chain, PEM; none for no TLS.
+        tls: Its certificate, which may change; none for no TLS.
+        limit_bytes: How long a message may be.
         shared: Whether other processes of this user may have the port too.
     """
 
@@ -100,7 +102,8 @@ class GrpcServer:
         *,
         host: str,
         port: int,
-        tls: tuple[bytes, bytes] | None = None,
+        tls: Certificates | None = None,
+        limit_bytes: int = BODY_LIMIT_BYTES,
         shared: bool = False,
     ) -> None:
         self._keeper = keeper
@@ -110,6 +113,7 @@ class GrpcServer:
         self._version = version
         self._where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._tls = tls
+        self._limit_bytes = limit_bytes
         self._shared = shared
         self._server: grpc.aio.Server | None = None
         self._ending: asyncio.Future[None]
@@ -123,16 +127,23 @@ class GrpcServer:
         """
         self._ending = asyncio.get_running_loop().create_future()
         options = [
-            ("grpc.max_receive_message_length", BODY_LIMIT_BYTES),
+            ("grpc.max_receive_message_length", self._limit_bytes),
             ("grpc.so_reuseport", int(self._shared)),
         ]
         server = grpc.aio.server(options=options)
-        server.add_generic_rpc_handlers((self._handlers(),))
+        handlers = self._handlers()
+        infer = handlers["ModelInfer"]
+        health = health_handlers(lambda: self._keeper.ready, self._ending)
+        answering = grpc.method_handlers_generic_handler(SERVICE, handlers)
+        server.add_generic_rpc_handlers((answering, health))
+        private = private_of(server)
+        if private is not None:
+            server.add_registered_method_handlers(SERVICE, {"ModelInfer": infer})
         try:
             if self._tls is None:
                 server.add_insecure_port(self._where)
             else:
-                server.add_secure_port(self._where, grpc.ssl_server_credentials([self._tls]))
+                server.add_secure_port(self._where, _credentials(self._tls))
         except RuntimeError as error:
             raise UnavailableError(
                 f"Online scoring cannot listen for gRPC on {self._where}. Stop what uses the port, "
@@ -140,6 +151,8 @@ class GrpcServer:
                 address=self._where,
             ) from error
         await server.start()
+        if private is not None:
+            take_calls(private, f"/{INFER}", infer)
         self._server = server
         self._log.info("serving gRPC", address=self._where)
 
@@ -149,7 +162,7 @@ class GrpcServer:
             self._ending.set_result(None)
             await self._server.stop(GRACE_S)
 
-    def _handlers(self) -> grpc.GenericRpcHandler:
+    def _handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         unary = {
             "ServerLive": self._live,
             "ServerReady": self._ready,
@@ -178,7 +191,7 @@ class GrpcServer:
             request_deserializer=message("ModelInferRequest").FromString,
             response_serializer=_serialized,
         )
-        return grpc.method_handlers_generic_handler(SERVICE, made)
+        return made
 
     def _answering(self, handler: Handler) -> Callable[[Any, Context], Awaitable[Any]]:
         """A handler whose errors become statuses."""
@@ -241,12 +254,9 @@ class GrpcServer:
 
     async def _statistics(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")
-        if not request.name:
-            doors = self._keeper.doors.items()
-            told = model_statistics({name: door.endpoint for name, door in doors})
-            return _from_json("ModelStatisticsResponse", told)
-        door, _ = await self._named(request)
-        told = model_statistics({request.name: door.endpoint}, int(request.version or 0))
+        if request.name:
+            await self._named(request)
+        told = await self._inference.statistics(request.name, request.version)
         return _from_json("ModelStatisticsResponse", told)
 
     async def _named(self, request: Any) -> tuple[Door, Manifest]:  # noqa: ANN401 - a message
@@ -270,15 +280,15 @@ class GrpcServer:
             error = raised
             raise
         finally:
-            tracing.called(trace, f"{SERVICE}/ModelInfer", request.id, _code_of(error))
+            tracing.called(trace, INFER, request.id, _code_of(error))
 
     async def _scored(self, request: Any, origin: _Origin) -> Any:  # noqa: ANN401 - messages
         self._check(origin.context, "writer")
         wanted = infer_request(request)
-        version, scores = await self._inference.infer(
-            request.model_name, request.model_version, wanted, origin
+        name, number = request.model_name, request.model_version
+        return infer_answer(
+            request, wanted, await self._inference.infer(name, number, wanted, origin)
         )
-        return infer_answer(request, version, wanted, scored(scores))
 
     async def _stream(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Answer requests in the order they come; one that fails ends none of the others."""
@@ -292,9 +302,9 @@ class GrpcServer:
                 self._log.exception("a gRPC request failed")
                 yield answer(error_message=BROKEN)
 
-    async def _index(self, _: Any, context: Context) -> Any:  # noqa: ANN401 - messages
+    async def _index(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")
-        models = model_index(self._keeper.doors, self._keeper.unloaded, self._keeper.resting)
+        models = self._inference.index(ready=request.ready)
         return _from_json("RepositoryIndexResponse", {"models": models})
 
     async def _load(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
@@ -307,8 +317,8 @@ class GrpcServer:
 
     async def _log_settings(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "admin" if request.settings else "reader")
-        given = {name: _chosen(one) for name, one in request.settings.items()}
-        told = self._inference.logging(given)
+        given = {name: chosen(one) for name, one in request.settings.items()}
+        told = await self._inference.log_settings(given)
         answer = message("LogSettingsResponse")()
         for name, value in told.items():
             setattr(answer.settings[name], _choice_for(value), value)
@@ -321,9 +331,30 @@ class GrpcServer:
             values = list(one.value)
             given[name] = values if name == "trace_level" else (values or [None])[0]
         answer = message("TraceSettingResponse")()
-        for name, value in self._inference.tracing(given, request.model_name).items():
+        told = await self._inference.tracing(given, request.model_name)
+        for name, value in told.items():
             answer.settings[name].value.extend(value if isinstance(value, list) else [value])
         return answer
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """A certificate that is the newest with each connection."""
+    taken = certificates.pem
+
+    def newest() -> Any:  # noqa: ANN401 - the stubs know no way to say that nothing has changed
+        nonlocal taken
+        if certificates.pem is taken:
+            return None
+        taken = certificates.pem
+        return _configuration(taken)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(taken), newest, certificates.client_ca is not None
+    )
+
+
+def _configuration(pem: Pem) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(pem.key, pem.cert)], pem.client_ca or None)
 
 
 def _serialized(answer: Any) -> bytes:  # noqa: ANN401 - a message
@@ -334,11 +365,6 @@ def _serialized(answer: Any) -> bytes:  # noqa: ANN401 - a message
 def _from_json(name: str, told: Mapping[str, object]) -> Any:  # noqa: ANN401 - a message
     """A message from the same thing as JSON has it; what only JSON has is left out."""
     return ParseDict(dict(told), message(name)(), ignore_unknown_fields=True)
-
-
-def _chosen(one: Any) -> Any:  # noqa: ANN401 - a message
-    kind = one.WhichOneof("parameter_choice")
-    return None if kind is None else getattr(one, kind)
 
 
 def _choice_for(value: object) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import InputError, NotSupportedError
 
 from .grpc_messages import message
-from .serve_v2_tensors import Output, Tensor, checked_tensor, read_tensor, write_tensor
-from .serve_v2_wire import InferRequest, known_outputs
+from .serve_v2_tensors import Tensor, checked_tensor, read_tensor, write_tensor
+from .serve_v2_wire import InferRequest, answered_by, known_outputs, known_parameters, scored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["infer_answer", "infer_request"]
+    from penstock.records import Score
+
+__all__ = ["chosen", "infer_answer", "infer_request"]
 
 CONTENTS: Mapping[str, str] = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents",
@@ -33,10 +36,7 @@ def infer_request(request: Any) -> InferRequest:  # noqa: ANN401 - a message
     """
     if not request.inputs:
         raise InputError("'inputs' is empty. Send the features, or the entity's keys.")
-    if "sequence_id" in request.parameters:
-        raise NotSupportedError(
-            "Sequences of requests are not supported: a model here keeps nothing between requests."
-        )
+    timeout_us = known_parameters(_chosen_of(request.parameters)) if request.parameters else 0
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InputError(
@@ -46,30 +46,44 @@ def infer_request(request: Any) -> InferRequest:  # noqa: ANN401 - a message
         read_tensor(one.name, one.datatype, list(one.shape), raw[place]) if raw else _typed(one)
         for place, one in enumerate(request.inputs)
     ]
-    wanted = known_outputs([one.name for one in request.outputs])
-    return InferRequest(request.id, tensors, wanted, all_binary=bool(raw))
+    wanted = known_outputs({one.name: one.parameters for one in request.outputs})
+    return InferRequest(request.id, tensors, wanted, all_binary=bool(raw), timeout_us=timeout_us)
 
 
 def infer_answer(
     request: Any,  # noqa: ANN401 - a message
-    version: str,
     wanted: InferRequest,
-    outputs: Sequence[Output],
+    scores: Sequence[Score],
 ) -> Any:  # noqa: ANN401 - a message
     """A ``ModelInferResponse``: raw where the request was, else in typed fields."""
+    outputs = scored(scores)
+    version, parameters = answered_by(scores)
     known = {output.name: output for output in outputs}
-    answer = ANSWER(model_name=request.model_name, model_version=version, id=request.id)
-    for output in [known[name] for name in wanted.wanted] or outputs:
-        told = answer.outputs.add(
-            name=output.name, datatype=output.datatype, shape=[len(output.values)]
-        )
-        if wanted.all_binary:
-            answer.raw_output_contents.append(write_tensor(output))
-        elif output.datatype == "BYTES":
-            told.contents.bytes_contents.extend(str(value).encode() for value in output.values)
+    told = [known[name] for name in wanted.wanted] or outputs
+    about = tuple([(output.name, output.datatype, len(output.values)) for output in told])
+    answer = ANSWER.FromString(_without_values(request.model_name, version, about))
+    answer.id = request.id
+    for name, value in parameters.items():
+        answer.parameters[name].string_param = value
+    if wanted.all_binary:
+        answer.raw_output_contents.extend([write_tensor(output) for output in told])
+        return answer
+    for output, one in zip(told, answer.outputs, strict=True):
+        if output.datatype == "BYTES":
+            one.contents.bytes_contents.extend(str(value).encode() for value in output.values)
         else:
-            told.contents.fp64_contents.extend(output.values)
+            one.contents.fp64_contents.extend(output.values)
     return answer
+
+
+@lru_cache(maxsize=256)  # a tensor of a message takes longer to make than all of these to read
+def _without_values(name: str, version: str, outputs: tuple[tuple[str, str, int], ...]) -> bytes:
+    """An answer but for what differs each time."""
+    answer = ANSWER(model_name=name, model_version=version)
+    for title, datatype, rows in outputs:
+        answer.outputs.add(name=title, datatype=datatype, shape=[rows])
+    made: bytes = answer.SerializeToString()
+    return made
 
 
 def _typed(one: Any) -> Tensor:  # noqa: ANN401 - a message
@@ -84,6 +98,16 @@ def _typed(one: Any) -> Tensor:  # noqa: ANN401 - a message
     elif one.datatype in {"FP32", "FP64"}:
         values = [None if value != value else value for value in values]  # noqa: PLR0124 - NaN
     return checked_tensor(one.name, one.datatype, list(one.shape), values)
+
+
+def chosen(one: Any) -> Any:  # noqa: ANN401 - a message
+    """The value of a parameter; none where it has none."""
+    kind = one.WhichOneof("parameter_choice")
+    return None if kind is None else getattr(one, kind)
+
+
+def _chosen_of(parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a map of messages
+    return {name: chosen(one) for name, one in parameters.items()}
 
 
 def _text(name: str, value: bytes) -> str:

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from penstock.errors import NotFoundError, PenstockError, UserCodeError
+from penstock.runtime import OrderBook
 
 from .arrow_columns import ARROW, arrow_asked
 from .serve_aliases import ALIASES, AliasDoor, is_alias
@@ -21,6 +22,7 @@ from .serve_echo import Echo
 from .serve_errors import ELSEWHERE, Answer, failure, refuse
 from .serve_explain import EXPLAINS, ExplainDoor
 from .serve_features import answer_features
+from .serve_heads import Heads
 from .serve_listing import listing
 from .serve_load import OVERLOADED, Load
 from .serve_meter import Meter
@@ -82,11 +84,14 @@ class ServeApp:
         clock: Tells the time.
         board: Where the processes of the address meet; left out for one that is alone.
         tracing: Traces requests; left out where nothing is traced.
+        limit_bytes: How long a body may be.
 
     Attributes:
         beside: What begins to answer after this, and ends before.
         clock: Tells the time.
+        heads: Heads of requests that have been read.
         inference: Answers by the inference protocol.
+        limit_bytes: See above.
         load: Tells when it is too much.
         meter: Tells what is measured.
         tracing: See above.
@@ -100,16 +105,20 @@ class ServeApp:
         clock: Clock,
         board: Board | None = None,
         tracing: Tracing | None = None,
+        *,
+        limit_bytes: int = BODY_LIMIT_BYTES,
     ) -> None:
         self.meter = Meter(keeper, board, tracing.spans if tracing else None)
         self.tracing = tracing
-        self.beside: list[Beside] = [self.meter]
         self._keeper = keeper
         self.clock = clock
+        self.limit_bytes = limit_bytes
         self.load = Load()
         self._encode = msgspec.json.Encoder().encode
         self.version = installed_version("penstock")
-        self.inference = InferenceDoor(keeper, self.version, tracing)
+        orders = OrderBook(board) if board else None
+        self.inference = InferenceDoor(keeper, self.version, self.meter, tracing, orders)
+        self.beside: list[Beside] = [self.inference.obedience, self.meter]
         self._doors: dict[str, AliasDoor | ExplainDoor] = {
             "alias": AliasDoor(keeper, self.version),
             "explain": ExplainDoor(keeper),
@@ -118,6 +127,7 @@ class ServeApp:
         self._page = Page(self.version)
         self._quick = QuickDoor(keeper)
         self.ways = Ways()
+        self.heads = Heads()
         self._log = structlog.get_logger("penstock.serve")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -128,6 +138,7 @@ class ServeApp:
         if scope["type"] != "http":
             return
         call = Call(scope, receive, self.clock.now_us())
+        call.limit_bytes = self.limit_bytes
         answer = await self.answer(call)
         if answer is None:
             return

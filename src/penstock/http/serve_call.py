@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 from penstock.errors import InputError
 
+from .arrow_columns import arrow_asked
 from .serve_errors import refusal
 from .serve_packing import unpacked
 
@@ -38,6 +39,7 @@ class Call:
         arrived_us: When it came, in microseconds since 1970 UTC.
 
     Attributes:
+        limit_bytes: How long its body may be, unpacked too.
         trace: Its trace; none where it is not traced.
         read: What the body of a request to infer says, where that has been looked at already.
     """
@@ -48,6 +50,7 @@ class Call:
         "authorization",
         "content_type",
         "encoding",
+        "limit_bytes",
         "read",
         "receive",
         "request_id",
@@ -61,6 +64,7 @@ class Call:
         self.arrived_us = arrived_us
         self.authorization = self.content_type = self.accept = self.encoding = b""
         self.request_id = ""
+        self.limit_bytes = BODY_LIMIT_BYTES
         self.trace: RequestTrace | None = None
         self.read: InferRequest | None = None
         for name, value in scope["headers"]:
@@ -115,18 +119,18 @@ class Call:
         """The whole body, unpacked where it came packed.
 
         Raises:
-            InputError: It is longer than ``BODY_LIMIT_BYTES``, or packed in a way nobody knows.
+            InputError: It is longer than ``limit_bytes``, or packed in a way nobody knows.
             Gone: The client has hung up.
         """
         whole = await self._received()
         if self.encoding:
-            return unpacked(whole, self.encoding, limit_bytes=BODY_LIMIT_BYTES)
+            return unpacked(whole, self.encoding, limit_bytes=self.limit_bytes)
         return whole
 
     async def _received(self) -> bytes:
         length = self.header(b"content-length")
-        if length.isdigit() and int(length) > BODY_LIMIT_BYTES:
-            raise _too_long()  # before the client is told to go on
+        if length.isdigit() and int(length) > self.limit_bytes:
+            raise _too_long(self.limit_bytes)  # before the client is told to go on
         parts: list[bytes] = []
         size_bytes = 0
         while True:
@@ -135,8 +139,8 @@ class Call:
                 raise Gone
             part: bytes = message.get("body", b"")
             size_bytes += len(part)
-            if size_bytes > BODY_LIMIT_BYTES:
-                raise _too_long()
+            if size_bytes > self.limit_bytes:
+                raise _too_long(self.limit_bytes)
             if not message.get("more_body", False):
                 return part if not parts else b"".join([*parts, part])
             parts.append(part)
@@ -149,14 +153,26 @@ class WholeCall(Call):
         scope: What ASGI would say of it.
 
     Attributes:
+        is_plain: Whether it comes as it is, and neither it nor its answer is an Arrow stream.
         whole: The body, as it came; set with ``arrived_us`` once it has.
     """
 
-    __slots__ = ("whole",)
+    __slots__ = ("is_plain", "whole")
 
     def __init__(self, scope: Message) -> None:
         super().__init__(scope, _nothing, 0)
+        self.is_plain = not (self.encoding or any(arrow_asked(self.content_type, self.accept)))
         self.whole = b""
+
+    def again(self) -> WholeCall:
+        """A request with the same head, as it is before anybody has looked at it."""
+        made = WholeCall.__new__(WholeCall)
+        made.scope, made.receive, made.arrived_us = self.scope, self.receive, 0
+        made.accept, made.authorization = self.accept, self.authorization
+        made.content_type, made.encoding = self.content_type, self.encoding
+        made.is_plain, made.limit_bytes = self.is_plain, self.limit_bytes
+        made.request_id, made.trace, made.read, made.whole = self.request_id, None, None, b""
+        return made
 
     async def _received(self) -> bytes:
         return self.whole
@@ -167,6 +183,6 @@ async def _nothing() -> Message:
     raise Gone
 
 
-def _too_long() -> InputError:
-    message = f"The body is longer than {BODY_LIMIT_BYTES:,} bytes. Send fewer rows at once."
+def _too_long(limit_bytes: int) -> InputError:
+    message = f"The body is longer than {limit_bytes:,} bytes. Send fewer rows at once."
     return refusal(message, status=413, kind="too_large")

@@ -125,6 +125,15 @@ class Direct:
         self.response_complete = False
         self.disconnected = False
 
+    def keep_head(self, data: bytes) -> None:
+        """Keep the request's head, where it can be known again; before anything is done with it.
+
+        Args:
+            data: What had come when the request was whole: any bytes that end with it.
+        """
+        if self.keep_alive:
+            self._app.heads.keep(data, self._way, self._call)
+
     def complete(self, body: bytes) -> Load:
         """Take the body: the request is whole, and has arrived. Returns what else is under way."""
         self._call.whole = body

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from penstock.errors import InputError, UnavailableError
+from penstock.features import check_past
 from penstock.registry import get_version, views_of
 from penstock.scoring import explain_in_worker
 from penstock.spec import key_of
@@ -43,6 +44,7 @@ EXPLAINS = ("/v1/deployments/{name}/explain", "/v1/models/{name}:explain")
 DEPLOYMENTS, EXPLAIN, ALIAS = "/v1/deployments/", "/explain", ":explain"
 MOST_EXPLAINED = 16
 MOST_WAITING = 8
+FROM_TABLES = "send the features as they were, which 'penstock features get --at' shows"
 
 Values = list[list[float | None]]
 
@@ -148,6 +150,7 @@ def _values(version: ServedVersion, rows: Sequence[Row], now_us: int) -> tuple[V
     if keys:
         times = np.array([as_of[place] for place in places], dtype=np.int64)
         found, found_us, _ = version.read(keys, times, [rows[place].given for place in places])
+        check_past(times, found_us, now_us, FROM_TABLES)
         for place, row, at_us in zip(places, found.tolist(), found_us.tolist(), strict=True):
             values[place] = [None if math.isnan(value) else value for value in row]
             as_of[place] = at_us

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from penstock.records import ColumnBins, Manifest
-    from penstock.spec import Aggregate, Expectation, View
+    from penstock.spec import Aggregate, Described, Expectation, View
 
 __all__ = ["Fields"]
 
@@ -103,21 +103,26 @@ def _median(bins: ColumnBins) -> float | None:
 
 def _features(view: View) -> Iterator[tuple[str, Json]]:
     if isinstance(view, OnDemandView):
-        for name in view.names:
-            yield name, {"description": "Computed from the request when it is asked for."}
+        for full, told in zip(view.names, view.described.values(), strict=True):
+            meaning = told.description or "Computed from the request when it is asked for."
+            yield full, {"description": meaning, **_said(view, told)}
         return
     for feature in view.features:
         allowed = _expected(view, feature)
         words = [feature.description or _meaning(feature), _in_words(allowed)]
         about: Json = {"description": " ".join(word for word in words if word)}
-        if feature.unit:
-            about["x-unit"] = feature.unit
-        if feature.deprecated:
-            about["deprecated"] = True
+        about |= _said(view, feature)
         if allowed:
             about["x-expected"] = allowed
         for name in feature.names:
             yield f"{view.name}.{name}", about
+
+
+def _said(view: View, feature: Described) -> Json:
+    """The unit of a feature, and whether it is deprecated, where either is said."""
+    unit: Json = {"x-unit": feature.unit} if feature.unit else {}
+    old: Json = {"deprecated": True} if feature.deprecated or view.deprecated else {}
+    return {**unit, **old}
 
 
 def _keys(view: FeatureView) -> Iterator[tuple[str, Json]]:

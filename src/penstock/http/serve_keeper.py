@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import psutil
@@ -24,6 +25,7 @@ from penstock.ports import Audit, Delete, Put
 from penstock.records import ServingStatus
 from penstock.registry import sweep_custom_folders, withdraw
 from penstock.scoring import (
+    QUEUE_US,
     Breach,
     Fleet,
     Target,
@@ -34,13 +36,13 @@ from penstock.scoring import (
 )
 
 from .serve_door import open_door
-from .serve_feature_door import FeatureDoor, look_at_doors, open_doors
+from .serve_feature_door import FeatureDoor, look_at_doors, open_doors, write_samples
 from .serve_guard import Guard
 from .serve_later import Later
 from .serve_waking import Waking
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from penstock.ports import Services, Spans
     from penstock.scoring import Endpoint
@@ -67,6 +69,7 @@ class Keeper:
         address: Where this process answers.
         limit_bytes: Size from which a score log begins a new file.
         by_need: What deployments that are loaded by need may take; none to load all.
+        queue_us: Longest wait of a row for its model's turn; one that would wait longer is refused.
 
     Attributes:
         doors: The deployments by name; replaced as a whole.
@@ -78,15 +81,18 @@ class Keeper:
         guard: Who may call.
         ready: Whether the first fleet has been loaded.
         unloaded: Deployments that this process was told not to serve, with what to say of each.
+        share: Has all processes of the address do what this one was told, itself too: to serve a
+            deployment no more where there is a reason, else again; none for one that is alone.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of
         self,
         services: Services,
         *,
         address: str,
         limit_bytes: int,
         by_need: ByNeed | None = None,
+        queue_us: int = QUEUE_US,
         spans: Spans | None = None,
     ) -> None:
         self._spans = spans
@@ -95,17 +101,26 @@ class Keeper:
         self.resting: Mapping[str, Deployment] = {}
         self.fleet = Fleet()
         self.waking = Waking(
-            self, services, by_need, limit_bytes=limit_bytes, spans=spans, later=self._later
+            self,
+            services,
+            by_need,
+            limit_bytes=limit_bytes,
+            queue_us=queue_us,
+            spans=spans,
+            later=self._later,
         )
         self.features: Mapping[str, FeatureDoor] = {}
         self.ports = services
         self.guard = Guard(services)
         self.ready = False
         self.unloaded: Mapping[str, str] = {}
+        self.share: Callable[[str, str], Awaitable[None]] | None = None
         self._looking = asyncio.Lock()
+        self._sampling = threading.Lock()
         self._services = services
         self._address = address
         self._limit_bytes = limit_bytes
+        self._queue_us = queue_us
         self._told: Fleet | None = None  # the one that the status in the metadata describes
         self._revision = self._guarded = self._let_in_to = -1
         self._audited = 0
@@ -137,6 +152,8 @@ class Keeper:
         self.fleet.close()
         for door in self.features.values():
             door.reads.close()
+        with contextlib.suppress(PenstockError):  # what is checked is a sample anyway
+            self._write_samples(last=True)
         with contextlib.suppress(PenstockError):  # a stale status is swept by the next start
             self._services.metadata.write(Delete(self._status()))
 
@@ -156,6 +173,7 @@ class Keeper:
                     aged_s = 0.0
                     await asyncio.to_thread(look_at_ages, self._services, self.fleet)
                     await asyncio.to_thread(look_at_doors, self._services, self.features.values())
+                    await asyncio.to_thread(self._write_samples)
                     self.waking.make_room()
             except Exception as error:  # noqa: BLE001 - see above
                 self._log.warning("the registry could not be followed", error=str(error))
@@ -229,20 +247,14 @@ class Keeper:
             UnavailableError: It takes longer than a minute; the load goes on.
         """
         self._known(name)
-        await self._hold(
-            name,
-            "serving.load",
-            actor,
-            {other: why for other, why in self.unloaded.items() if other != name},
-        )
-        if name in self.resting:
-            await self.waking.loads.wait(name, LOAD_US)
+        await self._hold(name, "serving.load", actor, "")
+        await self.load_resting(name)
         for role, message in self.fleet.errors.items():
             if role.partition("/")[0] == name:
                 raise NotReadyError(f"{role} cannot be loaded: {message}", deployment=name)
 
     async def unload(self, name: str, *, actor: str) -> None:
-        """Serve a deployment no more in this process, until it is loaded or the process restarted.
+        """Serve a deployment no more at this address, until it is loaded or all is restarted.
 
         Requests under way are answered.
 
@@ -255,10 +267,29 @@ class Keeper:
         """
         self._known(name)
         why = (
-            f"{name!r} was unloaded from this process by {actor}. Load it with "
-            f"POST /v2/repository/models/{name}/load, or restart the process."
+            f"{name!r} was unloaded here by {actor}. Load it with "
+            f"POST /v2/repository/models/{name}/load, or restart online scoring."
         )
-        await self._hold(name, "serving.unload", actor, {**self.unloaded, name: why})
+        await self._hold(name, "serving.unload", actor, why)
+
+    async def load_resting(self, name: str) -> None:
+        """Load a deployment by need, for whoever waits for nothing but that.
+
+        Raises:
+            UnavailableError: It takes longer than a minute; the load goes on.
+            PenstockError: What the load raises.
+        """
+        if name in self.resting:
+            await self.waking.loads.wait(name, LOAD_US)
+
+    async def serve_without(self, unloaded: Mapping[str, str]) -> None:
+        """Serve all but the unloaded, each with what the registry says now.
+
+        Args:
+            unloaded: What to say of each, by name.
+        """
+        self.unloaded = unloaded
+        await self._look(force=True)
 
     def install(self, fleet: Fleet, doors: Mapping[str, Door]) -> None:
         """Put a fleet in place that differs in what is loaded alone: nobody is told of that.
@@ -286,13 +317,16 @@ class Keeper:
             hint = "Declare it and run 'penstock apply'."
             raise NotFoundError.of("deployment", name, known, hint=hint)
 
-    async def _hold(self, name: str, action: str, actor: str, unloaded: Mapping[str, str]) -> None:
-        """Serve all but the unloaded; what was asked for is audited first."""
+    async def _hold(self, name: str, action: str, actor: str, why: str) -> None:
+        """Serve a deployment no more where there is a reason, else again; audited first."""
         audit = Audit(actor=actor, action=action, subject=f"deployment:{name}",
                       difference={"process": os.getpid(), "address": self._address})  # fmt: skip
         await asyncio.to_thread(self._services.metadata.write, audit=audit)
-        self.unloaded = unloaded
-        await self._look(force=True)
+        if self.share is not None:
+            await self.share(name, why)
+            return
+        left = {other: one for other, one in self.unloaded.items() if other != name}
+        await self.serve_without({**left, name: why} if why else left)
 
     async def _look(self, *, force: bool) -> None:
         # The watch and who loads or unloads take turns.
@@ -334,6 +368,8 @@ class Keeper:
             without=self.unloaded,
             only=None if self.waking.by_need is None else begun.endpoints,
         )
+        for lane in fleet.lanes.values():
+            lane.queue_us = self._queue_us
         known = self.doors
         doors: dict[str, Door] = {}
         for name, endpoint in fleet.endpoints.items():
@@ -368,6 +404,12 @@ class Keeper:
             self._log.error("a version could not be loaded", role=role, error=message)
         if fleet.versions != before.versions:
             self._log.info("serving", versions=fleet.versions)
+
+    def _write_samples(self, *, last: bool = False) -> None:
+        process = f"{self._address}/{os.getpid()}"
+        # What the watch has begun to write is written before the last that there is to say.
+        with self._sampling:
+            write_samples(self._services, self.features.values(), process, last=last)
 
     def _status(self) -> ServingStatus:
         return ServingStatus(

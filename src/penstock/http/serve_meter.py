@@ -12,10 +12,14 @@ import structlog
 from penstock.runtime import Measured, exposition
 
 from .serve_metrics import families_of, families_of_loading, families_of_need
+from .serve_v2_about import model_statistics, together
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from penstock.ports import Spans
     from penstock.runtime import Board, Family
+    from penstock.scoring import LaneCounts
 
     from .serve_keeper import Keeper
 
@@ -68,10 +72,18 @@ class Meter:
             return exposition([alone])
         return exposition([self._publish(self._board), *self._board.others()])
 
+    def statistics(self) -> list[dict[str, object]]:
+        """What all processes of the address have done, by model and version. Any thread may ask."""
+        if self._board is None:
+            return self._models()
+        self._publish(self._board)
+        others = [line for one in self._board.others() for line in one.models]
+        return together([*self._models(), *others])
+
     def _publish(self, board: Board) -> Measured:
         # One at a time: numbers that were read earlier must not be written over later ones.
         with self._publishing:
-            return board.publish(self._now())
+            return board.publish(self._now(), self._models(idle=False))
 
     def _now(self) -> list[Family]:
         keeper, waking = self._keeper, self._keeper.waking
@@ -84,6 +96,23 @@ class Meter:
             *families_of_need(endpoints, len(keeper.resting), waking.loads, waking.let_go),
         ]
 
+    def _models(self, *, idle: bool = True) -> list[dict[str, object]]:
+        """What this process has done by model and version, of those at rest too.
+
+        Args:
+            idle: Whether to tell of versions that have done nothing.
+        """
+        fleet = self._keeper.fleet
+        done: dict[str, Mapping[int, LaneCounts]] = {
+            name: memory.by_version for name, memory in fleet.memories.items()
+        }
+        for name, door in self._keeper.doors.items():
+            versions = door.endpoint.versions
+            done[name] = {number: lane.counts for number, lane in versions.items()}
+        if not idle:
+            done = {name: _busy(versions) for name, versions in done.items()}
+        return model_statistics(done)
+
     async def _keep_on(self) -> None:
         log = structlog.get_logger("penstock.serve")
         while self._board is not None:
@@ -92,3 +121,7 @@ class Meter:
             except Exception as error:  # noqa: BLE001 - numbers must never end what is measured
                 log.warning("what is measured could not be published", error=str(error))
             await asyncio.sleep(EVERY_S)
+
+
+def _busy(versions: Mapping[int, LaneCounts]) -> dict[int, LaneCounts]:
+    return {number: one for number, one in versions.items() if one.rows or one.failed}

@@ -36,12 +36,14 @@ class FeatureCounters:
         durations: From a request's arrival to its answer.
         rows: Rows read.
         unknown: Rows of which no view knew anything.
+        stale: Answers while a view was older than allowed, by the view's name.
     """
 
     def __init__(self) -> None:
         self.durations = Durations()
         self.rows = 0
         self.unknown = 0
+        self.stale: dict[str, int] = {}
 
 
 def families_of(
@@ -176,6 +178,9 @@ def _troubles(endpoints: Endpoints, done: Mapping[str, Counters]) -> Iterator[Fa
     yield _counter("penstock_fallbacks_total", text, fallbacks)
     text = "Shadow rows that were not scored."
     yield _counter("penstock_shadow_rows_dropped_total", text, dropped)
+    lost = [Sample({"deployment": name}, one.lost) for name, one in sorted(done.items())]
+    text = "Scores that were answered, and could not be logged."
+    yield _counter("penstock_scores_lost_total", text, lost)
     text = "1 while a version failed so often that only a try now and then is let through."
     yield _gauge("penstock_circuit_open", text, circuits)
 
@@ -183,6 +188,7 @@ def _troubles(endpoints: Endpoints, done: Mapping[str, Counters]) -> Iterator[Fa
 def _ages(endpoints: Endpoints) -> Iterator[Family]:
     ages: list[Sample] = []
     stale: list[Sample] = []
+    views: list[Sample] = []
     for name, endpoint in sorted(endpoints.items()):
         version = endpoint.champion
         now_us = endpoint.writer.clock.now_us()
@@ -191,10 +197,14 @@ def _ages(endpoints: Endpoints) -> Iterator[Family]:
             ages.append(Sample(labels, round((now_us - age.arrived_us) / 1e6, 1)))
         for outcome, number in endpoint.counters.stale.items():
             stale.append(Sample({"deployment": name, "outcome": outcome}, number))
+        for view, number in sorted(endpoint.counters.stale_views.items()):
+            views.append(Sample({"deployment": name, "view": view}, number))
     text = "Since the newest batch of a view's features arrived."
     yield Family("penstock_view_age_seconds", "gauge", text, ages, shared=True)
     text = "Requests by entity while a view was stale."
     yield _counter("penstock_stale_requests_total", text, stale)
+    text = "Requests by entity while this view was stale."
+    yield _counter("penstock_stale_view_requests_total", text, views)
 
 
 def _batches(lanes: Sequence[tuple[dict[str, str], Lane]]) -> Iterator[Family]:
@@ -277,6 +287,13 @@ def _features(features: Mapping[str, FeatureCounters]) -> Iterator[Family]:
     text = "Rows of which no view knew anything."
     unknown = [Sample({"service": name}, one.unknown) for name, one in every]
     yield _counter("penstock_feature_unknown_rows_total", text, unknown)
+    text = "Answers while this view was older than its freshness allows."
+    stale = [
+        Sample({"service": name, "view": view}, number)
+        for name, one in every
+        for view, number in sorted(one.stale.items())
+    ]
+    yield _counter("penstock_feature_stale_total", text, stale)
     text = "From a request's arrival to its features."
     durations = [_durations({"service": name}, one.durations) for name, one in every]
     yield Family("penstock_feature_seconds", "histogram", text, (), durations, BOUNDS_S)

@@ -72,7 +72,8 @@ def _row(name: str, manifest: Manifest, fields: Fields) -> Json:
     at: Json = {
         "type": ["string", "null"],
         "format": "date-time",
-        "description": "The time the features are wanted at, with its zone; now by default.",
+        "description": "The time the features are wanted at, with its zone, not before the newest "
+        "record of the entity; now by default.",
     }
     request = {field: fields.field(field) for field in manifest.request}
     parts: Json = {

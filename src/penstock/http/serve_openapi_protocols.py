@@ -30,7 +30,10 @@ INFER: Json = opened(
     parameters=OBJECT,
 )
 INFERRED: Json = opened(
-    {"model_name": TEXT, "model_version": TEXT, "outputs": listed(OUTPUT)}, id=TEXT
+    {"model_name": TEXT, "outputs": listed(OUTPUT)},
+    id=TEXT,
+    model_version=TEXT,
+    parameters=opened({"versions": TEXT, "routes": TEXT}),
 )
 ABOUT: Json = opened(
     {"name": TEXT, "versions": listed(TEXT), "platform": TEXT, "inputs": listed(OBJECT),
@@ -54,7 +57,17 @@ WAYS: Json = {
 }
 PREDICTED: Json = {
     "type": "object",
-    "properties": {name: listed({"type": "number"}) for name in ("predictions", "outputs")},
+    "properties": {
+        "predictions": listed({"type": "number"}),
+        "outputs": listed({"type": "number"}),
+        "prediction_ids": listed(TEXT),
+    },
+}
+IDS: Json = {
+    "name": "ids",
+    "in": "query",
+    "schema": {"type": "boolean", "default": False},
+    "description": "Whether to tell the ids of the predictions in the body, too.",
 }
 
 
@@ -159,6 +172,7 @@ def _alias(operation_id: str, name: str) -> Json:
         tag=ALIASES,
         body=content(WAYS) | csv,
         plain=True,
+        parameters=[IDS],
     )
 
 

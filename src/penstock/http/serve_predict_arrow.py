@@ -15,7 +15,7 @@ from penstock.spec import DType
 
 from .arrow_columns import AT, arrow_bytes, feature_values, field_values, key_values, times_us
 from .arrow_stream import read_stream
-from .serve_schema import LIKELY, MOST_ROWS, Row, features_of
+from .serve_schema import BEFORE_EPOCH_US, LIKELY, MOST_ROWS, Row, features_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +45,9 @@ def rows_of_arrow(manifest: Manifest, body: bytes, *, most_rows: int = MOST_ROWS
     _check_names(manifest, columns)
     is_given = any(name in columns for name in manifest.features)
     keys, given = _asked(manifest, columns, needed=not is_given)
-    moments = times_us(columns[AT]) if AT in columns else [0] * rows
+    moments = [0] * rows
+    if AT in columns:
+        moments = [at_us or BEFORE_EPOCH_US for at_us in times_us(columns[AT])]
     values = _handed(manifest, columns) if is_given else [None] * rows
     return [
         Row(key, at_us, value, more)

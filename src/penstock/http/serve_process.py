@@ -33,6 +33,7 @@ from .serve_protocol import KEEP_ALIVE_S, ServeProtocol
 from .serve_sockets import bind_port, port_taken, unix_socket, waiting_at
 from .serve_traces import Tracing
 from .serve_waking import ByNeed
+from .tls import RenewingServer, certificates_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from penstock.runtime import LocalServices, Place, Settings
 
     from .serve_app import Beside
+    from .tls import Certificates
 
 __all__ = ["serve"]
 
@@ -50,20 +52,23 @@ OPEN_S = 2.0
 TELL_S = 0.1
 BACKLOG = 2_048
 TICKS_PER_S = 10
-MEGABYTE = 1 << 20
+KILOBYTE, MEGABYTE = 1 << 10, 1 << 20
 COLLECT_EVERY = 10_000
 
 
-class _Server(uvicorn.Server):
+class _Server(RenewingServer):
     """uvicorn's server, which on SIGTERM or SIGINT drains and then returns.
 
     As it comes it raises the signal again when it is done, and the process would die of it before
     it has taken its records away.
     """
 
-    def __init__(self, config: uvicorn.Config, place: Place | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, place: Place | None, certificates: Certificates | None
+    ) -> None:
         super().__init__(config)
         self._place = place
+        self.certificates = certificates
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then set aside all that has been loaded.
@@ -240,22 +245,33 @@ def _need_grpc() -> None:
         )
 
 
-def _beside(
-    services: LocalServices, app: ServeApp, keeper: Keeper, host: str, *, shared: bool
+def _beside(  # noqa: PLR0913 - what the other server is made of
+    settings: Settings,
+    app: ServeApp,
+    keeper: Keeper,
+    host: str,
+    *,
+    tls: Certificates | None,
+    shared: bool,
 ) -> list[Beside]:
     """The gRPC server, where the settings ask for one."""
-    settings, home = services.settings, services.home
     if not settings.serve_grpc_port:
         return []
     # A heavy library, which most projects do without.
     from .grpc_service import GrpcServer  # noqa: PLC0415
 
-    tls = None
-    if settings.tls_key and settings.tls_cert:
-        tls = ((home / settings.tls_key).read_bytes(), (home / settings.tls_cert).read_bytes())
     port = settings.serve_grpc_port
     return [
-        GrpcServer(keeper, app.inference, app.version, host=host, port=port, tls=tls, shared=shared)
+        GrpcServer(
+            keeper,
+            app.inference,
+            app.version,
+            host=host,
+            port=port,
+            tls=tls,
+            limit_bytes=app.limit_bytes,
+            shared=shared,
+        )
     ]
 
 
@@ -268,19 +284,21 @@ def _run(  # noqa: PLR0913 - what a process is made of
     place: Place | None,
     tracing: Tracing | None,
 ) -> None:
-    settings, home = services.settings, services.home
+    settings = services.settings
     keeper = Keeper(
         services,
         address=where,
         limit_bytes=settings.score_file_mb * MEGABYTE,
         by_need=_by_need(settings),
+        queue_us=settings.serve_queue_ms * 1_000,
         spans=tracing.spans if tracing else None,
     )
     board = Board(services.layout.serving, where, services.clock)
-    app = ServeApp(keeper, services.clock, board, tracing)
-    app.beside += _beside(services, app, keeper, host, shared=place is not None)
-    cert, key = (str(home / one) if one else None for one in (settings.tls_cert, settings.tls_key))
-    server = server_of(app, cert=cert, key=key, place=place)
+    limit_bytes = settings.serve_body_kb * KILOBYTE
+    app = ServeApp(keeper, services.clock, board, tracing, limit_bytes=limit_bytes)
+    tls = certificates_of(settings, services.home)
+    app.beside += _beside(settings, app, keeper, host, tls=tls, shared=place is not None)
+    server = server_of(app, certificates=tls, place=place)
     server.run(sockets=list(sockets))
     if not server.started:
         log = services.layout.logs / f"{_log_name(place)}.log"
@@ -297,16 +315,14 @@ def _by_need(settings: Settings) -> ByNeed | None:
 def server_of(
     app: ServeApp,
     *,
-    cert: str | None = None,
-    key: str | None = None,
+    certificates: Certificates | None = None,
     place: Place | None = None,
 ) -> uvicorn.Server:
     """The server that answers with an application.
 
     Args:
         app: The application.
-        cert: File with its certificate (PEM), for TLS.
-        key: File with the certificate's private key.
+        certificates: Its certificate; none without TLS.
         place: This process's among those that share the port; none where it is alone.
     """
     config = uvicorn.Config(
@@ -323,7 +339,6 @@ def server_of(
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
-        ssl_certfile=cert,
-        ssl_keyfile=key,
+        **(certificates.for_uvicorn() if certificates else {}),
     )
-    return _Server(config, place)
+    return _Server(config, place, certificates)

@@ -113,7 +113,8 @@ class ServeProtocol(HttpToolsProtocol):
     @property
     def rests(self) -> bool:
         """Whether no request is under way, nor has begun to come."""
-        return not self._busy and not self._open
+        running = self._running
+        return not self._open and (running is None or running.response_complete)
 
     @property
     def _busy(self) -> bool:
@@ -129,6 +130,9 @@ class ServeProtocol(HttpToolsProtocol):
         """Take what the client has sent."""
         if self._broken or self.transport.is_closing():
             return
+        is_between = self._scoring is not None and self.rests
+        if is_between and self._take_known(data):
+            return
         self._fresh = False
         self._chunk_bytes = len(data)
         self._feed(data)
@@ -140,7 +144,24 @@ class ServeProtocol(HttpToolsProtocol):
             self._began_s = self.loop.time()
         if self._ready is not None:
             direct, self._ready = self._ready, None
+            if is_between:
+                direct.keep_head(data)
             self._begin(direct)
+
+    def _take_known(self, data: bytes) -> bool:
+        """Take a request whose head has been read before, past the parser; false for any other.
+
+        The parser is between two requests, and stays there.
+        """
+        app = cast("ServeApp", self._scoring)
+        head = app.heads.of(data)
+        if head is None:
+            return False
+        direct = Direct(self, app, head.way, head.call.again(), keep_alive=True)
+        self._complete(direct, data[head.size_bytes :])
+        self.cycle = cast("RequestResponseCycle", direct)
+        self._begin(direct)
+        return True
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -217,6 +238,7 @@ class ServeProtocol(HttpToolsProtocol):
                 "headers": self.headers,
             }
         )
+        call.limit_bytes = app.limit_bytes
         if call.accept and stream_form(call.accept):
             return None
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
@@ -249,10 +271,7 @@ class ServeProtocol(HttpToolsProtocol):
         direct, self._next = self._next, None
         if direct is None:
             return
-        load = direct.complete(b"".join(self._gathered))
-        under_way = len(self.tasks) + load.without_task
-        if under_way > MOST_UNDER_WAY and load.is_too_much(self.loop, under_way):
-            direct.turn_away()
+        self._complete(direct, b"".join(self._gathered))
         self._gathered = None
         busy = self._busy
         self.cycle = cast("RequestResponseCycle", direct)
@@ -261,6 +280,13 @@ class ServeProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, cast("ASGI3Application", self.app)))
         else:
             self._ready = self._running = direct
+
+    def _complete(self, direct: Direct, body: bytes) -> None:
+        """Give a request its body; where too much is under way, turn it away."""
+        load = direct.complete(body)
+        under_way = len(self.tasks) + load.without_task
+        if under_way > MOST_UNDER_WAY and load.is_too_much(self.loop, under_way):
+            direct.turn_away()
 
     def _hand_over(self) -> None:
         """Let uvicorn have the request, as if its head had just come."""

@@ -10,12 +10,11 @@ at once would get its share of its share.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from penstock.errors import PenstockError
 from penstock.scoring import Together
 
-from .arrow_columns import arrow_asked
 from .serve_scoring import ask_of, door_of
 from .serve_v2_rows import rows_of_tensors
 from .serve_v2_wire import HEADER_LENGTH, read_request, told_scores
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from .serve_ways import Way
 
     Tell = Callable[[list[Score]], Answer]
+    _Asked = tuple[list[Row], bool, Tell]
+    """The rows of a request, whether it asked for several, and how to tell their scores."""
 
 __all__ = ["Origin", "QuickDoor"]
 
@@ -122,58 +123,53 @@ class QuickDoor:
             call: The request, a ``POST``.
             origin: Where the answer goes.
         """
-        if way.query or call.encoding:
+        if way.query or not call.is_plain:
             return False
         try:
             self._keeper.guard.check(call.authorization, "writer")
             door, schema = door_of(self._keeper, way.name)
-            if not door.endpoint.is_quick:
+            endpoint = door.endpoint
+            if not endpoint.is_quick:
                 return False
-            asked = self._asked(way, call, schema)
+            asked = _asked(way, call, schema)
             if asked is None:
                 return False
-            endpoint = door.endpoint
-            asks = [ask_of(endpoint, row, call) for row in asked.rows]
-            lane = None if asked.several else endpoint.lane_of(asks[0])
+            rows, several, tell = asked
+            asks = [ask_of(endpoint, row, call) for row in rows]
+            ask = asks[0]
+            lane = None if several else endpoint.lane_of(ask)
         except Exception:  # noqa: BLE001 - the long way comes to the same, and says so
             return False
-        if asked.several:
-            _begin_all(way.kind, asks, endpoint, origin, asked.tell)
+        if several:
+            _begin_all(way.kind, asks, endpoint, origin, tell)
             return True
-        ask, tell = asks[0], asked.tell
         if lane is not None and endpoint.takes_at_once(ask, lane):
             endpoint.give(ask, lane, _Waiting(way.kind, ask, lane, endpoint, origin, tell))
         else:
             origin.give_later(way.kind, _scored(endpoint, ask, lane, tell))
         return True
 
-    def _asked(self, way: Way, call: WholeCall, schema: Schema) -> _Asked | None:
-        """The rows that a request asks for, and how to tell their scores; none for any other."""
-        if way.kind == "infer":
-            return None if way.number else _asked_of_tensors(way.name, call, schema)
-        if way.kind != "predict" or any(arrow_asked(call.content_type, call.accept)):
-            return None
+
+def _asked(way: Way, call: WholeCall, schema: Schema) -> _Asked | None:
+    """What a request asks for; none where it is no request of that kind."""
+    if way.kind == "predict":
         rows, several = schema.rows_of(call.whole)
-        return _Asked(rows, schema.told_all if several else schema.told_one, several=several)
-
-
-class _Asked(NamedTuple):
-    """The rows of a request, how to tell their scores, and whether it asked for several."""
-
-    rows: list[Row]
-    tell: Tell
-    several: bool
+        return rows, several, schema.told_all if several else schema.told_one
+    if way.kind != "infer" or way.number:
+        return None
+    return _asked_of_tensors(way.name, call, schema)
 
 
 def _asked_of_tensors(name: str, call: WholeCall, schema: Schema) -> _Asked | None:
     request = call.read = read_request(call.whole, call.header(HEADER_LENGTH))
+    if request.timeout_us:
+        return None
     rows = rows_of_tensors(schema.manifest, request.tensors)
     if not rows:
         return None
     call.request_id = request.id or call.request_id
-    version = str(schema.manifest.version)
-    tell = partial(told_scores, name, version, request)
-    return _Asked(rows, tell, several=len(rows) > 1)
+    tell = partial(told_scores, name, request)
+    return rows, len(rows) > 1, tell
 
 
 def _begin_all(kind: str, asks: list[Ask], endpoint: Endpoint, origin: Origin, tell: Tell) -> None:

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import msgspec
@@ -19,20 +20,23 @@ from penstock.errors import InputError, nearest
 from penstock.records import Given
 
 from .serve_errors import Answer, malformed
+from .serve_told import Probability, Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from penstock.records import Manifest, Score
 
-__all__ = ["AT", "EARLIEST_US", "EPOCH", "EXACT", "KEYS", "LATEST_US", "LIKELY", "MOST_ROWS",
-           "TIME", "ZONED", "Row", "Schema", "decode_anything", "features_of", "misfit",
-           "moment", "moment_us"]  # fmt: skip
+__all__ = ["AT", "BEFORE_EPOCH_US", "EARLIEST_US", "EPOCH", "EXACT", "KEYS", "LATEST_US",
+           "LIKELY", "MOST_ROWS", "TIME", "ZONED", "Row", "Schema", "decode_anything",
+           "features_of", "misfit", "moment", "moment_us"]  # fmt: skip
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 MOST_ROWS = 1_000
+BEFORE_EPOCH_US = -1
+"""In the place of 1970 itself, whose number stands for no time at all."""
 ZONED = "Write a time with its zone, like '2024-03-01T12:00:00Z'."
 LIKELY = 0.5  # from here on a class is more likely than not
 FIELDS = ("entity", "request", "at", "features", "rows")
@@ -86,6 +90,7 @@ class Schema:
 
     def __init__(self, manifest: Manifest, *, most_rows: int = MOST_ROWS) -> None:
         self.manifest = manifest
+        self._is_classifier = manifest.task == "classification"
         self._place = {name: index for index, name in enumerate(manifest.features)}
         whole = {name for name, dtype in manifest.dtypes.items() if dtype == "int64"}
         features = _struct(
@@ -145,9 +150,7 @@ class Schema:
         told = [self.answer(score, seen=seen) for score in scores]
         return Answer(200, self._encode({"predictions": told}))
 
-    def answer(
-        self, score: Score, *, seen: Mapping[int, Manifest] | None = None
-    ) -> dict[str, object]:
+    def answer(self, score: Score, *, seen: Mapping[int, Manifest] | None = None) -> Told:
         """What a client is told of a score.
 
         Args:
@@ -155,25 +158,26 @@ class Schema:
             seen: Of the versions, by number, of which the values are told that the model saw; left
                 out where none are to be told.
         """
-        told: dict[str, object] = {"prediction_id": score.prediction_id}
-        if self.manifest.task == "classification":
-            told["prediction"] = score.prediction >= LIKELY
-            told["probability"] = {"false": 1.0 - score.prediction, "true": score.prediction}
-        else:
-            told["prediction"] = score.prediction
-        told["model"] = score.model
-        told["version"] = score.version
-        told["route"] = score.route
-        told["as_of"] = moment(score.at_us)
-        if score.reason:
-            told["reason"] = score.reason
-        # A constant saw what was handed in, in this version's order.
-        saw = None if seen is None else seen.get(score.version or self.manifest.version)
-        if saw is not None and score.parts:
-            told["parts"] = score.parts
+        value = score.prediction
+        parts: Mapping[str, float | None] = {}
+        features: Mapping[str, float | None] | msgspec.UnsetType = msgspec.UNSET
         if seen is not None:
-            told["features"] = {} if saw is None else features_of(score, saw)
-        return told
+            # A constant saw what was handed in, in this version's order.
+            saw = seen.get(score.version or self.manifest.version)
+            parts = {} if saw is None else score.parts
+            features = {} if saw is None else features_of(score, saw)
+        return Told(
+            score.prediction_id,
+            value >= LIKELY if self._is_classifier else value,
+            Probability(1.0 - value, value) if self._is_classifier else msgspec.UNSET,
+            score.model,
+            score.version,
+            score.route,
+            moment(score.at_us),
+            score.reason,
+            parts,
+            features,
+        )
 
     def _row(self, given: Any, where: str) -> Row:  # noqa: ANN401 - a struct made above
         keys = () if given.entity is msgspec.UNSET else msgspec.structs.astuple(given.entity)
@@ -191,7 +195,7 @@ class Schema:
             raise InputError(
                 f"{where} lacks 'request'. Send it with {names}; null for one without a value."
             )
-        at_us = 0 if given.at is None else moment_us(given.at)
+        at_us = 0 if given.at is None else moment_us(given.at) or BEFORE_EPOCH_US
         if not self._given:
             return Row(keys[0] if keys else None, at_us, values)
         more = dict(zip(self._keys[1:], keys[1:], strict=False))
@@ -329,6 +333,7 @@ def misfit(error: Exception) -> InputError:
     return InputError(f"{said} '/openapi.json' says what does.")
 
 
+@lru_cache(1_024)  # the rows of a batch share theirs
 def moment(at_us: int) -> datetime:
     """The time at microseconds since 1970 UTC."""
     return EPOCH + at_us * MICROSECOND

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .serve_call import Call, Send
     from .serve_schema import Row, Schema
     from .serve_scoring import Answering
+    from .serve_told import Told
 
 __all__ = ["MOST_STREAMED", "Scores", "Streamed", "stream_form"]
 
@@ -154,7 +155,7 @@ class Scores:
             return b"".join(self._lines(told))
         return self._event("scores", {"from": self._done, "predictions": told})
 
-    def _lines(self, told: list[dict[str, object]]) -> Iterator[bytes]:
+    def _lines(self, told: list[Told]) -> Iterator[bytes]:
         for one in told:
             yield self._encode(one)
             yield b"\n"

@@ -7,21 +7,28 @@ answers; with one, that version does, and no other falls back.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from penstock.errors import InputError, NotFoundError, NotSupportedError, nearest
+from penstock.errors import (
+    InputError,
+    NotFoundError,
+    NotSupportedError,
+    UnavailableError,
+    nearest,
+)
 
 from .serve_errors import Answer
+from .serve_orders import Obedience
 from .serve_scoring import check_resting, named, reach_version, score_all
 from .serve_traces import trace_settings
 from .serve_v2_about import (
     model_config,
     model_index,
     model_metadata,
-    model_statistics,
     server_metadata,
 )
 from .serve_v2_rows import rows_of_tensors
@@ -29,12 +36,14 @@ from .serve_v2_wire import HEADER_LENGTH, read_request, told_scores
 from .serve_ways import model_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from penstock.records import Score
+    from penstock.runtime import OrderBook
 
     from .serve_call import Call
     from .serve_keeper import Keeper
+    from .serve_meter import Meter
     from .serve_scoring import Asked
     from .serve_traces import Tracing
     from .serve_v2_wire import InferRequest
@@ -50,6 +59,7 @@ V2_PATHS = (
     "/v2/trace/setting",
 )  # fmt: skip
 HEALTH = {"/v2/health/live", "/v2/health/ready"}
+US_PER_S = 1_000_000
 MODELS, REPOSITORY = "/v2/models/", "/v2/repository/models/"
 LEVELS = (
     ("log_info", logging.INFO),
@@ -66,14 +76,26 @@ class InferenceDoor:
     Args:
         keeper: What is served, and who may ask.
         version: Penstock's version.
+        meter: Tells what was done.
         tracing: Traces requests; left out where nothing is traced.
+        orders: What all processes of the address were told; left out for one that is alone.
 
     Attributes:
+        obedience: Has all processes do what one of them was told.
         traces: What traces requests; none where nothing is traced.
     """
 
-    def __init__(self, keeper: Keeper, version: str, tracing: Tracing | None = None) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        version: str,
+        meter: Meter,
+        tracing: Tracing | None = None,
+        orders: OrderBook | None = None,
+    ) -> None:
         self._keeper = keeper
+        self._meter = meter
+        self.obedience = Obedience(keeper, orders, tracing)
         self.traces = tracing
         self._version = version
         self._encode = msgspec.json.Encoder().encode
@@ -96,28 +118,34 @@ class InferenceDoor:
             return await self._model(call, *model_named(path))
         if path.startswith(REPOSITORY):
             return await self._repository(call, path[len(REPOSITORY) :])
-        changed = {"/v2/logging": self.logging, "/v2/trace/setting": self.tracing}.get(path)
+        changed = {"/v2/logging": self.log_settings, "/v2/trace/setting": self.tracing}.get(path)
         if changed is not None:
             return await self._settings(call, changed)
-        return self._about(call, path)
+        return await self._about(call, path)
 
-    def _about(self, call: Call, path: str) -> Answer:
+    async def _about(self, call: Call, path: str) -> Answer:
         self._keeper.guard.check(call.authorization, "reader")
         if path == "/v2":
             call.need("GET")
             return self._json(server_metadata(self._version))
         if path == "/v2/models/stats":
             call.need("GET")
-            doors = self._keeper.doors.items()
-            return self._json(model_statistics({name: door.endpoint for name, door in doors}))
+            return self._json(await self.statistics())
         if path == "/v2/repository/index":
             call.need("POST")
-            return self._json(
-                model_index(self._keeper.doors, self._keeper.unloaded, self._keeper.resting)
-            )
+            return self._json(self.index(ready=_ready_alone(await call.body())))
         if "sharedmemory" in path:
             raise NotSupportedError("Shared memory is not supported. Send tensors in the body.")
         raise NotFoundError.of("path", path, V2_PATHS)
+
+    def index(self, *, ready: bool = False) -> list[dict[str, object]]:
+        """What ``/v2/repository/index`` lists.
+
+        Args:
+            ready: Only what answers.
+        """
+        told = model_index(self._keeper.doors, self._keeper.unloaded, self._keeper.resting)
+        return [one for one in told if one["state"] == "READY"] if ready else told
 
     async def _model(self, call: Call, name: str, number: str, what: str) -> Answer:
         guard = self._keeper.guard
@@ -139,7 +167,7 @@ class InferenceDoor:
         if what == "config":
             return self._json(model_config(name, manifest))
         if what == "stats":
-            return self._json(model_statistics({name: door.endpoint}, int(number or 0)))
+            return self._json(await self.statistics(name, number))
         if what:
             raise NotFoundError.of("path", call.scope["path"], V2_PATHS)
         return self._json(model_metadata(name, manifest, door.endpoint.versions))
@@ -147,13 +175,12 @@ class InferenceDoor:
     async def _infer(self, call: Call, name: str, number: str) -> Answer:
         request = call.read or read_request(await call.body(), call.header(HEADER_LENGTH))
         call.request_id = request.id or call.request_id
-        version, scores = await self.infer(name, number, request, call)
-        return told_scores(name, version, request, scores)
+        return told_scores(name, request, await self.infer(name, number, request, call))
 
     async def infer(
         self, name: str, number: str, request: InferRequest, asked: Asked
-    ) -> tuple[str, list[Score]]:
-        """Score what a request asks for; returns the version asked for, and the scores.
+    ) -> list[Score]:
+        """Score what a request asks for.
 
         Args:
             name: The deployment.
@@ -162,14 +189,28 @@ class InferenceDoor:
             asked: Where it came from.
 
         Raises:
-            PenstockError: It does not fit, or cannot be answered.
+            PenstockError: It does not fit, or cannot be answered; or not in the time it allows.
         """
+        if not request.timeout_us:
+            return await self._scored(name, number, request, asked)
+        try:
+            async with asyncio.timeout(request.timeout_us / US_PER_S):
+                return await self._scored(name, number, request, asked)
+        except TimeoutError:
+            raise UnavailableError(
+                f"There was no answer within the {request.timeout_us} microseconds that the "
+                "request allows by its parameter 'timeout'. Allow more, or try again.",
+                retry_after_s=1,
+            ) from None
+
+    async def _scored(
+        self, name: str, number: str, request: InferRequest, asked: Asked
+    ) -> list[Score]:
         answering, manifest = await reach_version(self._keeper, name, number)
-        rows = rows_of_tensors(manifest, request.tensors)
-        return str(manifest.version), await score_all(answering, rows, asked)
+        return await score_all(answering, rows_of_tensors(manifest, request.tensors), asked)
 
     async def _repository(self, call: Call, rest: str) -> Answer:
-        """Load or unload a deployment in this process."""
+        """Load or unload a deployment in all processes of the address."""
         who = self._keeper.guard.check(call.authorization, "admin")
         call.need("POST")
         name, _, what = rest.partition("/")
@@ -183,50 +224,99 @@ class InferenceDoor:
         return Answer(200, b"{}")
 
     async def _settings(
-        self, call: Call, change: Callable[[Mapping[str, Any]], Mapping[str, object]]
+        self,
+        call: Call,
+        change: Callable[[Mapping[str, Any]], Coroutine[None, None, Mapping[str, object]]],
     ) -> Answer:
         """Tell settings, or change them."""
         if call.scope["method"] in {"GET", "HEAD"}:
             self._keeper.guard.check(call.authorization, "reader")
-            return self._json(change({}))
+            return self._json(await change({}))
         self._keeper.guard.check(call.authorization, "admin")
         call.need("GET", "POST")
         try:
             given = msgspec.json.decode(await call.body(), type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"The body is no object of settings: {error}.") from None
-        return self._json(change(given))
+        return self._json(await change(given))
 
-    def logging(self, given: Mapping[str, Any]) -> Mapping[str, object]:
-        """The least severity that this process logs, as switches, after some were changed.
+    async def statistics(self, name: str = "", number: str = "") -> Mapping[str, object]:
+        """What all processes of the address have done.
+
+        Args:
+            name: Only of this deployment; of all when empty.
+            number: Only of this version; of all when empty.
+        """
+        told = await asyncio.to_thread(self._meter.statistics)
+        number = str(int(number)) if number else ""
+        wanted = [
+            one for one in told if name in {"", one["name"]} and number in {"", one["version"]}
+        ]
+        return {"model_stats": wanted}
+
+    async def log_settings(self, given: Mapping[str, Any]) -> Mapping[str, object]:
+        """What all processes log at least, as switches, after some were changed.
 
         Raises:
-            InputError: There is no such switch, or its value is of another type.
-            NotSupportedError: It cannot be changed.
+            PenstockError: What ``_logging`` raises, or another process has not followed in time.
         """
-        root = logging.getLogger()
-        now: dict[str, Any] = {name: root.level <= level for name, level in LEVELS}
-        now["log_verbose_level"] = int(root.level <= logging.DEBUG)
-        for name, value in given.items():
-            if name not in now:
-                raise _setting_fault(name, LOG_NAMES)
-            if name in SWITCHES and not isinstance(value, bool):
-                raise InputError(f"{name}={value!r}. Give true or false.")
-            if name not in SWITCHES and not isinstance(value, int):
-                raise InputError(f"{name}={value!r}. Give a whole number.")
-            now[name] = value
+        told = _logging(given)
         if given:
-            on = [level for name, level in LEVELS if now[name]]
-            least = min(on, default=logging.CRITICAL)
-            root.setLevel(logging.DEBUG if now["log_verbose_level"] else least)
-        return now | {"log_file": "", "log_format": "default"}
+            await self.obedience.share_settings()
+        return told
 
-    def tracing(self, given: Mapping[str, Any], model: str = "") -> Mapping[str, object]:
-        """The settings of tracing of this process; see ``trace_settings``."""
-        return trace_settings(self.traces, given, model)
+    async def tracing(self, given: Mapping[str, Any], model: str = "") -> Mapping[str, object]:
+        """The settings of tracing of all processes; see ``trace_settings``."""
+        told = trace_settings(self.traces, given, model)
+        if given and not model:
+            await self.obedience.share_settings()
+        return told
 
     def _json(self, value: object) -> Answer:
         return Answer(200, self._encode(value))
+
+
+def _ready_alone(body: bytes) -> bool:
+    """Whether a request for the index asks for what is ready alone.
+
+    Raises:
+        InputError: It is no such request.
+    """
+    if not body:
+        return False
+    try:
+        given = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"The body is no object: {error}. Send {{}}.") from None
+    ready = given.get("ready", False)
+    if not isinstance(ready, bool):
+        raise InputError(f"ready={ready!r}. Give true or false.")
+    return ready
+
+
+def _logging(given: Mapping[str, Any]) -> Mapping[str, object]:
+    """The least severity that this process logs, as switches, after some were changed.
+
+    Raises:
+        InputError: There is no such switch, or its value is of another type.
+        NotSupportedError: It cannot be changed.
+    """
+    root = logging.getLogger()
+    now: dict[str, Any] = {name: root.level <= level for name, level in LEVELS}
+    now["log_verbose_level"] = int(root.level <= logging.DEBUG)
+    for name, value in given.items():
+        if name not in now:
+            raise _setting_fault(name, LOG_NAMES)
+        if name in SWITCHES and not isinstance(value, bool):
+            raise InputError(f"{name}={value!r}. Give true or false.")
+        if name not in SWITCHES and not isinstance(value, int):
+            raise InputError(f"{name}={value!r}. Give a whole number.")
+        now[name] = value
+    if given:
+        on = [level for name, level in LEVELS if now[name]]
+        least = min(on, default=logging.CRITICAL)
+        root.setLevel(logging.DEBUG if now["log_verbose_level"] else least)
+    return now | {"log_file": "", "log_format": "default"}
 
 
 def _setting_fault(name: str, known: Mapping[str, object] | tuple[str, ...]) -> Exception:

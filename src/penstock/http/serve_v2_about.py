@@ -6,13 +6,13 @@ repository and statistics, which its clients read.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from penstock.records import Manifest
-    from penstock.scoring import Endpoint, Lane
+    from penstock.scoring import Lane, LaneCounts
 
     from .serve_door import Door
 
@@ -23,6 +23,7 @@ __all__ = [
     "model_metadata",
     "model_statistics",
     "server_metadata",
+    "together",
 ]
 
 Json = dict[str, object]
@@ -32,6 +33,7 @@ OUTPUTS = (("prediction", "FP64"), ("prediction_id", "BYTES"))
 RESTS = "not loaded; the next request to it has it loaded"
 NS_PER_US = 1_000
 US_PER_MS = 1_000
+LAST, BATCHES, SIZE = "last_inference", "batch_stats", "batch_size"
 
 
 def server_metadata(version: str) -> Json:
@@ -114,28 +116,64 @@ def model_index(
     return sorted(told, key=lambda one: str(one["name"]))
 
 
-def model_statistics(endpoints: Mapping[str, Endpoint], version: int = 0) -> Json:
-    """What ``GET /v2/models/stats`` says. A request is a row here, and times are nanoseconds.
+def model_statistics(done: Mapping[str, Mapping[int, LaneCounts]]) -> list[Json]:
+    """What one process says at ``GET /v2/models/stats``, a line for each version.
+
+    A request is a row here, and times are nanoseconds.
 
     Args:
-        endpoints: The deployments asked for, by name.
-        version: Only of this version; all when 0.
+        done: What has been done, by deployment and version.
     """
-    told = [
-        _statistics(name, number, lane)
-        for name, endpoint in sorted(endpoints.items())
-        for number, lane in sorted(endpoint.versions.items())
-        if version in {0, number}
+    return [
+        _statistics(name, number, counts)
+        for name, versions in sorted(done.items())
+        for number, counts in sorted(versions.items())
     ]
-    return {"model_stats": told}
 
 
-def _statistics(name: str, number: int, lane: Lane) -> Json:
-    counts = lane.counts
+def together(told: Iterable[Mapping[str, Any]]) -> list[Json]:
+    """The statistics of several processes as one: what was counted is added up.
+
+    Args:
+        told: Those of each, as ``model_statistics`` has them.
+    """
+    found: dict[tuple[str, int], Json] = {}
+    for one in told:
+        key = (str(one["name"]), int(one["version"]))
+        found[key] = _added(found[key], one) if key in found else dict(one)
+    return [found[key] for key in sorted(found)]
+
+
+def _added(left: Mapping[str, Any], right: Mapping[str, Any]) -> Json:
+    """Two statistics as one: numbers add up, of two times the later is the last."""
+    found: Json = {}
+    for name, value in left.items():
+        other = right[name]
+        if name == LAST:
+            found[name] = max(value, other)
+        elif name == BATCHES:
+            found[name] = _batches([*value, *other])
+        elif isinstance(value, dict):
+            found[name] = _added(value, other)
+        else:
+            found[name] = value + other if isinstance(value, int) else value
+    return found
+
+
+def _batches(sizes: Iterable[Mapping[str, Any]]) -> list[Json]:
+    """Statistics by the size of batches, one for each size."""
+    found: dict[int, Json] = {}
+    for one in sizes:
+        size = one[SIZE]
+        found[size] = _added(found[size], one) | {SIZE: size} if size in found else dict(one)
+    return [found[size] for size in sorted(found)]
+
+
+def _statistics(name: str, number: int, counts: LaneCounts) -> Json:
     return {
         "name": name,
         "version": str(number),
-        "last_inference": counts.last_us // US_PER_MS,
+        LAST: counts.last_us // US_PER_MS,
         "inference_count": counts.rows,
         "execution_count": counts.batches,
         "inference_stats": {
@@ -149,15 +187,15 @@ def _statistics(name: str, number: int, lane: Lane) -> Json:
             "cache_miss": _took(0, 0),
         },
         "response_stats": {},
-        "batch_stats": list(_by_size(lane)),
+        BATCHES: list(_by_size(counts)),
         "memory_usage": [],
     }
 
 
-def _by_size(lane: Lane) -> Iterator[Json]:
-    for size, (batches, took_us) in sorted(lane.counts.sizes.items()):
+def _by_size(counts: LaneCounts) -> Iterator[Json]:
+    for size, (batches, took_us) in sorted(counts.sizes.items()):
         yield {
-            "batch_size": size,
+            SIZE: size,
             "compute_input": _took(batches, 0),
             "compute_infer": _took(batches, took_us),
             "compute_output": _took(batches, 0),

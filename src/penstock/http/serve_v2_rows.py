@@ -2,6 +2,7 @@
 
 ``infer`` takes one tensor ``[n, features]`` of numbers, or one tensor ``[n]`` for each feature by
 its name, or one tensor ``[n]`` of keys by each entity's name and one for each request field.
+Features may come with the keys beside them: the routes go by those.
 """
 
 from __future__ import annotations
@@ -48,9 +49,32 @@ def rows_of_tensors(manifest: Manifest, tensors: Sequence[Tensor]) -> list[Row]:
         InputError: They do not fit the model.
     """
     check_once([tensor.name for tensor in tensors])
-    first, keys = tensors[0], manifest.keys
-    if any(tensor.name in keys for tensor in tensors):
+    takes = {**manifest.keys, **manifest.request}
+    if all(tensor.name not in manifest.keys for tensor in tensors):
+        return _feature_rows(manifest, tensors)
+    kinds = [_is_of_features(tensor, manifest, takes) for tensor in tensors]
+    if not any(kinds):
         return _asked_rows(manifest, tensors)
+    features = [tensor for tensor, is_one in zip(tensors, kinds, strict=True) if is_one]
+    beside = [tensor for tensor, is_one in zip(tensors, kinds, strict=True) if not is_one]
+    if all(tensor.name in manifest.keys for tensor in beside):
+        takes = manifest.keys  # what is computed on demand has been handed in
+    asked = _asked_rows(manifest, beside, takes)
+    rows = _feature_rows(manifest, features)
+    _check_lengths([asked, rows])
+    return [Row(one.key, 0, row.values, one.given) for one, row in zip(asked, rows, strict=True)]
+
+
+def _is_of_features(tensor: Tensor, manifest: Manifest, takes: Mapping[str, str]) -> bool:
+    """Whether a tensor beside keys has features: one by its name, or all in a matrix."""
+    if tensor.name in takes:
+        return False
+    return tensor.name in manifest.features or len(tensor.shape) == MATRIX
+
+
+def _feature_rows(manifest: Manifest, tensors: Sequence[Tensor]) -> list[Row]:
+    """Rows whose features are handed in."""
+    first = tensors[0]
     if len(tensors) == 1 and len(first.shape) == MATRIX and len(manifest.features) > 1:
         return _matrix_rows(manifest, first)
     return _column_rows(manifest, tensors)
@@ -67,9 +91,11 @@ def check_once(names: Sequence[str]) -> None:
         raise InputError(f"The input {name!r} is there twice. Send each once.", input=name)
 
 
-def _asked_rows(manifest: Manifest, tensors: Sequence[Tensor]) -> list[Row]:
+def _asked_rows(
+    manifest: Manifest, tensors: Sequence[Tensor], takes: Mapping[str, str] | None = None
+) -> list[Row]:
     """Rows whose features are looked up: by keys, and by request fields where there are any."""
-    takes = {**manifest.keys, **manifest.request}
+    takes = takes or {**manifest.keys, **manifest.request}
     columns = {tensor.name: _asked_values(tensor, manifest) for tensor in tensors}
     missing = [name for name in takes if name not in columns]
     if missing:

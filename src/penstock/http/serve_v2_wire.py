@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "HEADER_LENGTH",
     "InferRequest",
+    "answered_by",
     "known_outputs",
+    "known_parameters",
     "read_request",
     "scored",
     "told_scores",
@@ -63,9 +65,10 @@ class _Told(msgspec.Struct, omit_defaults=True):
 
 class _Answer(msgspec.Struct, omit_defaults=True):
     model_name: str
-    model_version: str
-    outputs: list[_Told]
+    model_version: str = ""
+    outputs: list[_Told] = []
     id: str = ""
+    parameters: Mapping[str, str] = {}
 
 
 class _Request(msgspec.Struct):
@@ -84,6 +87,7 @@ class InferRequest(msgspec.Struct, frozen=True):
         wanted: Names of the outputs wanted; empty for all.
         binary: Names of those that are wanted in binary.
         all_binary: Whether every output is, unless it says otherwise.
+        timeout_us: How long it may take, in microseconds; 0 for as long as its deployment lets it.
     """
 
     id: str
@@ -91,6 +95,7 @@ class InferRequest(msgspec.Struct, frozen=True):
     wanted: Sequence[str] = ()
     binary: frozenset[str] = frozenset()
     all_binary: bool = False
+    timeout_us: int = 0
 
     def is_binary(self, name: str) -> bool:
         """Whether an output is wanted in binary."""
@@ -124,33 +129,62 @@ def read_request(body: bytes, header_length: bytes = b"") -> InferRequest:
         ) from None
     if not request.inputs:
         raise InputError("'inputs' is empty. Send the features, or the entity's keys.")
-    if request.parameters and any(name in request.parameters for name in SEQUENCES):
-        raise NotSupportedError(
-            "Sequences of requests are not supported: a model here keeps nothing between requests. "
-            "Leave 'sequence_id' out."
-        )
+    timeout_us = known_parameters(request.parameters) if request.parameters else 0
     tensors = _tensors(request.inputs, rest)
     if not request.outputs and not request.parameters:
         return InferRequest(request.id, tensors)
     return InferRequest(
         request.id,
         tensors,
-        known_outputs([one.name for one in request.outputs]),
+        known_outputs({one.name: one.parameters for one in request.outputs}),
         frozenset(one.name for one in request.outputs if one.parameters.get("binary_data")),
         request.parameters.get("binary_data_output") is True,
+        timeout_us,
     )
 
 
-def known_outputs(names: Sequence[str]) -> Sequence[str]:
+def known_parameters(parameters: Mapping[str, Any]) -> int:
+    """How long a request may take by its parameters, in microseconds; 0 where they do not say.
+
+    Raises:
+        InputError: That is no number of microseconds.
+        NotSupportedError: It is one of a sequence.
+    """
+    if any(name in parameters for name in SEQUENCES):
+        raise NotSupportedError(
+            "Sequences of requests are not supported: a model here keeps nothing between requests. "
+            "Leave 'sequence_id' out."
+        )
+    timeout_us = parameters.get("timeout", 0)
+    if not isinstance(timeout_us, int) or isinstance(timeout_us, bool) or timeout_us < 0:
+        raise InputError(f"timeout={timeout_us!r}. Give a number of microseconds; 0 for no limit.")
+    return timeout_us
+
+
+def known_outputs(wanted: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
     """Names of outputs that a request wants, before anything is scored for it.
+
+    Args:
+        wanted: The parameters of each, by its name.
 
     Raises:
         InputError: There is no such output.
+        NotSupportedError: It is wanted as classes, or in shared memory.
     """
-    for name in names:
+    for name, parameters in wanted.items():
         if name not in OUTPUTS:
             raise InputError(f"There is no output {name!r}. {nearest(name, OUTPUTS)}")
-    return names
+        if "classification" in parameters:
+            raise NotSupportedError(
+                f"Output {name!r} is wanted as classes ('class_count' of Triton's clients), which "
+                "is not supported. 'prediction' is the probability of true; compare it yourself."
+            )
+        if "shared_memory_region" in parameters:
+            raise NotSupportedError(
+                f"Output {name!r} is wanted in shared memory, which is not supported. Take its "
+                "data."
+            )
+    return list(wanted)
 
 
 def _tensors(inputs: Sequence[_Input], rest: bytes) -> list[Tensor]:
@@ -181,24 +215,42 @@ def scored(scores: Sequence[Score]) -> list[Output]:
     ]
 
 
-def told_scores(name: str, version: str, request: InferRequest, scores: Sequence[Score]) -> Answer:
+def answered_by(scores: Sequence[Score]) -> tuple[str, Mapping[str, str]]:
+    """The version that answered, and where not all is the champion's who answered each row.
+
+    Returns:
+        The version, 0 for a constant; empty where the rows differ. And the parameters ``versions``
+        and ``routes``, with a word for each row; none where the champion answered all.
+    """
+    version = scores[0].version
+    for one in scores:
+        if one.version != version or one.route != "champion":
+            break
+    else:
+        return str(version), {}
+    versions = [str(one.version) for one in scores]
+    same = len(set(versions)) == 1
+    told = {"versions": ",".join(versions), "routes": ",".join([one.route for one in scores])}
+    return versions[0] if same else "", told
+
+
+def told_scores(name: str, request: InferRequest, scores: Sequence[Score]) -> Answer:
     """An answer to a request to infer; see ``write_answer``."""
-    told, size = write_answer(name, version, request, scored(scores))
+    told, size = write_answer(name, request, scores)
     if size is None:
         return Answer(200, told)
     return Answer(200, told, (OCTETS, (HEADER_LENGTH, str(size).encode())))
 
 
 def write_answer(
-    name: str, version: str, request: InferRequest, outputs: Sequence[Output]
+    name: str, request: InferRequest, scores: Sequence[Score]
 ) -> tuple[bytes, int | None]:
     """An answer to a request to infer.
 
     Args:
         name: Name of the model.
-        version: The version that answered.
         request: The request.
-        outputs: What there is to answer.
+        scores: The scores of its rows, at least one.
 
     Returns:
         The body, and the length of its JSON part where a binary part follows.
@@ -206,6 +258,7 @@ def write_answer(
     Raises:
         InputError: The request wants an output that there is not.
     """
+    outputs = scored(scores)
     wanted = _wanted(request.wanted, outputs) if request.wanted else outputs
     told: list[_Told] = []
     parts: list[bytes] = []
@@ -217,7 +270,8 @@ def write_answer(
         else:
             about.data = output.values
         told.append(about)
-    head = ENCODE(_Answer(name, version, told, request.id))
+    version, parameters = answered_by(scores)
+    head = ENCODE(_Answer(name, version, told, request.id, parameters))
     return (b"".join([head, *parts]), len(head)) if parts else (head, None)
 
 

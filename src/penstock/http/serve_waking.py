@@ -85,6 +85,7 @@ class Waking:
         services: The project's ports.
         by_need: What deployments that are loaded by need may take; none where all are loaded.
         limit_bytes: Size from which a score log begins a new file.
+        queue_us: Longest wait of a row for its model's turn.
         spans: Where traces go; none where nothing is traced.
         later: Closes what was let go of.
 
@@ -104,6 +105,7 @@ class Waking:
         by_need: ByNeed | None,
         *,
         limit_bytes: int,
+        queue_us: int,
         spans: Spans | None,
         later: Later,
     ) -> None:
@@ -117,6 +119,7 @@ class Waking:
         self._place = place
         self._services = services
         self._limit_bytes = limit_bytes
+        self._queue_us = queue_us
         self._spans = spans
         self._later = later
         self._loaded_us: dict[str, int] = {}
@@ -187,6 +190,8 @@ class Waking:
         endpoint, errors = await asyncio.to_thread(
             wake, self._services, fleet, name, limit_bytes=self._limit_bytes
         )
+        for lane in endpoint.lanes.values():
+            lane.queue_us = self._queue_us
         door = await asyncio.to_thread(open_door, endpoint, self._spans)
         if name not in place.fleet.resting:
             return

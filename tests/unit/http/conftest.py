@@ -7,6 +7,7 @@ import gc
 import socket
 import ssl
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +17,7 @@ import uvloop
 from penstock.http.serve_app import ServeApp
 from penstock.http.serve_keeper import Keeper
 from penstock.http.serve_process import server_of
+from penstock.http.tls import Certificates
 from penstock.runtime import open_services
 
 if TYPE_CHECKING:
@@ -235,7 +237,8 @@ def wire(services: LocalServices, served: ServedProject) -> Callable[..., None]:
         async def whole() -> None:
             keeper = Keeper(services, address="http://here", limit_bytes=1 << 20)
             app = Held(keeper, services.clock)
-            server = server_of(app, cert=cert, key=key)
+            files = Certificates(Path(cert), Path(key)) if cert and key else None
+            server = server_of(app, certificates=files)
             listening = bound or socket.create_server(("127.0.0.1", 0))
             wire = Wire(app, served.token, listening.getsockname(), bool(cert))
             wire.keeper = keeper

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+import penstock as ps
 from penstock.deployment import deploy
+from penstock.plan import Catalogue, apply
+from penstock.records import Score
+from penstock.scoring import RouteTable, find_score
+from penstock.scoring.score_log import segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,5 +183,90 @@ def test_scores_of_aliases_are_logged(talk: Callable[..., None], services: Local
             'penstock_scores_total{deployment="btc",route="champion",version="1",worker="0"} 1'
             in text
         )
+
+    talk(conversation)
+
+
+def test_features_with_the_key_beside_them_meet_the_routes_of_the_key(
+    talk: Callable[..., None], services: LocalServices, served: ServedProject
+) -> None:
+    deploy(services, "btc", version=1, wait_s=0)
+    declared = msgspec.structs.replace(
+        Catalogue.load(services.metadata).deployment("btc"),
+        routes=[ps.champion(), ps.challenger(share=0.5, version=2)],
+    )
+    project = ps.Project("served", declarations=[declared])
+    apply(services.metadata, project, actor="tester", now=services.clock.now())
+    names, keys = list(served.features), [f"k{number}" for number in range(40)]
+    table = RouteTable(declared)
+    wanted = [table.by_share(key).name for key in keys]
+    assert set(wanted) == {"champion", "challenger"}
+    records = [dict(zip(names, ROWS[1], strict=True)) | {"symbol": key} for key in keys]
+    lines = [",".join(map(str, [key, *ROWS[1]])) for key in keys]
+    csv = "\n".join([",".join(["symbol", *names]), *lines]).encode()
+    matrix = {"name": "x", "shape": [40, 5], "datatype": "FP64", "data": [ROWS[1]] * 40}
+    symbols = {"name": "symbol", "shape": [40], "datatype": "BYTES", "data": keys}
+    columns = [
+        {"name": name, "shape": [40], "datatype": "FP64", "data": [ROWS[1][place]] * 40}
+        for place, name in enumerate(names)
+    ]
+    split = {"columns": ["symbol", *names], "data": [[key, *ROWS[1]] for key in keys]}
+
+    async def conversation(client: Client) -> None:
+        infer = "/v2/models/btc/infer"
+        asked = [
+            (infer, encoded(inputs=[matrix, symbols]), []),
+            (infer, encoded(inputs=[symbols, *columns]), []),
+            (V1, encoded(instances=records), []),
+            (INVOCATIONS, encoded(dataframe_split=split), []),
+            (INVOCATIONS, csv, [(b"content-type", b"text/csv")]),
+        ]
+        for path, body, headers in asked:
+            told = await client.post(path, body, headers=headers)
+            assert told.status == 200, told.body
+        few = {**symbols, "shape": [2], "data": keys[:2]}
+        short = await client.post(infer, encoded(inputs=[matrix, few]))
+        assert (short.status, "different lengths" in short.message) == (422, True)
+        odd = {"name": "symbl", "shape": [40], "datatype": "FP64", "data": [1.0] * 40}
+        wrong = await client.post(infer, encoded(inputs=[symbols, odd, *columns]))
+        assert (wrong.status, "'symbl'" in wrong.message) == (422, True)
+
+    talk(conversation)
+    logged = b"".join(one.read_bytes() for one in segments(services.layout.scores / "btc"))
+    scores = msgspec.json.Decoder(Score).decode_lines(logged)
+    assert len(scores) == 5 * 40
+    told = {(score.entity, score.route) for score in scores}
+    assert told == set(zip(keys, wanted, strict=True))
+    assert {score.origin for score in scores} == {"request"}
+
+
+def test_the_ids_of_the_predictions_are_told(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    deploy(services, "btc", version=2)
+
+    async def conversation(client: Client) -> None:
+        csv = [(b"content-type", b"text/csv")]
+        for path, body, headers in (
+            (V1, encoded(instances=ROWS), []),
+            (INVOCATIONS, encoded(dataframe_records=[{"symbol": "BTC"}] * 2), []),
+            (INVOCATIONS, b"symbol\nBTC\nETH\n", csv),
+        ):
+            told = await client.post(path, body, headers=headers)
+            ids = told.headers["x-penstock-prediction-ids"].split(",")
+            logged = [find_score(services, one) for one in ids]
+            values = [one.prediction for one in logged if one is not None]
+            assert told.json == {"predictions": values}
+            wanted = await client.post(f"{path}?ids=true", body, headers=headers)
+            also = wanted.headers["x-penstock-prediction-ids"].split(",")
+            assert wanted.json == {"predictions": values, "prediction_ids": also}
+            assert set(also).isdisjoint(ids)
+
+        for rows, is_told in ((100, True), (101, False)):
+            many = encoded(instances=[{"symbol": "BTC"}] * rows)
+            told = await client.post(f"{V1}?ids=true", many)
+            assert ("x-penstock-prediction-ids" in told.headers) is is_told
+            assert len(set(told.json["prediction_ids"])) == rows
+        assert (await client.post(f"{V1}?ids=1", encoded(instances=ROWS))).status == 422
 
     talk(conversation)

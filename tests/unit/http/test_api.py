@@ -449,6 +449,7 @@ def test_reports_on_features_are_listed_and_measured(caller: Caller) -> None:
     assert 'penstock_partition_batch{of="1",partition="1",view="momentum"} 1.0' in text
     assert 'penstock_partition_waiting_batches{of="1",partition="1",view="momentum"} 0.0' in text
     assert 'penstock_partition_process{of="1",partition="1",view="momentum"} 0.0' in text
+    assert 'penstock_partition_swept_total{of="1",partition="1",view="momentum"} 0.0' in text
     labels = 'feature="momentum.count_1d",origin="served",subject="btc"'
     assert f"penstock_feature_mismatch_rate{{{labels}}} 0.25" in text
     assert f"penstock_feature_values_compared{{{labels}}} 4.0" in text
@@ -478,6 +479,11 @@ def test_routes_are_changed_and_taken_back_in_the_name_of_the_caller(caller: Cal
         ("challenger", 0, 0.4),
         ("challenger @2", 2, 0.1),
     ]
+    # What would go to a version that is not there the champion takes.
+    taken = {one["name"]: one["takes"] for one in told["routes"]}
+    assert taken == {
+        "champion": pytest.approx(0.9), "challenger": 0.0, "challenger @2": 0.1,
+    }  # fmt: skip
     assert shown["route_changes"]["reason"] == "try two"
     assert caller.services.metadata.audit()[-1].actor == "ana-admin"
     assert error_of(caller.http.post(path, json=body)) == (409, "conflict")
@@ -528,3 +534,19 @@ def test_a_rollback_that_names_its_version_may_be_asked_twice(caller: Caller) ->
     assert (first["version"], first["changed"]) == (1, True)
     assert (again["version"], again["changed"]) == (1, False)
     assert error_of(caller.http.post(path, json={"to": 2, "expected": 2})) == (409, "conflict")
+
+
+def test_the_challenger_is_named_and_taken_away(caller: Caller) -> None:
+    path = "/v1/models/direction/aliases/challenger"
+    writer = caller.as_role("writer")
+
+    refused = [caller.http.post(path, json={"version": 1}, headers=writer).status_code]
+    refused += [caller.http.delete(path, headers=writer).status_code]
+    refused += [caller.http.post(path, json={"version": 9}).status_code]
+    refused += [caller.http.post(path, json={}).status_code]
+    named = caller.http.post(path, json={"version": 1, "reason": "try"})
+    gone = caller.http.delete(path)
+
+    assert refused == [403, 403, 404, 422]
+    assert (named.status_code, named.json()["challenger"]) == (200, 1)
+    assert (gone.status_code, gone.json()["challenger"]) == (200, 0)

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from penstock.deployment import deploy
-from penstock.http.grpc_messages import SERVICE, message
+from penstock.http.grpc_messages import HEALTH, SERVICE, message
 from penstock.http.grpc_service import GRACE_S, GrpcServer
 from penstock.http.serve_app import ServeApp
 from penstock.http.serve_keeper import Keeper
@@ -130,3 +130,37 @@ def test_a_call_that_the_client_gives_up_is_no_fault_of_the_server(
     asyncio.run(talk())
     (span,) = [span for told in kept.told for span in told.spans() if span.kind == "server"]
     assert (span.attributes["rpc.response.status_code"], span.error) == ("CANCELLED", "")
+
+
+def test_probes_are_told_of_the_process_and_its_services_until_it_ends(
+    services: LocalServices,
+) -> None:
+    # As it is on the wire: {"service": NAME} is field 1, and SERVING is 1 in field 1.
+    def asked(name: str) -> bytes:
+        return b"\x0a" + bytes([len(name)]) + name.encode() if name else b""
+
+    async def talk() -> None:
+        serving = _serving(services, Kept())
+        keeper, address = await serving.__aenter__()
+        async with grpc.aio.insecure_channel(address) as channel:
+            check: Any = channel.unary_unary(f"/{HEALTH}/Check")
+            for name in ("", SERVICE, HEALTH):
+                assert await check(asked(name)) == b"\x08\x01"
+            with pytest.raises(grpc.aio.AioRpcError, match="There is no service 'btc'") as raised:
+                await check(asked("btc"))
+            assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+            watch: Any = channel.unary_stream(f"/{HEALTH}/Watch")
+            call, stranger = watch(asked(SERVICE)), watch(asked("btc"))
+            assert await call.read() == b"\x08\x01"
+            assert await stranger.read() == b"\x08\x03"
+            keeper.ready = False
+            assert await check(b"") == b"\x08\x02"
+            assert await call.read() == b"\x08\x02"
+            keeper.ready = True
+            assert await call.read() == b"\x08\x01"
+            last = asyncio.ensure_future(call.read())
+            await serving.__aexit__(None, None, None)
+            assert await last == b"\x08\x02"
+            assert await call.read() is grpc.aio.EOF
+
+    asyncio.run(talk())

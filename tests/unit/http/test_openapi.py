@@ -97,6 +97,24 @@ def test_fields_say_unit_meaning_expectation_and_a_value(described: Manifest) ->
     assert Fields(described, typical=False).feature(mean)["examples"] == [1.0]
 
 
+def test_a_field_on_demand_says_what_is_said_of_it() -> None:
+    told = ps.feature(ps.col("x") * 2, description="Twice.", unit="EUR", deprecated="2027-01-01")
+    view = ps.OnDemandView(
+        "edge", request={"x": ps.Float64}, features={"twice": told, "plain": ps.col("x") + 1}
+    )
+    manifest = manifest_of(
+        *view.names,
+        dtypes={name: dtype.value for name, dtype in view.dtypes.items()},
+        definitions={key_of(view): to_document(view)},
+        request={"x": "float64"},
+    )
+    fields = Fields(manifest, typical=False)
+    twice, plain = map(fields.feature, view.names)
+    assert (twice["description"], twice["x-unit"], twice["deprecated"]) == ("Twice.", "EUR", True)
+    assert plain["description"] == "Computed from the request when it is asked for."
+    assert {"x-unit", "deprecated"}.isdisjoint(plain)
+
+
 def test_a_version_without_definitions_is_described_by_its_types() -> None:
     manifest = manifest_of("v.a", "v.b")
     document: Json = openapi_document("1", {"x": manifest, "y": None}, {}, may_see=lambda _: True)

@@ -33,7 +33,7 @@ PREDICT = "/v1/deployments/btc/predict"
 ARROW = b"application/vnd.apache.arrow.stream"
 ARROW_IN, ARROW_OUT = (b"content-type", ARROW), (b"accept", ARROW)
 DICTIONARIES = Path(__file__).parent / "data" / "pyarrow_dictionaries.arrows"
-WHEN = datetime(2026, 1, 5, tzinfo=UTC)
+WHEN = datetime(2026, 1, 11, tzinfo=UTC)
 MANIFEST = manifest_of(
     "v.a",
     "v.n",
@@ -97,7 +97,7 @@ def test_scores_are_those_of_json_and_logged_as_such(
     talk: Talk, services: LocalServices, served: ServedProject
 ) -> None:
     deploy(services, "btc", version=2)
-    at = "2026-01-05T00:00:00Z"
+    at = "2026-01-11T00:00:00Z"
     rows = [{"entity": {"symbol": name}, "at": at} for name in ("BTC", "nobody", "ETH")]
     asked = pl.DataFrame(
         {"symbol": pl.Series(["BTC", "nobody", "ETH"], dtype=pl.Categorical), "at": [WHEN] * 3}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PREDICT, INFER = "/v1/deployments/btc/predict", "/v2/models/btc/infer"
 ENTITY = b'{"entity":{"symbol":"BTC"}}'
-ETH = {"entity": {"symbol": "ETH"}, "at": "2026-01-08T00:00:00Z"}
+ETH = {"entity": {"symbol": "ETH"}, "at": "2026-01-11T00:00:00Z"}
 UNLUCKY = 13.0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
+from msgspec import to_builtins
 
 from penstock.http.serve_predict_arrow import scores_as_arrow
 from penstock.http.serve_schema import Schema
@@ -55,10 +56,10 @@ def _score(version: int, *features: float | None) -> Score:
 )
 def test_each_version_has_its_own_names(score: Score, told: dict[str, float]) -> None:
     schema = Schema(CHAMPION)
-    found = schema.answer(score, seen=SEEN)
+    found = to_builtins(schema.answer(score, seen=SEEN))
     assert found["features"] == told
     assert ("parts" in found) == (score.version != 1)
-    plain = schema.answer(score)
+    plain = to_builtins(schema.answer(score))
     assert "features" not in plain
     assert "parts" not in plain
 

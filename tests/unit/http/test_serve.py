@@ -71,6 +71,19 @@ def test_predicting_by_entity_and_by_features(
         assert past.json["as_of"] == "2026-01-05T00:00:00Z"
         assert past.json["features"]["momentum.count_1d"] == 0
 
+        newest, before = "2026-01-11T00:00:00Z", "2026-01-10T23:59:59.999999Z"
+        for at, status in ((newest, 200), (before, 422), ("1970-01-01T00:00:00Z", 422)):
+            asked = {"entity": {"symbol": "BTC"}, "at": at}
+            found = await client.post(PREDICT, msgspec.json.encode(asked))
+            assert found.status == status, at
+            rows = [{"entity": {"symbol": "ETH"}}, asked]
+            many = await client.post(PREDICT, msgspec.json.encode({"rows": rows}))
+            assert many.status == status
+            if status == 422:
+                assert f"as of {newest}, its newest record" in found.message
+                assert "POST /v1/deployments/{name}/jobs" in found.message
+                assert many.message.startswith("rows[1]: ")
+
     talk(conversation)
 
 
@@ -384,6 +397,8 @@ def test_stale_features_are_refused_until_new_records_come(
         counted = (await client.get("/metrics")).body.decode()
         label = 'deployment="btc"'
         assert f'penstock_stale_requests_total{{{label},outcome="served",worker="0"}} 1' in counted
+        by_view = f'penstock_stale_view_requests_total{{{label},view="momentum",worker="0"}} 1'
+        assert by_view in counted
         (line,) = [one for one in counted.splitlines() if one.startswith("penstock_view_age_sec")]
         assert line.startswith(f'penstock_view_age_seconds{{{label},view="momentum"}} 180')
 

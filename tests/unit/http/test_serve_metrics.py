@@ -12,8 +12,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import penstock as ps
-from penstock.deployment import deploy
+from penstock.deployment import deploy, package
 from penstock.http.serve_metrics import families_of
+from penstock.ports import Put
+from penstock.registry import aliases, get_version
 from penstock.runtime import Measured, exposition
 from penstock.scoring import Ask, Counters, Endpoint, Lane, drain_scores
 from penstock.testing.lanes import LaneWorld, Summing
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from penstock.runtime import LocalServices
+    from penstock.testing.served_project import ServedProject
 
     Client: TypeAlias = Any  # of the conftest beside this
     Families: TypeAlias = dict[str, Metric]
@@ -256,3 +259,33 @@ def test_the_dashboard_names_what_there_is(
             assert all(wanted <= labels[name] for name in names), query
 
     talk(conversation)
+
+
+def test_a_version_that_is_packaged_while_it_shadows_is_served_by_its_engine(
+    talk: Callable[..., None], services: LocalServices, served: ServedProject
+) -> None:
+    """Also by deployments that load it later, and as the champion that it becomes."""
+    unpackaged = served.registered[0]
+    packaged = get_version(services.metadata, "direction", 1)
+    pointers = aliases(services.metadata, "direction")
+    first = msgspec.structs.replace(pointers, candidate=1, revision=pointers.revision + 1)
+    services.metadata.write(Put(unpackaged, expected=packaged), Put(first, expected=pointers))
+
+    async def conversation(client: Client) -> None:
+        def engines(deployment: str) -> dict[str, str]:
+            lanes = client.keeper.fleet.endpoints[deployment].lanes
+            return {role: lane.version.engine.name for role, lane in lanes.items()}
+
+        assert engines("split") == {"shadow": "native"}
+        await asyncio.to_thread(_packaged_and_promoted, services)
+        found = _parsed((await client.get("/metrics")).body)
+        (engine,) = {one.labels["engine"] for one in found["penstock_model_info"].samples}
+        assert engine == get_version(services.metadata, "direction", 1).engine != "native"
+        assert engines("split") == {"champion": engine, "shadow": engine}
+
+    talk(conversation)
+
+
+def _packaged_and_promoted(services: LocalServices) -> None:
+    package(services, get_version(services.metadata, "direction", 1))
+    deploy(services, "btc", version=1)

@@ -14,6 +14,7 @@ from penstock.deployment import deploy
 from penstock.errors import NotReadyError, UnavailableError
 from penstock.http import serve_waking
 from penstock.http.serve_keeper import Keeper
+from penstock.http.serve_meter import Meter
 from penstock.http.serve_need import LOADS_AT_ONCE, Loads
 from penstock.http.serve_scoring import door_of
 from penstock.http.serve_waking import ByNeed
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from penstock.testing.served_project import ServedProject
 
 SECOND_US = 1_000_000
+QUEUE_US = 123_000
 
 
 def _with_keeper(
@@ -40,7 +42,9 @@ def _with_keeper(
 ) -> None:
     async def run() -> None:
         with open_services(project.home, kind="serve") as services:
-            keeper = Keeper(services, address="here", limit_bytes=1 << 20, by_need=by_need)
+            keeper = Keeper(
+                services, address="here", limit_bytes=1 << 20, by_need=by_need, queue_us=QUEUE_US
+            )
             await keeper.start()
             try:
                 await talk(keeper, services)
@@ -81,6 +85,8 @@ def test_nothing_is_loaded_before_it_is_asked_for_and_once_however_many_ask(
         assert len(set(scores)) == 1
         assert (set(keeper.doors), set(keeper.resting)) == ({"btc"}, {"split"})
         assert keeper.waking.loads.done == 1
+        lanes = keeper.doors["btc"].endpoint.lanes.values()
+        assert {lane.queue_us for lane in lanes} == {QUEUE_US}
 
     _with_keeper(served, ByNeed(), talk)
 
@@ -94,8 +100,16 @@ def test_what_rests_goes_and_comes_back_with_what_it_counted(served: ServedProje
         assert await _score(keeper, services, "btc") == before
         assert keeper.doors["btc"].endpoint.counters is counters
         assert sum(sum(one.buckets) for one in counters.durations.values()) == 2
+        meter = Meter(keeper)
+        assert _counted(meter) == {"btc": 2}
+        await _until(lambda: "btc" in keeper.resting)
+        assert _counted(meter) == {"btc": 2}
 
     _with_keeper(served, ByNeed(idle_us=SECOND_US // 2), talk)
+
+
+def _counted(meter: Meter) -> dict[str, object]:
+    return {str(one["name"]): one["inference_count"] for one in meter.statistics()}
 
 
 def test_what_answers_with_scores_it_has_is_in_use(served: ServedProject) -> None:

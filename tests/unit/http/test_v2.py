@@ -21,6 +21,7 @@ from penstock.deployment import deploy
 from penstock.errors import PenstockError
 from penstock.http.serve_v2_tensors import Output, Tensor, read_tensor, write_tensor
 from penstock.http.serve_v2_wire import InferRequest, read_request, write_answer
+from penstock.records import Score
 from penstock.scoring import find_score
 
 if TYPE_CHECKING:
@@ -444,9 +445,16 @@ def test_half_floats_are_read() -> None:
 
 def test_an_answer_says_what_was_asked() -> None:
     asked = InferRequest("", [Tensor("x", "FP64", [1], [1.0])])
-    body, size = write_answer("m", "3", asked, [Output("p", "FP64", [0.5])])
+    score = Score(
+        prediction_id="a", deployment="m", model="d", version=3, route="champion", engine="onnx",
+        entity="", at_us=0, features=(), prediction=0.5, scored_at_us=1, duration_us=1,
+    )  # fmt: skip
+    body, size = write_answer("m", asked, [score])
     assert size is None
     assert msgspec.json.decode(body) == {
         "model_name": "m", "model_version": "3",
-        "outputs": [{"name": "p", "datatype": "FP64", "shape": [1], "data": [0.5]}],
+        "outputs": [
+            {"name": "prediction", "datatype": "FP64", "shape": [1], "data": [0.5]},
+            {"name": "prediction_id", "datatype": "BYTES", "shape": [1], "data": ["a"]},
+        ],
     }  # fmt: skip

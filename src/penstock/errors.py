@@ -15,7 +15,8 @@
     ├── NotSupportedError   not built; says what is
     └── RetryableError      may succeed when tried again
         └── UnavailableError   a resource is busy or cannot be reached
-            └── OverloadedError   more is asked for than can be answered in time
+            ├── OverloadedError   more is asked for than can be answered in time
+            └── NotLoggedError    the score log cannot be written; no version is at fault
 
 Every error says what was wrong, what was expected and what to do. The facts stay readable as
 ``error.facts``, and every error survives pickling, since work runs in other processes.
@@ -42,6 +43,7 @@ __all__ = [
     "GateError",
     "InputError",
     "NotFoundError",
+    "NotLoggedError",
     "NotReadyError",
     "NotSupportedError",
     "OverloadedError",
@@ -212,6 +214,10 @@ class UnavailableError(RetryableError):
 
 class OverloadedError(UnavailableError):
     """More is asked for than can be answered in time: nothing is broken."""
+
+
+class NotLoggedError(UnavailableError):
+    """The score log cannot be written, so there is no answer: no version is at fault."""
 
 
 def nearest(name: str, known: Iterable[str], *, show: int = 8) -> str:

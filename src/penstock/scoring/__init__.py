@@ -10,11 +10,11 @@ from penstock.deployment import Engine, load_engine
 from .ask import Ask, Waiting, Writer
 from .backlog import Backlog, read_backlog
 from .circuit import Circuit
-from .counts import Counters, Durations
+from .counts import Counters, Durations, LaneCounts
 from .endpoint import Breach, Endpoint
 from .fleet import Fleet, Memory, build_fleet, look_at_ages, wake
 from .kept import KeptScores
-from .lane import LONGEST_WAIT_US, Lane
+from .lane import LONGEST_WAIT_US, QUEUE_US, Lane
 from .payloads import score_key
 from .routes import Chosen, RouteTable, share_of
 from .score_log import ScoreLog
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LONGEST_WAIT_US",
+    "QUEUE_US",
     "SCORE_SCHEMA",
     "Ask",
     "Backlog",
@@ -57,6 +58,7 @@ __all__ = [
     "JobScored",
     "KeptScores",
     "Lane",
+    "LaneCounts",
     "Memory",
     "RequestTrace",
     "RouteTable",

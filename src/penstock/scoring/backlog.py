@@ -86,7 +86,9 @@ def read_backlog(folder: Path) -> Backlog:
 def _offsets(folder: Path) -> Mapping[str, int]:
     try:
         return OFFSETS.decode((folder / DRAINED).read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (msgspec.DecodeError, msgspec.ValidationError):
         return {}
 
 

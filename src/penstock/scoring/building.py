@@ -15,11 +15,15 @@ from .ready import PrecomputedScores
 from .score_log import ScoreLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.ports import Services
     from penstock.records import Aliases, Manifest, RouteChanges
     from penstock.spec import Deployment
 
-__all__ = ["manifest_of", "precomputed_of", "wanted_versions", "writer_of"]
+    from .counts import Counters
+
+__all__ = ["lose_of", "manifest_of", "precomputed_of", "wanted_versions", "writer_of"]
 
 
 def wanted_versions(
@@ -87,3 +91,9 @@ def writer_of(services: Services, declared: Deployment, limit_bytes: int) -> Wri
     folder = services.score_log / declared.name
     log = ScoreLog(folder, services.ids, limit_bytes=limit_bytes)
     return Writer(declared.name, log, services.ids, services.clock)
+
+
+def lose_of(declared: Deployment, counters: Counters) -> Callable[[int], None] | None:
+    """What counts the scores that cannot be logged; none where those are not answered."""
+    lossy = declared.log is not None and declared.log.unwritable == "answer"
+    return counters.lose if lossy else None

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.errors import InputError, OverloadedError, PenstockError, UnavailableError
+from penstock.errors import (
+    InputError,
+    NotLoggedError,
+    OverloadedError,
+    PenstockError,
+    UnavailableError,
+)
 
 from .fallback import reason_of
 from .lanes import answer_within, is_stale
@@ -82,7 +88,7 @@ class ByVersion:
             score = await answer_within(lane, ask, self._deadline_us)
         except PenstockError as error:
             self._count(lane, error.kind)
-            if isinstance(error, (InputError, OverloadedError)):
+            if isinstance(error, (InputError, NotLoggedError, OverloadedError)):
                 raise  # the version is not at fault
             return self._again(ask, lane, error, "failed", reason_of(error))
         except TimeoutError:

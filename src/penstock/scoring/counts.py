@@ -6,7 +6,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from penstock.algebra import GraphRun
     from penstock.records import Score
@@ -61,17 +61,20 @@ class Counters:
         fallbacks: Answers by a fallback, by ``(what answered, why)``.
         errors: Rows that a version was asked for in vain, by ``(route, version, kind of error)``.
         last_us: When the last answer was given, in microseconds since 1970 UTC; 0 for never.
+        lost: Scores that could not be logged, where those are answered all the same.
         shadows_dropped: Shadow rows that were not scored.
         stale: Requests by entity while a view was stale, by what became of them: ``served`` or
             ``refused``.
+        stale_views: As many of these requests as each view was stale for, by its name.
     """
 
     def __init__(self) -> None:
         self.durations: dict[tuple[str, int], Durations] = {}
         self.fallbacks: dict[tuple[str, Cause], int] = {}
         self.errors: dict[tuple[str, int, str], int] = {}
-        self.last_us = self.shadows_dropped = 0
+        self.last_us = self.lost = self.shadows_dropped = 0
         self.stale = {"served": 0, "refused": 0}
+        self.stale_views: dict[str, int] = {}
 
     @property
     def answered(self) -> dict[tuple[str, int], int]:
@@ -92,6 +95,16 @@ class Counters:
     def fall_back(self, to: str, cause: Cause) -> None:
         """Count an answer by a fallback."""
         self.fallbacks[to, cause] = self.fallbacks.get((to, cause), 0) + 1
+
+    def age(self, outcome: Literal["served", "refused"], views: Iterable[str]) -> None:
+        """Count a request whose features were older than these views allow."""
+        self.stale[outcome] += 1
+        for view in views:
+            self.stale_views[view] = self.stale_views.get(view, 0) + 1
+
+    def lose(self, scores: int) -> None:
+        """Count scores that could not be logged."""
+        self.lost += scores
 
     def fail(self, route: str, version: int, kind: str) -> None:
         """Count a row that a version was asked for in vain."""

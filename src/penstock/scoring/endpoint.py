@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from penstock.errors import InputError, NotReadyError, OverloadedError, PenstockError
+from penstock.errors import (
+    InputError,
+    NotLoggedError,
+    NotReadyError,
+    OverloadedError,
+    PenstockError,
+)
 
 from .at_once import AtOnce
 from .by_version import ByVersion
@@ -12,7 +18,7 @@ from .circuit import Circuit
 from .fallback import FallbackChain, reason_of
 from .kept import KeptScores
 from .lane import LONGEST_WAIT_US
-from .lanes import PREVIOUS, Lanes, answer_within, is_stale
+from .lanes import PREVIOUS, Lanes, answer_within, is_rows_fault, is_stale, stale_ages
 from .routes import RouteTable
 from .shadows import Shadows
 from .substitutes import Substitutes
@@ -171,9 +177,13 @@ class Endpoint:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of the entities of each route that answers, by its name."""
+        """Share of the entities of each route, by its name; 0 for one that leads to no version."""
         routes = self.declared.named_routes
-        found = {name: one.share for name, one in routes.items() if one.role == "challenger"}
+        found = {
+            name: one.share if name in self.lanes else 0.0
+            for name, one in routes.items()
+            if one.role == "challenger"
+        }
         return {"champion": 1.0 - sum(found.values()), **found}
 
     @property
@@ -197,6 +207,7 @@ class Endpoint:
             StaleError: Its features are older than allowed, the deployment refuses those, and
                 nothing falls back.
             OverloadedError: Too many rows wait; another version would only be the next to be late.
+            NotLoggedError: The score log cannot be written, so nothing may answer.
             UnavailableError: The version failed or was late, and so was every fallback.
         """
         lane = lane or self.lane_of(ask)
@@ -229,7 +240,7 @@ class Endpoint:
         if is_stale(ask, lane, now_us):
             if self.declared.stale == "refuse":
                 return await self._refuse(ask, lane, now_us)
-            self.counters.stale["served"] += 1
+            self.counters.age("served", [age.view for age in stale_ages(ask, lane, now_us)])
         try:
             score = await answer_within(lane, self._lanes.fitted(ask, lane), self._wait_us)
         except (TimeoutError, PenstockError) as error:
@@ -280,9 +291,10 @@ class Endpoint:
             return await self._late(ask, lane)
         if isinstance(error, InputError):
             return await self._doubt(ask, lane, error)
-        if isinstance(error, OverloadedError):
+        if isinstance(error, (OverloadedError, NotLoggedError)):
+            # The version is not at fault, and what falls back would meet the same.
             self._count_failure(lane, error.kind)
-            raise error  # there are too many; the version is not at fault
+            raise error
         why = reason_of(error)
         self._breached(lane, error.kind, why)
         return await self._fallback.answer(ask, lane, why, "failed", error)
@@ -317,10 +329,9 @@ class Endpoint:
 
     async def _refuse(self, ask: Ask, lane: Lane, now_us: int) -> Score:
         """Do not answer from stale features; the version is not at fault, so its circuit stays."""
-        self.counters.stale["refused"] += 1
-        moment_us = ask.at_us or now_us
-        stale = [age for age in lane.version.ages if age.is_stale(moment_us)]
-        error = stale[0].error(moment_us)
+        stale = stale_ages(ask, lane, now_us)
+        self.counters.age("refused", [age.view for age in stale])
+        error = stale[0].error(ask.at_us or now_us)
         return await self._fallback.answer(ask, lane, error.message, "stale", error)
 
     async def _doubt(self, ask: Ask, lane: Lane, error: InputError) -> Score:
@@ -329,7 +340,7 @@ class Endpoint:
         Where the version before has one for the same row, it is the version.
         """
         previous = self._fallback.before(lane)
-        if previous is None or "no_value" not in error.facts:
+        if previous is None or is_rows_fault(error):
             self._count_failure(lane, error.kind)
             raise error
         score = await self._fallback.ask_before(ask, previous, error.message, self._deadline_us)

@@ -34,7 +34,7 @@ class SampledExplainer:
     Args:
         predict: Computes predictions of rows.
         background: ``float64[m, features]``, NaN for null.
-        seed: Of the orders: the same row is explained the same again.
+        seed: Of the orders: the same row is explained the same again, where there is time for it.
         seconds: After these no further round begins, but the first two always are.
 
     Attributes:

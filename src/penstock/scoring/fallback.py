@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from penstock.errors import OverloadedError, PenstockError, UnavailableError, UserCodeError
+from penstock.errors import (
+    NotLoggedError,
+    OverloadedError,
+    PenstockError,
+    UnavailableError,
+    UserCodeError,
+)
 
-from .lanes import PREVIOUS, answer_within, is_stale
+from .lanes import PREVIOUS, answer_within, is_rows_fault, is_stale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +98,7 @@ class FallbackChain:
             error: What to raise where nothing answers.
 
         Raises:
+            NotLoggedError: What answers cannot be logged.
             PenstockError: Nothing answers: ``error``, or ``UnavailableError`` where there is none.
         """
         shut = [] if _lacks_features(ask, lane) else self._shut(lane, cause)
@@ -170,10 +177,12 @@ class FallbackChain:
         try:
             values = self._lanes.fitted(ask, lane).values
             score = await answer_within(lane, ask.again(values=values, reason=why), wait_us)
+        except NotLoggedError:
+            raise  # so it would be with whatever answers
         except (TimeoutError, PenstockError) as error:
             kind = getattr(error, "kind", "late")
             self._counters.fail(lane.route, lane.version.manifest.version, kind)
-            at_fault = not isinstance(error, OverloadedError)
+            at_fault = not isinstance(error, OverloadedError) and not is_rows_fault(error)
             return None, at_fault and (lane.away is None or ask.values is not None)
         return score, False
 

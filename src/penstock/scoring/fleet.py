@@ -14,12 +14,13 @@ import msgspec
 
 from penstock.errors import DeclarationError, PenstockError
 from penstock.plan import Catalogue, routed
+from penstock.registry import get_version
 from penstock.spec import Deployment, FeatureView
 
 from .ask import Writer
-from .building import manifest_of, precomputed_of, writer_of
+from .building import lose_of, manifest_of, precomputed_of, writer_of
 from .circuit import Circuit
-from .counts import Counters
+from .counts import Counters, LaneCounts
 from .endpoint import Endpoint
 from .kept import KeptScores
 from .lane import Lane
@@ -44,23 +45,35 @@ __all__ = [
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """What stays of a deployment while it rests."""
+    """What stays of a deployment while it rests; what lanes did, by role and version."""
 
     writer: Writer
     counters: Counters
     circuits: Mapping[str, Circuit]
     kept: KeptScores
+    counts: Mapping[tuple[str, int], LaneCounts]
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> Memory:
         """What an endpoint leaves behind."""
-        return cls(endpoint.writer, endpoint.counters, endpoint.circuits, endpoint.kept)
+        lanes = endpoint.lanes.items()
+        counts = {(role, lane.version.manifest.version): lane.counts for role, lane in lanes}
+        return cls(endpoint.writer, endpoint.counters, endpoint.circuits, endpoint.kept, counts)
 
     @classmethod
     def new(cls, services: Services, declared: Deployment, limit_bytes: int) -> Memory:
         """That of a deployment which has done nothing."""
         writer = writer_of(services, declared, limit_bytes)
-        return cls(writer, Counters(), {}, KeptScores())
+        return cls(writer, Counters(), {}, KeptScores(), {})
+
+    @property
+    def by_version(self) -> dict[int, LaneCounts]:
+        """What versions that may answer have done, by their number; shadows may not."""
+        found: dict[int, LaneCounts] = {}
+        for (role, number), counts in self.counts.items():
+            if not role.startswith("shadow"):
+                found.setdefault(number, counts)
+        return found
 
 
 class Fleet(msgspec.Struct, frozen=True):
@@ -252,7 +265,9 @@ class _Building(NamedTuple):
                 continue
             same = kept is not None and kept.version is version
             route = "fallback" if role == PREVIOUS else role.partition(" ")[0]
-            lanes[role] = kept if kept and same else Lane(route, version, writer)
+            counts = memory.counts.get((role, number)) if memory else None
+            made = kept if kept and same else Lane(route, version, writer, counts=counts)
+            lanes[role] = made
         reason = errors.get(f"{declared.name}/champion", "")
         absent = None if "champion" in lanes else self._absent(declared, lanes)
         if before is not None and self._is_same(before, declared, lanes, reason, absent):
@@ -261,11 +276,13 @@ class _Building(NamedTuple):
         answering = [*lanes.values(), *(before.lanes.values() if before else ())]
         manifests = [lane.version.manifest for lane in answering]
         writer.log.payload = payload_of(self.services, declared, self.catalogue, manifests)
+        counters = memory.counters if memory else Counters()
+        writer.log.lose = lose_of(declared, counters)
         return Endpoint(
             declared,
             lanes,
             writer,
-            memory.counters if memory else Counters(),
+            counters,
             memory.circuits if memory else {},
             reason=reason,
             kept=memory.kept if memory else None,
@@ -302,11 +319,19 @@ class _Building(NamedTuple):
         )
 
     def _version(self, model: str, number: int) -> ServedVersion:
-        """A version: the one that some deployment has loaded, or loaded now."""
+        """A version: the one that some deployment has loaded, or loaded now.
+
+        One that was loaded before it was packaged is loaded anew once it is: by what was chosen and
+        proved for it. A version is packaged once, so all others stay.
+        """
         label = f"{model}@{number}"
-        if label not in self.loaded:
-            self.loaded[label] = self.load(self.services, model, number)
-        return self.loaded[label]
+        known = self.loaded.get(label)
+        if known is not None and known.manifest.engine is None:
+            packaged = get_version(self.services.metadata, model, number).engine
+            known = None if packaged else known
+        if known is None:
+            known = self.loaded[label] = self.load(self.services, model, number)
+        return known
 
 
 def look_at_ages(services: Services, fleet: Fleet) -> None:

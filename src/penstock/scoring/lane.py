@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from penstock.errors import UnavailableError
+    from penstock.records import Given
 
     from .ask import Ask, Waiting, Writer
     from .served import ServedVersion
 
-__all__ = ["LONGEST_WAIT_US", "Lane"]
+__all__ = ["LONGEST_WAIT_US", "QUEUE_US", "Lane"]
 
 BATCH_ROWS = 64
 NEWEST_SHARE = 0.2
@@ -39,6 +40,7 @@ row would wait as long as the whole queue, and nobody would be answered in time.
 LONGEST_WAIT_US = 10_000_000
 STORE_AGAIN_S = 0.05
 NO_PARTS: Mapping[str, float | None] = {}
+NOTHING_GIVEN: Mapping[str, Given] = {}
 
 
 class _Failure(NamedTuple):
@@ -58,20 +60,30 @@ class Lane(Gathering["Ask", "_Outcome"]):
         route: The role it answers as.
         version: The version.
         writer: Where its scores go.
+        counts: What was done before in its place; nothing when left out.
 
     Attributes:
         version: The version.
         counts: What it has done.
         deadline_us: Longest wait for an answer, in microseconds.
+        queue_us: Longest wait for its turn; a row that would wait longer is refused.
         away: Why the features cannot be read now; none while they can.
     """
 
-    def __init__(self, route: str, version: ServedVersion, writer: Writer) -> None:
+    def __init__(
+        self,
+        route: str,
+        version: ServedVersion,
+        writer: Writer,
+        *,
+        counts: LaneCounts | None = None,
+    ) -> None:
         super().__init__(f"lane-{version.label}", slow=version.slow, least_us=version.row_us)
         self.route = route
         self.version = version
-        self.counts = LaneCounts()
+        self.counts = counts or LaneCounts()
         self.deadline_us = LONGEST_WAIT_US
+        self.queue_us = QUEUE_US
         self.away: UnavailableError | None = None
         self._writer = writer
         self._model, self._number = version.manifest.model, version.manifest.version
@@ -107,7 +119,7 @@ class Lane(Gathering["Ask", "_Outcome"]):
         waiting = len(queue)
         if waiting < BATCH_ROWS:
             return False
-        if waiting * self._row_us <= QUEUE_US and waiting < QUEUE_ROWS:
+        if waiting * self._row_us <= self.queue_us and waiting < QUEUE_ROWS:
             return False
         return queue[-1].arrived_us != ask.arrived_us
 
@@ -210,8 +222,9 @@ class Lane(Gathering["Ask", "_Outcome"]):
         ):
             if ask.waiting is None or ask.waiting.done():
                 continue  # it was late, and something else has answered
-            if prediction - prediction != 0.0:  # NaN or infinite
-                self._fail([ask], _no_value(self.version.label))
+            fault = self._fault(rows, place, prediction)
+            if fault is not None:
+                self._fail([ask], fault)
                 continue
             answered.append(ask)
             scores.append(self._score(ask, rows, place, ids[place], prediction, now_us))
@@ -255,6 +268,14 @@ class Lane(Gathering["Ask", "_Outcome"]):
         if batch is not None and batch.end((now_us, self._writer.clock.now_us())) and spans:
             spans.emit(batch)
 
+    def _fault(self, rows: Rows, place: int, prediction: float) -> InputError | None:
+        """Why a row has no score though its batch was predicted; most often none."""
+        if rows.refused and place in rows.refused:
+            return rows.refused[place]
+        if prediction - prediction != 0.0:  # NaN or infinite
+            return _no_value(self.version.label)
+        return None
+
     def _fail(self, asks: Sequence[Ask], error: Exception) -> None:
         for ask in asks:
             if ask.waiting is not None and not ask.waiting.done():
@@ -272,25 +293,26 @@ class Lane(Gathering["Ask", "_Outcome"]):
     ) -> Score:
         looked_up = ask.values is None
         return Score(
-            prediction_id=prediction_id,
-            deployment=self._writer.deployment,
-            model=self._model,
-            version=self._number,
-            route=self.route,
-            engine=rows.engine,
-            entity="" if ask.key is None else str(ask.key),
-            at_us=rows.at_us[place],
-            features=rows.features[place] or (),
-            prediction=prediction,
-            scored_at_us=now_us,
-            duration_us=now_us - ask.arrived_us,
-            progress=rows.seen[place],
-            origin="online" if looked_up else "request",
-            reason=ask.reason,
-            request_id=ask.request_id,
-            given=ask.given if looked_up else {},
-            parts=NO_PARTS if rows.run is None else rows.parts[place],
-            trace_id="" if ask.trace is None else ask.trace.trace_id,
+            prediction_id,
+            self._writer.deployment,
+            self._model,
+            self._number,
+            self.route,
+            rows.engine,
+            "" if ask.key is None else str(ask.key),
+            rows.at_us[place],
+            rows.features[place] or (),
+            prediction,
+            now_us,
+            now_us - ask.arrived_us,
+            rows.seen[place],
+            "online" if looked_up else "request",
+            ask.reason,
+            ask.request_id,
+            ask.given if looked_up else NOTHING_GIVEN,
+            "",  # nothing is withheld yet
+            NO_PARTS if rows.run is None else rows.parts[place],
+            "" if ask.trace is None else ask.trace.trace_id,
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from penstock.errors import OverloadedError, UnavailableError
+from penstock.features import past_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.algebra import GraphRun
+    from penstock.errors import InputError
     from penstock.ports import Clock
 
     from .ask import Ask
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 __all__ = ["Rows", "StoreAway"]
+
+FROM_TABLES = "a job does that, 'POST /v1/deployments/{name}/jobs' of 'penstock api'"
 
 
 class StoreAway(Exception):  # noqa: N818 - no error of the version's: who asks waits for it
@@ -55,6 +59,7 @@ class Rows:
         looked_us: When those that were to be looked up had been; 0 where nobody wants to know.
         parts: What the steps of a graph gave for each row; only where there is a ``run``.
         predictions: A number for each row.
+        refused: Rows that ask for a time before what is known of their entity, by their place.
         run: What a graph did; none for what is no graph.
         seen: For each row, the last raw batch that its features contain, by view.
         start_us: See ``now_us``.
@@ -67,8 +72,8 @@ class Rows:
     """
 
     __slots__ = (
-        "at_us", "engine", "features", "looked_us", "parts", "predictions", "run", "seen",
-        "start_us", "took_us", "x",
+        "at_us", "engine", "features", "looked_us", "parts", "predictions", "refused",
+        "run", "seen", "start_us", "took_us", "x",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +84,7 @@ class Rows:
         self.took_us = self.looked_us = 0
         self.at_us: list[int] = [ask.at_us or now_us for ask in asks]
         self.features = [ask.values for ask in asks]
+        self.refused: dict[int, InputError] = {}
         if None in self.features:
             self._look_up(asks, version)
             if clock is not None:
@@ -120,6 +126,8 @@ class Rows:
         for place, features, as_of, progress in told:
             self.features[place] = features
             self.at_us[place] = as_of
+            if 0 != asks[place].at_us < as_of:
+                self.refused[place] = past_error(asks[place].at_us, as_of, FROM_TABLES)
             self.seen[place] = progress
 
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from penstock.errors import InputError
+
 from .patience import watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from penstock.features import ViewAge
     from penstock.records import Manifest, Score
 
     from .ask import Ask
     from .lane import Lane
     from .served import ServedVersion
 
-__all__ = ["PREVIOUS", "Absent", "Lanes", "answer_within", "is_stale"]
+__all__ = [
+    "PREVIOUS",
+    "Absent",
+    "Lanes",
+    "answer_within",
+    "is_rows_fault",
+    "is_stale",
+    "stale_ages",
+]
 
 PREVIOUS = "previous"
 
@@ -112,6 +123,16 @@ async def answer_within(lane: Lane, ask: Ask, wait_us: int) -> Score:
 def is_stale(ask: Ask, lane: Lane, now_us: int) -> bool:
     """Whether features are to be looked up that are older than their views allow."""
     return ask.values is None and (ask.at_us or now_us) > lane.version.fresh_until_us
+
+
+def stale_ages(ask: Ask, lane: Lane, now_us: int) -> list[ViewAge]:
+    """The ages of the views that are older than they allow at the time asked."""
+    return [age for age in lane.version.ages if age.is_stale(ask.at_us or now_us)]
+
+
+def is_rows_fault(error: Exception) -> bool:
+    """Whether it is the row that cannot be scored, by whatever version."""
+    return isinstance(error, InputError) and "no_value" not in error.facts
 
 
 def _order(champion: Manifest, other: ServedVersion) -> list[int] | None:

@@ -19,11 +19,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
-from penstock.errors import UnavailableError
+from penstock.errors import NotLoggedError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from penstock.ports import Ids
@@ -49,23 +50,27 @@ class ScoreLog:
         folder: The folder of the files.
         written_bytes: Bytes of the scores that were appended.
         payload: What of the features is stored; all of them where there is none.
+        lose: Told how many scores could not be written, where these are answered all the same;
+            none where they are refused.
     """
 
     def __init__(self, folder: Path, ids: Ids, *, limit_bytes: int = LIMIT_BYTES) -> None:
         self.folder = folder
         self.written_bytes = 0
         self.payload: Payload | None = None
+        self.lose: Callable[[int], None] | None = None
         self._ids = ids
         self._limit_bytes = limit_bytes
         self._encode = msgspec.json.Encoder().encode_lines
         self._file: int | None = None
         self._size_bytes = 0
+        self._is_broken = False
 
     def append(self, scores: Sequence[Score]) -> None:
-        """Write scores; when this returns they survive the process.
+        """Write scores; when this returns they survive the process, unless they may be lost.
 
         Raises:
-            UnavailableError: The disk is full or the folder cannot be written to; nothing of the
+            NotLoggedError: The disk is full or the folder cannot be written to; nothing of the
                 scores was kept.
         """
         payload = self.payload
@@ -78,11 +83,9 @@ class ScoreLog:
         except OSError as error:
             # A drain may have read lines that were taken back: nothing may follow in their place.
             self.close()
-            raise UnavailableError(
-                f"Scores cannot be written to {self.folder}: {error.strerror or error}. Nothing "
-                "is answered that is not logged; make room, or correct the folder's permissions.",
-                folder=str(self.folder),
-            ) from error
+            self._give_up(len(scores), error)
+            return
+        self._is_broken = False
         self._size_bytes += len(data)
         self.written_bytes += len(data)
 
@@ -91,6 +94,23 @@ class ScoreLog:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _give_up(self, scores: int, error: OSError) -> None:
+        """Say that scores cannot be written; the log of the process is told once."""
+        why = f"Scores cannot be written to {self.folder}: {error.strerror or error}."
+        if not self._is_broken:
+            self._is_broken = True
+            structlog.get_logger("penstock.scoring").error(
+                "scores cannot be written", error=why, answered=self.lose is not None
+            )
+        if self.lose is not None:
+            self.lose(scores)
+            return
+        raise NotLoggedError(
+            f"{why} Nothing is answered that is not logged; make room, or correct the folder's "
+            "permissions.",
+            folder=str(self.folder),
+        ) from error
 
     def _begin(self) -> int:
         self.close()

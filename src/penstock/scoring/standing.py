@@ -15,7 +15,7 @@ from penstock.errors import NotReadyError, PenstockError, UnavailableError
 from penstock.registry import get_version
 
 from .at_once import AtOnce
-from .building import manifest_of, precomputed_of, writer_of
+from .building import lose_of, manifest_of, precomputed_of, writer_of
 from .fallback import reserve_of
 from .lane import LONGEST_WAIT_US
 from .lanes import PREVIOUS
@@ -256,5 +256,6 @@ def make_stand_in(  # noqa: PLR0913 - what a stand-in depends on
     writer = writer_of(services, declared, limit_bytes)
     known = [manifest, *others.values()]
     writer.log.payload = payload_of(services, declared, catalogue, known)
+    writer.log.lose = lose_of(declared, memory.counters)
     ready = precomputed_of(services, declared, None)
     return StandIn(declared, manifest, memory, writer, others=others, ready=ready, load=load)

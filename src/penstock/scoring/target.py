@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock.plan import Catalogue
-from penstock.records import Aliases, AppliedProject, RouteChanges
+from penstock.records import Aliases, AppliedProject, ModelVersion, RouteChanges
 from penstock.spec import Deployment
 
 from .building import wanted_versions
@@ -27,16 +27,23 @@ class Target(msgspec.Struct, frozen=True):
         project: Revision of the applied project; -1 before anything was read.
         aliases: The aliases of each deployed model, by its name.
         changes: What was changed of routes at run time, by the deployment's name.
+        numbered: The versions that declared routes name, as ``(model, number)``.
+        missing: Those of them that there are not: such a route leads nowhere until there are.
     """
 
     project: int
     aliases: Mapping[str, Aliases]
     changes: Mapping[str, RouteChanges] = {}
+    numbered: frozenset[tuple[str, int]] = frozenset()
+    missing: frozenset[tuple[str, int]] = frozenset()
 
     def wanted(self, declared: Deployment) -> dict[str, int]:
         """The version each role of a deployment should have; roles without one are left out."""
-        pointers = self.aliases.get(declared.model.name)
-        return wanted_versions(declared, pointers, self.changes.get(declared.name))
+        model = declared.model.name
+        found = wanted_versions(declared, self.aliases.get(model), self.changes.get(declared.name))
+        return {
+            role: number for role, number in found.items() if (model, number) not in self.missing
+        }
 
 
 def read_target(metadata: Metadata, current: Target) -> Target:
@@ -49,16 +56,27 @@ def read_target(metadata: Metadata, current: Target) -> Target:
     project = metadata.read(AppliedProject, "project")
     revision = project.revision if project else 0
     if revision == current.project:
-        names = list(current.aliases)
+        names, numbered = list(current.aliases), current.numbered
     else:
         deployments = Catalogue.load(metadata).all(Deployment)
         names = sorted({one.model.name for one in deployments})
+        numbered = frozenset(
+            (one.model.name, route.version)
+            for one in deployments
+            for route in one.routes
+            if route.version
+        )
     changes = {one.deployment: one for one in metadata.find(RouteChanges)}
     # One question for all: with thousands of models a question for each takes a second.
     known = {one.model: one for one in metadata.find(Aliases)}
     none = datetime.fromtimestamp(0, tz=UTC)
     found = {name: known.get(name) or Aliases(model=name, changed_at=none) for name in names}
-    return Target(revision, found, changes)
+    missing = frozenset(
+        (model, number)
+        for model, number in numbered
+        if not metadata.find(ModelVersion, where={"model": model, "version": number}, limit=1)
+    )
+    return Target(revision, found, changes, numbered, missing)
 
 
 def audited_to(metadata: Metadata, after: int) -> int:

@@ -163,6 +163,13 @@ def test_stale_features_are_served_and_counted(world: LaneWorld) -> None:
 
     assert [score.route for score in scores] == ["champion", "champion"]
     assert endpoint.counters.stale == {"served": 1, "refused": 0}
+    assert endpoint.counters.stale_views == {"v": 1}
+
+
+def test_what_goes_to_no_version_the_champion_takes(world: LaneWorld) -> None:
+    declared = _declare(ps.challenger(share=0.25), ps.challenger(share=0.25, version=7))
+    endpoint = _endpoint(world, declared, champion=world.version(2), challenger=world.version(3))
+    assert endpoint.shares == {"champion": 0.75, "challenger": 0.25, "challenger @7": 0.0}
 
 
 def test_stale_features_are_refused_where_that_is_declared(world: LaneWorld) -> None:
@@ -176,6 +183,7 @@ def test_stale_features_are_refused_where_that_is_declared(world: LaneWorld) -> 
             _score(endpoint, _ask(world, key="abc"))
 
     assert endpoint.counters.stale == {"served": 0, "refused": 20}
+    assert endpoint.counters.stale_views == {"v": 20}
     assert engine.batches == []
     # No circuit opened: what is handed in is answered, and what was fresh at the time asked.
     past = Ask(0, key="abc", at_us=champion.fresh_until_us)

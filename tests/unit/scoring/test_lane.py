@@ -12,7 +12,7 @@ import pytest
 from penstock.errors import InputError, OverloadedError, UnavailableError, UserCodeError
 from penstock.records import Score
 from penstock.scoring import Ask, Lane
-from penstock.testing.lanes import LaneWorld, Summing
+from penstock.testing.lanes import FixedReader, LaneWorld, Summing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,18 +124,36 @@ def test_what_is_answered_is_logged_whole_and_before(world: LaneWorld) -> None:
 
     with pytest.raises(InputError, match="no finite prediction"):
         asyncio.run(ask())
-    future_ask = Ask(world.writer.clock.now_us(), key="ABC", at_us=1_000, request_id="q")
+    future_ask = Ask(world.writer.clock.now_us(), key="ABC", at_us=2_000, request_id="q")
     (score,) = asyncio.run(_answers(lane, [future_ask]))
 
     assert isinstance(score, Score)
     assert world.logged() == [score]
     assert (score.route, score.version, score.model) == ("challenger", 3, "direction")
-    assert (score.entity, score.at_us, score.origin) == ("ABC", 1_001, "online")
+    assert (score.entity, score.at_us, score.origin) == ("ABC", 2_000, "online")
     assert score.features == (3.0, 0.5)
     assert score.prediction == 3.5
     assert score.progress == {"v": 7}
     assert score.request_id == "q"
     assert 0 <= score.duration_us < 1_000_000
+
+
+def test_a_row_of_before_the_newest_record_is_refused_and_no_neighbour(world: LaneWorld) -> None:
+    lane = Lane("champion", world.version(3), world.writer)
+    newest_us, now_us = FixedReader.newest_us, world.writer.clock.now_us()
+    times = [0, newest_us, newest_us - 1, newest_us + 1, -1]
+    asks = [Ask(now_us, key="AB", at_us=at_us) for at_us in times]
+    asks.append(Ask(now_us, values=(1.0, 2.0), at_us=5))  # what is handed in is the caller's word
+
+    found = asyncio.run(_answers(lane, asks))
+
+    refused = [place for place, one in enumerate(found) if isinstance(one, InputError)]
+    assert refused == [2, 4]
+    assert "1970-01-01T00:00:00.001001Z, its newest record" in str(found[2])
+    assert "/jobs" in str(found[2])
+    given = [one.at_us for one in found if isinstance(one, Score)]
+    assert given == [asks[0].at_us or given[0], newest_us, newest_us + 1, 5]
+    assert world.logged() == [one for one in found if isinstance(one, Score)]
 
 
 def test_features_handed_in_and_looked_up_share_a_batch(world: LaneWorld) -> None:
@@ -151,6 +169,21 @@ def test_features_handed_in_and_looked_up_share_a_batch(world: LaneWorld) -> Non
     assert [s.prediction for s in scores if isinstance(s, Score)] == [2.5, 3.0, 4.5]
     assert [s.origin for s in scores if isinstance(s, Score)] == ["online", "request", "online"]
     assert scores[1].progress == {}  # type: ignore[union-attr]  # it is a score
+
+
+def test_how_long_a_row_may_wait_is_said_of_the_lane(world: LaneWorld) -> None:
+    async def refused(queue_us: int) -> int:
+        lane = Lane("champion", world.version(3, row_us=1_000), world.writer)
+        lane.queue_us = queue_us
+        object.__setattr__(lane, "_row_us", 1_000.0)  # what rows are known to take
+        now_us = world.writer.clock.now_us()
+        rows = [lane.submit(Ask(now_us + n, values=(1.0, 1.0))) for n in range(300)]
+        found = await asyncio.gather(*rows, return_exceptions=True)
+        return sum(isinstance(one, OverloadedError) for one in found)
+
+    assert [asyncio.run(refused(limit_us)) for limit_us in (100_000, 250_000, 400_000)] == [
+        199, 49, 0,
+    ]  # fmt: skip
 
 
 def test_a_bad_row_does_not_fail_its_neighbours(world: LaneWorld) -> None:

@@ -34,7 +34,7 @@ def _score(world: LaneWorld, ask: Ask, found: Endpoint | Exception) -> tuple[Sco
             raise found
         return found
 
-    memory = Memory(world.writer, counters, {}, KeptScores())
+    memory = Memory(world.writer, counters, {}, KeptScores(), {})
     manifest = world.version(1).manifest
     stand_in = StandIn(
         declare(fallback=HALF),

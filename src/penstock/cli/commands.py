@@ -160,6 +160,11 @@ COMMANDS: Mapping[str, Command | Group] = {
                 "Make a version the champion; the champion becomes previous.",
                 "penstock models promote btc-direction@3",
             ),
+            "alias": Command(
+                "models:alias",
+                "Make a version the challenger, or the candidate. Routes lead there.",
+                "penstock models alias btc-direction@3 challenger",
+            ),
         },
     ),
     "graphs": Group(

@@ -1,4 +1,4 @@
-"""The commands about model versions: list, show, promote."""
+"""The commands about model versions: list, show, promote, alias."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from penstock.deployment import deploy, refuse_going_around
+from penstock.deployment import deploy, point_alias, refuse_going_around
 from penstock.errors import NotFoundError, PenstockError
 from penstock.plan import Catalogue
 from penstock.records import ALIASES, DatasetSnapshot
@@ -15,6 +15,7 @@ from penstock.registry import promote as promote_version
 from penstock.runtime import open_services
 from penstock.spec import Model
 
+from .failures import UsageError
 from .humanise import ago, number, pairs
 from .opening import opened_as
 from .screen import Screen, table
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from penstock.ports import Services
     from penstock.records import Aliases, EngineChoice, EngineTrial, ModelVersion
 
-__all__ = ["list_versions", "promote", "show"]
+__all__ = ["alias", "list_versions", "promote", "show"]
 
 VERSION = typer.Argument(help="MODEL@VERSION, or MODEL@champion and the other aliases.")
 
@@ -94,6 +95,27 @@ def promote(screen: Screen, version: str = VERSION) -> None:
         after = promote_version(services, found.model, found.version)
     previous = f"; version {after.previous} is previous" if after.previous else ""
     screen.show(after, f"[green]✓[/] {found.label} is champion{previous}.")
+
+
+def alias(
+    screen: Screen,
+    version: str = typer.Argument(help="MODEL@VERSION; MODEL alone with --remove."),
+    name: str = typer.Argument(help="challenger or candidate."),
+    remove: bool = typer.Option(False, "--remove", help="Let it point to no version."),
+    reason: str = typer.Option("", "--reason", help="Why; audited."),
+) -> None:
+    """Point an alias to a version."""
+    with opened_as(screen, "admin") as services:
+        if remove:
+            model, _, number = version.partition("@")
+            if number:
+                raise UsageError(f"--remove takes the model alone: {model}.")
+            after = point_alias(services, model, name, 0, reason=reason)
+            screen.show(after, f"[green]✓[/] No version of {model} is {name}.")
+            return
+        found = find_version(services.metadata, version)
+        after = point_alias(services, found.model, name, found.version, reason=reason)
+    screen.show(after, f"[green]✓[/] {found.label} is {name}.")
 
 
 def _row(version: ModelVersion, pointers: Aliases, now: datetime) -> Sequence[object]:

@@ -11,6 +11,7 @@ import httpx
 import msgspec
 import typer
 
+from penstock.control import shown_values
 from penstock.errors import (
     AccessError,
     ConflictError,
@@ -43,12 +44,15 @@ if TYPE_CHECKING:
 
     from penstock.records import Score
     from penstock.runtime import LocalServices
+    from penstock.scoring import Endpoint, Lane
     from penstock.spec import Deployment
 
 __all__ = ["predict"]
 
 TIMEOUT_S = 30.0
 MORE_LIKELY = 0.5
+EXACT = 2**53
+DATATYPES: Mapping[type, str] = {str: "BYTES", bool: "BOOL", int: "INT64"}
 KINDS: Mapping[str, type[PenstockError]] = {
     "access": AccessError,
     "conflict": ConflictError,
@@ -60,6 +64,19 @@ KINDS: Mapping[str, type[PenstockError]] = {
 }
 
 
+class _Output(msgspec.Struct, frozen=True):
+    name: str
+    data: list[str | float]
+
+
+class _Inferred(msgspec.Struct, frozen=True):
+    """An answer by the inference protocol."""
+
+    model_version: str
+    outputs: list[_Output]
+    parameters: Mapping[str, str] = {}
+
+
 class _Wanted(msgspec.Struct, frozen=True):
     """What is asked: keys and request fields with a time, or features."""
 
@@ -67,6 +84,9 @@ class _Wanted(msgspec.Struct, frozen=True):
     request: Mapping[str, Given]
     at_us: int
     features: Mapping[str, float | None]
+    headers: Mapping[str, str] = {}
+    version: int = 0
+    seen: bool = False
 
 
 def predict(  # noqa: PLR0913, PLR0917 - the options of the command
@@ -80,19 +100,41 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of the command
     request: list[str] = typer.Option(
         [], "--request", help="NAME=VALUE of a request field; all that the model takes."
     ),
-    at: str = typer.Option("", "--at", help="Time of the features, with its zone; now otherwise."),
+    at: str = typer.Option(
+        "",
+        "--at",
+        help="Time of the features, with its zone, not before the newest record; else now.",
+    ),
     feature: list[str] = typer.Option(
         [], "--feature", help="NAME=VALUE; all the model's features, in place of --key."
+    ),
+    header: list[str] = typer.Option(
+        [], "--header", help="NAME=VALUE of a header, for routes that go by one."
+    ),
+    version: int = typer.Option(
+        0, "--version", help="This version of the deployment alone; else its routes choose."
+    ),
+    features: bool = typer.Option(
+        False, "--features", help="Show the values that the model saw as well."
     ),
 ) -> None:
     """Ask for one prediction."""
     if bool(key) == bool(feature):
         raise UsageError("Give either --key, or --feature for every feature of the model.")
+    if version and (at or features):
+        raise UsageError("--version goes with neither --at nor --features.")
     with opened_as(screen, "writer") as services:
         declared = Catalogue.load(services.metadata).deployment(deployment)
-        wanted = _wanted(declared, key, request, at, feature)
+        wanted = msgspec.structs.replace(
+            _wanted(declared, key, request, at, feature),
+            headers=dict(_header(word) for word in header),
+            version=version,
+            seen=features,
+        )
         address = _serving(services)
-        if address:
+        if address and version:
+            found = _by_version(services, address, declared, wanted)
+        elif address:
             found = _over_http(services, address, deployment, wanted)
         else:
             found = _in_process(services, deployment, wanted)
@@ -141,7 +183,16 @@ def _pair(word: str) -> tuple[str, float | None]:
         number = math.nan
     if number is not None and not math.isfinite(number):
         raise UsageError(f"--feature {word!r}: write NAME=NUMBER, finite, or NAME=null.")
+    if number is not None and number.is_integer() and abs(number) <= EXACT:
+        return name.strip(), int(number)  # features that count take whole numbers alone
     return name.strip(), number
+
+
+def _header(word: str) -> tuple[str, str]:
+    name, sign, value = word.partition("=")
+    if not name.strip() or not sign:
+        raise UsageError(f"--header {word!r}: write NAME=VALUE.")
+    return name.strip().lower(), value.strip()
 
 
 def _serving(services: LocalServices) -> str:
@@ -160,8 +211,42 @@ def _over_http(
         body["request"] = dict(wanted.request)
     if wanted.at_us:
         body["at"] = time_text(wanted.at_us)
-    headers = {"Authorization": f"Bearer {services.token}"}
-    url = f"{address}/v1/deployments/{deployment}/predict"
+    path = f"/v1/deployments/{deployment}/predict{'?features=true' if wanted.seen else ''}"
+    return _posted(services, address, path, body, wanted.headers)
+
+
+def _by_version(
+    services: LocalServices, address: str, declared: Deployment, wanted: _Wanted
+) -> dict[str, object]:
+    """Ask one version, by the inference protocol: its path names it."""
+    given = {**wanted.keys, **wanted.request, **wanted.features}
+    tensors = [
+        {"name": name, "datatype": DATATYPES.get(type(value), "FP64"), "shape": [1],
+         "data": [value]}
+        for name, value in given.items()
+    ]  # fmt: skip
+    path = f"/v2/models/{declared.name}/versions/{wanted.version}/infer"
+    told = _posted(services, address, path, {"inputs": tensors}, wanted.headers)
+    answer = msgspec.convert(told, _Inferred)
+    outputs = {one.name: one.data[0] for one in answer.outputs}
+    found: dict[str, object] = {"prediction_id": outputs["prediction_id"]}
+    classifies = declared.model.dataset.task == "classification"
+    found |= _predicted(float(outputs["prediction"]), classifies=classifies)
+    route = answer.parameters.get("routes", "champion")
+    return found | {
+        "model": declared.model.name, "version": int(answer.model_version), "route": route,
+    }  # fmt: skip
+
+
+def _posted(
+    services: LocalServices,
+    address: str,
+    path: str,
+    body: Mapping[str, object],
+    more: Mapping[str, str],
+) -> dict[str, object]:
+    headers = {**more, "authorization": f"Bearer {services.token}"}
+    url = f"{address}{path}"
     try:
         # The certificate is this machine's own; the address is loopback or was configured.
         answer = httpx.post(url, json=body, headers=headers, timeout=TIMEOUT_S, verify=False)  # noqa: S501
@@ -175,7 +260,9 @@ def _over_http(
         return said
     fault = said.get("error")
     kind, message = (
-        (fault.get("kind"), fault.get("message")) if isinstance(fault, dict) else ("", said)
+        (fault.get("kind"), fault.get("message"))
+        if isinstance(fault, dict)
+        else (said.get("kind"), fault or said)
     )
     raise KINDS.get(str(kind), UnavailableError)(str(message), status=answer.status_code)
 
@@ -186,19 +273,43 @@ def _in_process(services: LocalServices, deployment: str, wanted: _Wanted) -> di
     fleet = build_fleet(services, nothing, read_target(services.metadata, nothing.target))
     try:
         endpoint = fleet.endpoints[deployment]
+        lane = _lane(endpoint, wanted.version) if wanted.version else None
+        reads = lane.version.manifest if lane else endpoint.reads
         values, key = None, None
-        if not wanted.keys and endpoint.reads is not None:
-            values = _ordered(endpoint.reads.features, wanted.features)
+        if not wanted.keys and reads is not None:
+            values = _ordered(reads.features, wanted.features)
         given = {**wanted.keys, **wanted.request}
         if wanted.keys:
             key = cast("str | int", given.pop(next(iter(wanted.keys))))
         now_us = services.clock.now_us()
-        ask = Ask(now_us, key=key, at_us=wanted.at_us, values=values, given=given)
-        score = asyncio.run(endpoint.score(ask))
+        ask = Ask(
+            now_us,
+            key=key,
+            at_us=wanted.at_us,
+            values=values,
+            given=given,
+            headers=wanted.headers,
+        )
+        score = asyncio.run(endpoint.score_by(ask, lane) if lane else endpoint.score(ask))
+        manifest = endpoint.manifests.get(score.version)
     finally:
         fleet.close()
     task = endpoint.declared.model.dataset.task
-    return _shown(score, classifies=task == "classification")
+    told = _shown(score, classifies=task == "classification")
+    if wanted.seen:
+        names = manifest.features if manifest else ()
+        told["features"] = dict(zip(names, shown_values(services, manifest, score), strict=False))
+    return told
+
+
+def _lane(endpoint: Endpoint, version: int) -> Lane:
+    found = endpoint.versions.get(version)
+    if found is None:
+        known = ", ".join(map(str, sorted(endpoint.versions))) or "none"
+        raise NotFoundError(
+            f"{endpoint.declared.name!r} does not answer with version {version}, only with {known}."
+        )
+    return found
 
 
 def _ordered(names: Sequence[str], given: Mapping[str, float | None]) -> tuple[float | None, ...]:
@@ -208,19 +319,24 @@ def _ordered(names: Sequence[str], given: Mapping[str, float | None]) -> tuple[f
         faults = [f"--feature {name} is missing" for name in missing]
         faults += [f"{name!r} is no feature. {nearest(name, names)}" for name in unknown]
         raise InputError("; ".join(faults), missing=missing, unknown=unknown)
-    return tuple(given[name] for name in names)
+    return tuple(None if value is None else float(value) for value in map(given.get, names))
 
 
 def _shown(score: Score, *, classifies: bool) -> dict[str, object]:
     """The answer as a serving process gives it."""
     told: dict[str, object] = {"prediction_id": score.prediction_id}
-    if classifies:
-        told["prediction"] = score.prediction >= MORE_LIKELY
-        told["probability"] = {"false": 1 - score.prediction, "true": score.prediction}
-    else:
-        told["prediction"] = score.prediction
+    told |= _predicted(score.prediction, classifies=classifies)
     told |= {"model": score.model, "version": score.version, "route": score.route}
     return told | {"as_of": time_text(score.at_us), "reason": score.reason}
+
+
+def _predicted(value: float, *, classifies: bool) -> dict[str, object]:
+    if not classifies:
+        return {"prediction": value}
+    return {
+        "prediction": value >= MORE_LIKELY,
+        "probability": {"false": 1 - value, "true": value},
+    }
 
 
 def _cell(name: str, value: object) -> str:

@@ -99,16 +99,17 @@ def _show(screen: Screen, services: Services, done: Rerouted) -> None:
 
 
 def _routes(found: Rerouted) -> object:
-    columns = ["route", "leads to", "version", "share", ""]
-    return table(columns, [_row(one) for one in found.routes], right=["version", "share"])
+    columns = ["route", "leads to", "version", "share", "takes now", ""]
+    right = ["version", "share", "takes now"]
+    return table(columns, [_row(one) for one in found.routes], right=right)
 
 
 def _row(one: RouteState) -> list[object]:
     notes = [one.why] if one.share is None and one.why else []
     notes += ["pinned"] if one.pinned and not one.target.startswith("@") else []
     notes += ["changed at run time"] if one.changed else []
-    share = "-" if one.share is None else f"{100 * one.share:.4g} %"
-    return [one.name, one.target, one.version or "-", share, ", ".join(notes)]
+    shares = ["-" if one is None else f"{100 * one:.4g} %" for one in (one.share, one.takes)]
+    return [one.name, one.target, one.version or "-", *shares, ", ".join(notes)]
 
 
 def _said(found: Rerouted, now: datetime) -> list[str]:

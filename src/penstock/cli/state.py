@@ -146,14 +146,17 @@ def _rollouts(services: LocalServices) -> list[list[object]]:
 
 
 def _routes(states: Sequence[RouteState], changes: RouteChanges) -> str:
-    """The routes beside the champion, and whether they are otherwise than declared."""
-    told = [
-        f"{one.name} {one.target}" + (f" {100 * one.share:.4g} %" if one.share is not None else "")
-        for one in states
-        if one.name != "champion"
-    ]
+    """The routes and what they take, and whether they are otherwise than declared."""
+    told = [_route(one) for one in states]
     told += [] if changes.is_empty else [f"changed at run time: {changes.text}"]
-    return "; ".join(told) or "-"
+    return "; ".join(told)
+
+
+def _route(one: RouteState) -> str:
+    name = one.name if one.name.endswith(one.target) else f"{one.name} {one.target}"
+    if one.takes is None:
+        return name
+    return f"{name} {100 * one.takes:.4g} %" if one.version else f"{name} without a version"
 
 
 def _incidents(services: LocalServices) -> list[list[object]]:

@@ -12,6 +12,7 @@ from .forest import MISSING_RIGHT, Forest, pack_forest, read_forest, unpack_fore
 from .forest_onnx import forest_to_onnx
 from .loading import ENGINE_FILES, load_engine
 from .package import package
+from .pointing import point_alias
 from .probes import adversarial_rows, legal_rows, probes
 from .proof import TOLERANCE, Proof, prove
 from .regression import Replayed, compare_answers, regression_checks
@@ -84,6 +85,7 @@ __all__ = [
     "pack_forest",
     "package",
     "plan_state",
+    "point_alias",
     "probes",
     "prove",
     "read_forest",

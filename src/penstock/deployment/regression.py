@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Replayed", "compare_answers", "regression_checks"]
 
 SHOWN = 20
+ROUNDING = 1e-9
+"""A smaller difference is that of another order of additions, and counts as none."""
 QUANTILES = (0.5, 0.9, 0.99)
 
 
@@ -56,6 +58,7 @@ def compare_answers(found: Replayed) -> Regression:
     """
     finite = np.isfinite(found.after)
     difference = np.abs(found.after - found.before)[finite]
+    difference[difference < ROUNDING] = 0.0
     flips = (found.before >= THRESHOLD) != (found.after >= THRESHOLD)
     counted = Counter(found.against)
     quantiles = (
@@ -119,7 +122,7 @@ def _most(found: Replayed) -> Iterator[Difference]:
     difference[~np.isfinite(difference)] = np.inf  # without an answer is the greatest of all
     order: list[int] = np.argsort(-difference, kind="stable").tolist()
     for place in order[:SHOWN]:
-        if difference[place] == 0:
+        if difference[place] < ROUNDING:
             return
         after = float(found.after[place])
         yield Difference(

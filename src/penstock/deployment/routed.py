@@ -27,6 +27,7 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True):
         why: Which requests it takes: the header, the rule or the share; empty for the rest.
         version: The version behind it; 0 while the alias points to none.
         share: Share of the entities; none where it goes by something else.
+        takes: The same as it is now: the champion takes what would go to no version.
         pinned: Whether it stays with its version wherever the alias points.
         changed: Whether it is otherwise than declared.
     """
@@ -36,6 +37,7 @@ class RouteState(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     version: int
     share: float | None
+    takes: float | None
     pinned: bool
     changed: bool
 
@@ -63,6 +65,12 @@ def route_states(declared: Deployment, changes: RouteChanges, now: Aliases) -> l
     present = routed(declared, changes)
     known = set(declared.routes)
     left = 1.0 - sum(route.share for route in present.routes)
+    taken = {
+        name: route.share if version_behind(route, now) else 0.0
+        for name, route in present.named_routes.items()
+        if route.role == "challenger"
+    }
+    taken["champion"] = 1.0 - sum(taken.values())
     return [
         RouteState(
             name=name,
@@ -70,6 +78,7 @@ def route_states(declared: Deployment, changes: RouteChanges, now: Aliases) -> l
             why=route.why,
             version=version_behind(route, now),
             share={"champion": left, "challenger": route.share}.get(route.role),
+            takes=taken.get(name),
             pinned=bool(route.version),
             changed=route not in known,
         )

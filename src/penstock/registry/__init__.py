@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .aliases import aliases, find_version, point, promote, rollback, withdraw
+from .aliases import aliases, find_version, nominate, point, promote, rollback, withdraw
 from .custom import CustomModel, CustomPlace
 from .custom_folder import sweep_custom_folders
 from .definitions import rebuild, views_of
@@ -42,6 +42,7 @@ __all__ = [
     "get_version",
     "installed",
     "load_native",
+    "nominate",
     "open_graph",
     "open_native",
     "pack_graph",

@@ -27,6 +27,7 @@ __all__ = [
     "aliases",
     "find_version",
     "next_aliases",
+    "nominate",
     "point",
     "promote",
     "rollback",
@@ -80,6 +81,7 @@ def point(  # noqa: PLR0913 - the change, who made it, when, and against what
     actor: str,
     now: datetime,
     expected: Aliases | None = None,
+    reason: str = "",
 ) -> Aliases:
     """Point one alias to a version.
 
@@ -91,6 +93,7 @@ def point(  # noqa: PLR0913 - the change, who made it, when, and against what
         actor: Who does it.
         now: When.
         expected: The aliases as the caller knows them; as they are now when left out.
+        reason: Why; for the audit table.
 
     Returns:
         The aliases after the change; unchanged when the alias pointed there already.
@@ -107,7 +110,36 @@ def point(  # noqa: PLR0913 - the change, who made it, when, and against what
     if expected is None and getattr(before, alias) == version:
         return before
     after = next_aliases(before, now, **{alias: version})
-    _store(metadata, before, after, actor=actor, action="point alias")
+    _store(metadata, before, after, actor=actor, action="point alias", reason=reason)
+    return after
+
+
+def nominate(services: Services, version: ModelVersion) -> Aliases:
+    """Make a packaged version the candidate of its model, unless that is a newer one.
+
+    Routes may lead to the candidate, so no version is one before what serves it was chosen and
+    proved. Nominating it again changes nothing.
+
+    Args:
+        services: The project's ports.
+        version: The version, packaged.
+
+    Raises:
+        NotReadyError: It has not been packaged.
+        ConflictError: Somebody else changed the aliases meanwhile.
+    """
+    if not version.engine:
+        raise NotReadyError(
+            f"{version.label} has not been packaged, so nothing proves what would serve it. "
+            f"'penstock runs list' shows the run that should have done it.",
+            version=version.label,
+        )
+    with services.locks.hold(f"registry/{version.model}"):
+        before = aliases(services.metadata, version.model)
+        if before.candidate >= version.version:
+            return before
+        after = next_aliases(before, services.clock.now(), candidate=version.version)
+        _store(services.metadata, before, after, actor=services.actor, action="nominate")
     return after
 
 

@@ -97,7 +97,7 @@ def _git(git: str, home: Path, *arguments: str) -> str:
 def _expressions(dataset: Dataset) -> Iterator[Expression]:
     for view in all_views(dataset.views):
         if isinstance(view, OnDemandView):
-            yield from view.features.values()
+            yield from view.expressions.values()
         else:
             yield from _view_expressions(view)
     if dataset.label is not None:

@@ -1,9 +1,9 @@
 """Registration: every candidate of a training run becomes a model version, all in one transaction.
 
-The packages are made first, as artifacts; then the versions, the ``candidate`` alias and the audit
-entry are stored together, under the model's lock; then the events are announced. A registration
-that is killed anywhere and done again finds the run's versions, or none of them, and ends the
-same.
+The packages are made first, as artifacts; then the versions and the audit entry are stored
+together, under the model's lock; then the events are announced. A registration that is killed
+anywhere and done again finds the run's versions, or none of them, and ends the same. No alias
+points to a version yet: what serves it is chosen and proved later, see ``nominate``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from penstock.ports import Audit, Put, announce
 from penstock.records import ColumnBins, Event, GateVerdict, Manifest, ModelVersion, NativeFormat
 from penstock.spec import entities_of, fingerprint, request_fields
 
-from .aliases import alias_put, aliases, next_aliases
 from .packages import NATIVE_FILES, SAMPLE_FILE, file_sha256, write_manifest
 from .provenance import code_of, definitions_of, functions_in, installed
 from .versions import versions
@@ -131,12 +130,6 @@ def _store(  # noqa: PLR0913, PLR0917 - as register
     ]
     changes = [Put(version, expected=None) for version in made]
     difference: dict[str, object] = {"run_id": run_id, "versions": [one.version for one in made]}
-    ready = [version.version for version in made if version.ready]
-    if ready:
-        before = aliases(services.metadata, model.name)
-        after = next_aliases(before, services.clock.now(), candidate=ready[-1])
-        changes.append(alias_put(before, after))
-        difference["candidate"] = [before.candidate, after.candidate]
     audit = Audit(
         actor=services.actor,
         action="register",

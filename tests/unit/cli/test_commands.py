@@ -291,7 +291,7 @@ def test_a_prediction_without_a_serving_process_is_logged_and_replayed(
     home = ("--home", served.home)
     with open_services(served.home) as services:
         deploy(services, "btc", version=1)
-    at = ("--at", "2026-01-09T12:00:00Z")
+    at = ("--at", "2026-01-20T12:00:00Z")
 
     told = call("predict", "btc", "--key", "BTC", *at, *home, "--json").value
     replayed = call("replay", told["prediction_id"], *home)

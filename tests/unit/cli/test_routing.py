@@ -29,9 +29,9 @@ def test_routes_are_shown_set_and_reset(run: Callable[..., Said]) -> None:
     words = ["--share", "@1=0.05", "--share", "challenger=0", "--shadow", "candidate=off"]
     words += ["--pin", "champion=1", "--deadline", "30ms", "--value", "0.5", "--reason", "try"]
 
-    first = run("routes", "show", "split")
+    first, absent = run("routes", "show", "split"), run("status", "--json")
     done = run("routes", "set", "split", *words)
-    status = run("status")
+    status, named = run("status"), run("status", "--json")
     back = run("routes", "reset", "split", "--expect", "1")
 
     assert "All is as declared (revision 0)." in first.out
@@ -47,6 +47,12 @@ def test_routes_are_shown_set_and_reset(run: Callable[..., Said]) -> None:
     ):
         assert text in done.out, text
     assert "share of @1 is 0.05" in " ".join(status.out.split())
+    before, after = [
+        {one["deployment"]: one["routes"] for one in said.value["deployments"]}["split"]
+        for said in (absent, named)
+    ]
+    assert before == "champion 100 %; challenger without a version; shadow candidate"
+    assert after.startswith("champion 95 %; challenger @1 5 %; changed at run time: ")
     assert "All is as declared (revision 2)." in back.out
 
 
@@ -96,3 +102,15 @@ def test_a_rollback_that_names_its_version_may_be_repeated(run: Callable[..., Sa
     assert "direction@1 answers on btc" in first.out
     assert "direction@1 answers as before on btc" in again.out
     assert "--to 'x' is no version" in run("rollback", "btc", "--to", "x").err
+
+
+def test_the_challenger_is_named_and_taken_away(run: Callable[..., Said]) -> None:
+    named = run("models", "alias", "direction@1", "challenger", "--reason", "try")
+    listed = run("models", "list", "--json")
+    wrong = run("models", "alias", "direction@1", "challenger", "--remove")
+    gone = run("models", "alias", "direction", "challenger", "--remove", "--json")
+
+    assert "direction@1 is challenger." in named.out
+    assert listed.value[0]["aliases"]["challenger"] == 1
+    assert (wrong.code, "--remove takes the model alone" in wrong.err) == (2, True)
+    assert gone.value["challenger"] == 0

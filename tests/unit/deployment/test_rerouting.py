@@ -280,7 +280,7 @@ def test_applying_what_the_changes_do_not_go_with_ends_them(
 
     plan = apply(services.metadata, project, actor="ann", now=services.clock.now())
 
-    (warning,) = plan.warnings
+    warning, _ = plan.warnings  # the other: nobody is the challenger of ``split``
     assert "ends, since they do not go with what is declared (" in warning
     found = show_routes(services, "btc")
     assert (found.changes.is_empty, found.changes.changed_by) == (True, "ann")
@@ -302,7 +302,7 @@ def test_applying_anything_else_ends_nothing(services: LocalServices) -> None:
 
     plan = _apply(services, description="two at once", stale="refuse")
 
-    assert plan.warnings == ()
+    assert not [told for told in plan.warnings if "ends" in told]
     assert changes_of(services.metadata, "split").shares == {"@2": 0.2}
 
 

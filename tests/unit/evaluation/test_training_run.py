@@ -24,7 +24,7 @@ from penstock.evaluation import (
     preparing_tracking,
     register_candidates,
 )
-from penstock.registry import load_native, promote, read_manifest, read_sample
+from penstock.registry import load_native, point, promote, read_manifest, read_sample
 from penstock.runtime import Settings, open_services
 from penstock.training import TrainedCandidate, check_candidates, train_candidates
 
@@ -155,6 +155,8 @@ def check_mirror(services: LocalServices) -> None:
         "select a.alias, t.value from registered_model_aliases a join model_version_tags t "
         "on t.name = a.name and t.version = a.version and t.key = 'penstock.version' order by 1"
     )
+    now = services.clock.now()
+    point(services.metadata, "btc", alias="candidate", version=3, actor="tester", now=now)
     for wanted in (1, 2):
         mirror(services, "btc")
         mirror(services, "btc")

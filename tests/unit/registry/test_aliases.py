@@ -12,7 +12,16 @@ from penstock.errors import ConflictError, GateError, InputError, NotFoundError,
 from penstock.plan import apply
 from penstock.ports import EVENTS_TOPIC, Put
 from penstock.records import Aliases, Event, GateVerdict, ModelVersion
-from penstock.registry import aliases, find_version, point, promote, rollback, withdraw
+from penstock.registry import (
+    aliases,
+    find_version,
+    get_version,
+    nominate,
+    point,
+    promote,
+    rollback,
+    withdraw,
+)
 
 if TYPE_CHECKING:
     from penstock.runtime import LocalServices
@@ -217,3 +226,31 @@ def test_a_version_is_found_as_people_write_it(registered: LocalServices) -> Non
     for wrong in ("btc", "btc@", "@3"):
         with pytest.raises(InputError, match="MODEL@3 or MODEL@champion"):
             find_version(registered.metadata, wrong)
+
+
+def _packaged(services: LocalServices, number: int) -> ModelVersion:
+    before = get_version(services.metadata, "btc", number)
+    after = msgspec.structs.replace(before, engine="onnx", package="0" * 64)
+    services.metadata.write(Put(after, expected=before))
+    return after
+
+
+def test_a_version_is_no_candidate_before_it_is_packaged(registered: LocalServices) -> None:
+    with pytest.raises(NotReadyError, match="btc@2 has not been packaged"):
+        nominate(registered, get_version(registered.metadata, "btc", 2))
+    assert aliases(registered.metadata, "btc").revision == 0
+
+    found = nominate(registered, _packaged(registered, 2))
+
+    assert pointed(found) == (0, 0, 0, 2)
+    (entry,) = registered.metadata.audit()
+    assert (entry.actor, entry.action, entry.difference) == (
+        "tester", "nominate", {"candidate": [0, 2]},
+    )  # fmt: skip
+
+
+def test_an_older_version_that_is_packaged_later_is_no_candidate(registered: LocalServices) -> None:
+    newer = nominate(registered, _packaged(registered, 3))
+
+    assert nominate(registered, _packaged(registered, 2)) == newer
+    assert nominate(registered, get_version(registered.metadata, "btc", 3)) == newer

@@ -37,6 +37,8 @@ pytestmark = pytest.mark.slow
 PATH = "/v1/features/scoring"
 ARROW = "application/vnd.apache.arrow.stream"
 START = datetime(2026, 1, 1, tzinfo=UTC)
+START_US = int(START.timestamp() * 1e6)
+HOURS = 250
 
 asks = st.lists(
     st.tuples(
@@ -58,7 +60,8 @@ composed_asks = st.lists(
         {
             "symbol": st.sampled_from(["BTC", "ETH", "nobody"]),
             "shop": st.sampled_from([*SHOPS, 99]),
-            "at": st.integers(-24, 400).map(lambda hours: START + timedelta(hours=hours)),
+            # From the last record on, of which the store can tell.
+            "at": st.integers(HOURS, 400).map(lambda hours: START + timedelta(hours=hours)),
             "amount": st.none() | st.floats(-1e9, 1e9) | st.just(0.0),
             "pieces": st.none() | st.integers(-(1 << 40), 1 << 40),
             "card": st.sampled_from([None, "debit", "credit", ""]),
@@ -83,9 +86,19 @@ def wait_for(http: httpx.Client, path: str) -> None:
     raise AssertionError(f"{path} never came")
 
 
-def by_json(http: httpx.Client, keys: list[str], times: list[datetime]) -> pl.DataFrame:
+def asked_by_json(http: httpx.Client, keys: list[str], times: list[datetime]) -> httpx.Response:
     ask = {"entities": {"symbol": keys}, "at": [time.isoformat() for time in times]}
-    answer = http.post(PATH, json=ask)
+    return http.post(PATH, json=ask)
+
+
+def asked_by_arrow(http: httpx.Client, keys: list[str], times: list[datetime]) -> httpx.Response:
+    body = io.BytesIO()
+    pl.DataFrame({"symbol": keys, "at": times}).write_ipc_stream(body)
+    return http.post(PATH, content=body.getvalue(), headers={"content-type": ARROW})
+
+
+def by_json(http: httpx.Client, keys: list[str], times: list[datetime]) -> pl.DataFrame:
+    answer = asked_by_json(http, keys, times)
     assert answer.status_code == 200, answer.text
     told = answer.json()
     as_of = pl.Series(told["as_of"]).str.to_datetime("%+", time_unit="us", time_zone="UTC")
@@ -93,9 +106,7 @@ def by_json(http: httpx.Client, keys: list[str], times: list[datetime]) -> pl.Da
 
 
 def by_arrow(http: httpx.Client, keys: list[str], times: list[datetime]) -> pl.DataFrame:
-    body = io.BytesIO()
-    pl.DataFrame({"symbol": keys, "at": times}).write_ipc_stream(body)
-    answer = http.post(PATH, content=body.getvalue(), headers={"content-type": ARROW})
+    answer = asked_by_arrow(http, keys, times)
     assert answer.status_code == 200, answer.text
     return pl.read_ipc_stream(answer.content)
 
@@ -134,6 +145,14 @@ def assert_all_agree(
     reader = OnlineReader(services.online, service.views)
     asked_us = pl.Series(times).cast(pl.Datetime("us", "UTC")).cast(pl.Int64).to_numpy()
     values, as_of_us = reader.read(keys, asked_us)
+    early = np.flatnonzero(asked_us < as_of_us)
+    if len(early):
+        # What the store cannot tell of it refuses: the newest state has seen what was to come.
+        row = "" if len(keys) == 1 else f"rows[{early[0]}]: "
+        for told in (asked_by_json(http, keys, times), asked_by_arrow(http, keys, times)):
+            assert told.status_code == 422
+            assert told.json()["error"]["message"].startswith(f"{row}The online store knows")
+        times = [START + timedelta(microseconds=int(us) - START_US) for us in as_of_us]
     arrow = by_arrow(http, keys, times)
     plain = arrow.select(pl.col(service.names).cast(pl.Float64).fill_null(np.nan))
     np.testing.assert_array_equal(plain.to_numpy(), values)

@@ -105,7 +105,7 @@ def test_a_written_client_asks_a_real_server(served: ServedProject, tmp_path: Pa
 
 
 def _asks(package: Any, where: str, token: str) -> None:  # noqa: ANN401 - made by the test
-    row = package.Row(symbol="BTC", at=datetime(2026, 1, 5, tzinfo=UTC))
+    row = package.Row(symbol="BTC", at=datetime(2026, 1, 12, tzinfo=UTC))
     with package.Client(where, token) as client:
         told = client.predict(row, with_features=True)
         assert told.probability.true + told.probability.false == pytest.approx(1)

@@ -62,7 +62,7 @@ def test_the_clients_trace_goes_on_over_both_ways_of_http(
         # The short way answers what is whole within 64 KiB; what is longer goes through ASGI.
         answer = http.post(PREDICT, json=BTC, headers=PARENT | {"x-request-id": "r1"}).json()
         other = TRACE.replace("4b", "5c")
-        rows = {"rows": [BTC, BTC | {"at": "2026-01-05T00:00:00Z"}] * 400}
+        rows = {"rows": [BTC, BTC | {"at": "2026-01-11T00:00:00Z"}] * 400}
         long = msgspec.json.format(msgspec.json.encode(rows), indent=8)
         assert len(long) > GATHERED_BYTES
         parent = {"traceparent": f"00-{other}-{CLIENT}-01"}

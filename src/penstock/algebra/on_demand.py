@@ -84,7 +84,7 @@ def compile_on_demand(view: OnDemandView) -> OnDemandProgram:
     """
     schema = view.schema
     faults: list[str] = []
-    for name, expression in view.features.items():
+    for name, expression in view.expressions.items():
         try:
             dtype = dtype_of(expression, schema) or DType.FLOAT64
         except DeclarationError as error:
@@ -97,10 +97,10 @@ def compile_on_demand(view: OnDemandView) -> OnDemandProgram:
         schema[name] = dtype
     if faults:
         raise DeclarationError.of(f"OnDemandView({view.name!r})", faults)
-    read = {name for each in view.features.values() for name in columns_of(each)}
+    read = {name for each in view.expressions.values() for name in columns_of(each)}
     return OnDemandProgram(
         view=view,
         needs={name: dtype for name, dtype in view.schema.items() if name in read},
-        steps=tuple((name, compile_row(each)) for name, each in view.features.items()),
-        expressions=tuple((name, to_polars(each)) for name, each in view.features.items()),
+        steps=tuple((name, compile_row(each)) for name, each in view.expressions.items()),
+        expressions=tuple((name, to_polars(each)) for name, each in view.expressions.items()),
     )

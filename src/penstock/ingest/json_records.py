@@ -7,6 +7,7 @@ column is a fault. Times are texts with a zone.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -76,7 +77,8 @@ def _column(name: str, dtype: DType, records: list[Record]) -> tuple[pl.Series, 
     cells = [record.get(name) for record in records]
     kind = pl.String() if dtype is DType.TIMESTAMP else POLARS_TYPES[dtype]
     if set(map(type, cells)) <= PLAIN[dtype]:  # nearly always: nothing to look at one by one
-        return pl.Series(name, cells, dtype=kind), []
+        with suppress(TypeError, OverflowError):  # of an integer that is too great
+            return pl.Series(name, cells, dtype=kind), []
     read = READERS[dtype]
     values = [None if cell is None else read(cell) for cell in cells]
     wrong = [
@@ -122,7 +124,7 @@ READERS: Mapping[DType, Callable[[object], object]] = {
 
 PLAIN: Mapping[DType, frozenset[type]] = {
     DType.STRING: frozenset({str, type(None)}),
-    DType.INT64: frozenset(),  # each may be too great
+    DType.INT64: frozenset({int, type(None)}),
     DType.FLOAT64: frozenset({float, type(None)}),
     DType.BOOLEAN: frozenset({bool, type(None)}),
     DType.TIMESTAMP: frozenset({str, type(None)}),

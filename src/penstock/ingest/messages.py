@@ -29,9 +29,10 @@ GROUP = "raw"
 def messages_intake(log: EventLog, source: Source, topic: str, first: int, last: int) -> Intake:
     """The messages of a topic from offset ``first`` to ``last`` as an intake."""
     entries = log.read(topic, after=first - 1, limit=last - first + 1)
-    digest = hashlib.sha256()
+    parts: list[bytes] = []
     for entry in entries:
-        digest.update(len(entry.payload).to_bytes(8, "big") + entry.payload)
+        parts += (len(entry.payload).to_bytes(8, "big"), entry.payload)
+    digest = hashlib.sha256(b"".join(parts))
 
     def parse(_: datetime) -> Parsed:
         return _parsed(source, entries)

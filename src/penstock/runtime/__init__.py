@@ -13,6 +13,7 @@ from .layout import Layout
 from .loading import load_project
 from .logs import configure_logs
 from .measured import Family, Histogram, Measured, Sample, exposition
+from .orders import OrderBook, Orders
 from .processes import PROCESSES, executing, run_stream, run_worker, up
 from .project import init_project
 from .services import LocalServices, open_services
@@ -33,6 +34,8 @@ __all__ = [
     "Layout",
     "LocalServices",
     "Measured",
+    "OrderBook",
+    "Orders",
     "Place",
     "ProcessStatus",
     "Sample",

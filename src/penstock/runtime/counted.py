@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from penstock.errors import NotLoggedError
 from penstock.records import ProcessCounts, VersionCounts
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ __all__ = ["version_counts"]
 
 ANSWERING = frozenset({"champion", "challenger"})
 LATE = "late"
+BLAMELESS = NotLoggedError("").kind
+"""What a row fails with that says nothing of the version it was asked of."""
 
 
 def version_counts(measured: Iterable[Measured]) -> list[ProcessCounts]:
@@ -38,6 +41,8 @@ def _of_process(one: Measured) -> list[ProcessCounts]:
                 _add(counts, histogram.labels, more)
         elif family.name == "penstock_score_errors_total":
             for sample in family.samples:
+                if sample.labels["kind"] == BLAMELESS:
+                    continue
                 late = sample.labels["kind"] == LATE
                 number = int(sample.value)
                 more = VersionCounts(errors=0 if late else number, late=number if late else 0)

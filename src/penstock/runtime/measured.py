@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -73,6 +73,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
         address: Where it answers.
         worker: Its place among the processes that answer there: 0, 1, 2 ...
         families: The numbers.
+        models: What was done by model and version, as the inference protocol tells of it.
     """
 
     process_id: int
@@ -81,6 +82,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     worker: int
     families: Sequence[Family]
+    models: Sequence[Mapping[str, Any]] = ()
 
 
 def exposition(measured: Iterable[Measured]) -> bytes:

@@ -58,6 +58,10 @@ class Settings(BaseSettings):
         serve_socket: UNIX socket that online scoring answers on beside its port, its path relative
             to the project folder; empty for none.
         serve_workers: How many processes answer there, sharing the port.
+        serve_body_kb: How long a body may be there, in kilobytes, unpacked too, and a message of
+            gRPC.
+        serve_queue_ms: How long a row may wait for its model's turn, in milliseconds; one that
+            would wait longer is refused at once.
         serve_load: ``all`` to have every deployment loaded, ``need`` to load one when it is asked
             for.
         serve_memory_mb: About how much memory models may take in a process that loads them by need;
@@ -66,6 +70,8 @@ class Settings(BaseSettings):
         allow_insecure_bind: Allow an address other machines can reach without TLS.
         tls_cert: Certificate file (PEM) for both servers, relative to the project folder.
         tls_key: Its private key file (PEM).
+        tls_client_ca: Certificates (PEM) by one of which that of a client has to be signed, for
+            both servers; empty where clients need none.
         log_level: Least severity that is logged.
         stream_batch_rows: Records gathered into one micro-batch at most.
         stream_wait_ms: Longest wait for a micro-batch to fill, in milliseconds.
@@ -118,12 +124,15 @@ class Settings(BaseSettings):
     serve_grpc_port: int = Field(default=0, ge=0, le=65535)
     serve_socket: str = ""
     serve_workers: int = Field(default=1, ge=1, le=64)
+    serve_body_kb: int = Field(default=1_024, ge=64, le=1_048_576)
+    serve_queue_ms: int = Field(default=50, ge=1, le=60_000)
     serve_load: Literal["all", "need"] = "all"
     serve_memory_mb: int = Field(default=0, ge=0, le=1_048_576)
     serve_idle_s: int = Field(default=0, ge=0, le=604_800)
     allow_insecure_bind: bool = False
     tls_cert: str = ""
     tls_key: str = ""
+    tls_client_ca: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     stream_batch_rows: int = Field(default=5_000, ge=1, le=1_000_000)
     stream_wait_ms: int = Field(default=200, ge=1, le=60_000)
@@ -354,7 +363,13 @@ def _check_files(settings: Settings, home: Path, origins: Mapping[str, str]) -> 
             f"{given} is set ({origins.get(given)}), {missing} is not. TLS takes both files.",
             settings=[missing],
         )
-    for name in ("tls_cert", "tls_key"):
+    if settings.tls_client_ca and not settings.tls_cert:
+        raise SettingsError(
+            f"tls_client_ca is set ({origins.get('tls_client_ca')}), tls_cert is not. Clients show "
+            "a certificate over TLS alone: set tls_cert and tls_key, or leave it out.",
+            settings=["tls_cert"],
+        )
+    for name in ("tls_cert", "tls_key", "tls_client_ca"):
         value = str(getattr(settings, name))
         if value and not (home / value).is_file():
             raise SettingsError(

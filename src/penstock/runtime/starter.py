@@ -28,6 +28,7 @@ STARTER_SETTINGS = """\
 # serve_host = "0.0.0.0"     # takes tls_cert and tls_key, or allow_insecure_bind = true
 # tls_cert = "cert.pem"
 # tls_key = "key.pem"
+# tls_client_ca = "ca.pem"   # clients have to show a certificate
 """
 
 STARTER_PROJECT = '''\

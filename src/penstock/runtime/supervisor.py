@@ -170,7 +170,8 @@ class Supervisor:
     def _is_ready(self, child: Child) -> bool:
         """Whether it answers, or, where it does not listen, has begun its heartbeat."""
         try:
-            if child.address:
+            # Where clients have to show a certificate, there is none to ask with.
+            if child.address and not self._services.settings.tls_client_ca:
                 return self._http.get(child.address + HEALTH_PATH).is_success
             living = living_processes(self._services, kind=child.kind)
         except (httpx.HTTPError, PenstockError):

@@ -13,7 +13,7 @@ from penstock.algebra import reference_bins
 from penstock.datasets import build, load
 from penstock.deployment import package
 from penstock.plan import Catalogue, apply
-from penstock.registry import NATIVE_FILES, Registration, register
+from penstock.registry import NATIVE_FILES, Registration, nominate, register
 from penstock.spec import declarations_in, key_of
 from penstock.training import graph_job, put_together
 
@@ -72,4 +72,6 @@ def make_graph_version(services: Services, graph: Graph, *, run_id: str) -> Mode
             for name in names
         }
         (version,) = register(services, graph, snapshot, [made], run_id=run_id, bins=bins)
-    return package(services, version)
+    packaged = package(services, version)
+    nominate(services, packaged)
+    return packaged

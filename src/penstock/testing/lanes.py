@@ -80,16 +80,23 @@ class Tenfold(Summing):
 
 
 class FixedReader:
-    """Stands for an online store: the features of a key are its length and the time asked for."""
+    """Stands for an online store: the features of a key are its length and 0.5.
+
+    Attributes:
+        newest_us: Of the newest record of every key.
+    """
 
     names = ("v.a", "v.b")
+    newest_us = 1_001
 
     def read_settled(
         self, keys: Sequence[str | int], at_us: NDArray[np.int64], _request: object
     ) -> Reading:
-        """The length of each key and 0.5, of a microsecond later, of always the same batch."""
+        """The length of each key and 0.5, always of the same batch."""
         values = np.array([[len(str(key)), np.nan] for key in keys], dtype=float)
-        return Reading(np.nan_to_num(values, nan=0.5), at_us + 1, [], {"v": 7})
+        return Reading(
+            np.nan_to_num(values, nan=0.5), np.maximum(at_us, self.newest_us), [], {"v": 7}
+        )
 
 
 class LaneWorld:

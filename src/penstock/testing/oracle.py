@@ -129,8 +129,9 @@ def naive_tolerance(
         return 0.0
     seen = _values(view, feature, records, at_us)
     if feature.op == "approx_distinct":
-        # Four standard errors, and the rounding to a whole number.
-        return 0.5 + 4 * 1.04 / 32 * len(seen)
+        # The rounding to a whole number, and four standard errors; or, where these are less, two
+        # values that share one of 1,024 registers, as they do in every hundredth long history.
+        return 0.5 + max(1.0, 4 * 1.04 / 32 * len(seen))
     numbers = [value * 1.0 for _, value in seen]  # type: ignore[operator]
     if not numbers:
         return 0.0

@@ -29,7 +29,7 @@ from penstock.features import refresh
 from penstock.ingest import ingest_files
 from penstock.plan import apply
 from penstock.records import ModelVersion
-from penstock.registry import NATIVE_FILES, Registration, register, save_native
+from penstock.registry import NATIVE_FILES, Registration, nominate, register, save_native
 from penstock.runtime import init_project, open_services
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def make_served_project(home: Path) -> ServedProject:
             *_register(services, model, snapshot, boosted, "none"),
         )
         for version in registered:
-            package(services, version)
+            nominate(services, package(services, version))
     return ServedProject(home, token, model.dataset.feature_names, registered)
 
 

@@ -48,7 +48,12 @@ def serving(project: ServedProject, process_kind: str = "serve") -> Generator[ht
 
 @contextmanager
 def running(
-    project: ServedProject, command: Sequence[str], port: str, *, cert: Path | None = None
+    project: ServedProject,
+    command: Sequence[str],
+    port: str,
+    *,
+    cert: Path | None = None,
+    shows: Path | None = None,
 ) -> Generator[httpx.Client]:
     """Run a command that serves a project until the block ends; killed then.
 
@@ -57,6 +62,7 @@ def running(
         command: The command.
         port: Where it answers.
         cert: Its certificate, where it answers over TLS.
+        shows: The folder of the client's own certificate, ``cert.pem`` and ``key.pem``.
 
     Yields:
         A client of its administrator, once it is ready.
@@ -70,6 +76,8 @@ def running(
     headers = {"Authorization": f"Bearer {project.token}"}
     url = f"{'https' if cert else 'http'}://127.0.0.1:{port}"
     trusted = ssl.create_default_context(cafile=cert)
+    if shows is not None:
+        trusted.load_cert_chain(shows / "cert.pem", shows / "key.pem")
     try:
         with httpx.Client(base_url=url, headers=headers, verify=trusted, timeout=20) as http:
             _wait_ready(http, process)

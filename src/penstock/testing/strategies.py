@@ -37,6 +37,7 @@ __all__ = [
     "feature_views",
     "histories",
     "is_deletion",
+    "leaving_views",
     "newest_values",
     "numbers",
     "records",
@@ -228,6 +229,29 @@ def feature_views() -> st.SearchStrategy[FeatureView]:
     """Views over ``source`` with one to six features; in some, all are newest values."""
     mixed = _views(aggregates())
     return st.one_of(mixed, mixed, mixed, _views(newest_values()))
+
+
+def leaving_views() -> st.SearchStrategy[FeatureView]:
+    """Views whose values may leave: with windows, or newest values under a time-to-live.
+
+    Their source says that no column may be null, and not all histories keep to it: the declaration
+    may have been another.
+    """
+    return feature_views().map(_leaving)
+
+
+def _leaving(view: FeatureView) -> FeatureView:
+    """The view with windows of some minutes or hours, or newest values, for the whole past."""
+    own = msgspec.structs.replace(view.source, nullable=())
+    features = list(view.features)
+    for place, each in enumerate(features):
+        if each.over:
+            continue
+        if view.ttl:
+            features[place] = Aggregate(op="last", column="nx"[place % 2], name=each.name)
+        else:
+            features[place] = msgspec.structs.replace(each, over=("5m", "90m")[place % 2])
+    return msgspec.structs.replace(view, source=own, features=features)
 
 
 def _views(features: st.SearchStrategy[Aggregate]) -> st.SearchStrategy[FeatureView]:

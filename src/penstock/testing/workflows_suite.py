@@ -145,6 +145,16 @@ class WorkflowsSuite:
         )
         assert len(set(times)) > 1
 
+    def test_a_run_took_as_long_among_others_as_by_itself(self, launched: Workflows) -> None:
+        for number in range(3):
+            launched.submit(pipeline("first", "last"), {}, run_id=f"r{number}", subject="s")
+            launched.wait(f"r{number}", timeout_s=PATIENCE_S)
+        for listed in launched.runs():
+            alone = launched.get(listed.run_id)
+            assert alone is not None
+            assert listed.ended_at == alone.ended_at
+            assert listed.steps == ()
+
     def test_a_run_is_followed_where_it_is_executed(self, open_one: Open, journal: Journal) -> None:
         workflows, seen = open_one("here"), _Followed()
         workflows.launch(journal.functions, watch=seen)

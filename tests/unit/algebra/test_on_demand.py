@@ -30,7 +30,7 @@ def square(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> object:
 
 def naive(view: ps.OnDemandView, row: Mapping[str, object]) -> list[float | None]:
     known = dict(row)
-    for name, expression in view.features.items():
+    for name, expression in view.expressions.items():
         known[name] = naive_expression(expression, known)
     values = [known[name] for name in view.features]
     return [None if value is None else float(value) for value in values]  # type: ignore[arg-type]

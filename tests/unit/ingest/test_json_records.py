@@ -13,6 +13,7 @@ CASES: list[tuple[DType, list[object], list[object], list[int]]] = [
     (DType.BOOLEAN, [True, 1, "true"], [True, None, None], [1, 2]),
     (DType.INT64, [1, 2.0, -(2**63)], [1, 2, -(2**63)], []),
     (DType.INT64, [True, 2.5, "3", 2**63], [None, None, None, None], [0, 1, 2, 3]),
+    (DType.INT64, [1, 2**63, None, 2**200], [1, None, None, None], [1, 3]),
     (DType.FLOAT64, [0.5, None], [0.5, None], []),
     (DType.FLOAT64, [1, 0.5, 10**400], [1.0, 0.5, float("inf")], []),
     (DType.FLOAT64, [True, "1", [1]], [None, None, None], [0, 1, 2]),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dbos import StepInfo as DbosStep
     from dbos import WorkflowStatus
 
-__all__ = ["DBOS_STATES", "TERMINAL", "run_of", "steps_of"]
+__all__ = ["DBOS_STATES", "TERMINAL", "end_of", "is_short", "run_of", "steps_of"]
 
 DBOS_STATES: Mapping[str, RunState] = {
     "DELAYED": "queued",
@@ -26,6 +26,7 @@ DBOS_STATES: Mapping[str, RunState] = {
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
     "CANCELLED": "cancelled",
 }
+SHORT = timedelta(seconds=2)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TERMINAL = frozenset({"SUCCESS", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "CANCELLED"})
 
@@ -74,6 +75,17 @@ def steps_of(status: WorkflowStatus, rows: Sequence[DbosStep]) -> list[StepInfo]
     if status.status == "PENDING" and len(steps) < len(pipeline.steps):
         steps.append(StepInfo(name=pipeline.steps[len(steps)].name, state="running"))
     return steps
+
+
+def is_short(run: RunInfo) -> bool:
+    """Whether a run took so little that its end, without its steps, says nothing of how long."""
+    return run.ended_at is not None and run.ended_at - run.created_at < SHORT
+
+
+def end_of(run: RunInfo, rows: Sequence[DbosStep]) -> datetime | None:
+    """The end of a run, or of its last step where that is later."""
+    ends = [run.ended_at, *(_time(row["completed_at_epoch_ms"]) for row in rows)]
+    return max(filter(None, ends), default=None)
 
 
 def _arguments(status: WorkflowStatus) -> _Arguments:

@@ -26,6 +26,7 @@ _SCHEMA = 2
 # than the newest message's, read and used in one transaction, so there are no gaps. A counter
 # beside the messages would be a second page to write for each commit.
 _OFFSET_BITS = 40
+_OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS topics (topic INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS messages (
@@ -143,7 +144,10 @@ class SqliteEventLog(EventLog):
             if not {row[3] for row in rows} <= self._names.keys():
                 self._names |= dict(connection.execute("SELECT sender, name FROM senders"))
             names = self._names
-        return [LogEntry(_offset(place), at_us, told, names[by]) for place, at_us, told, by in rows]
+        return [
+            LogEntry(place & _OFFSET_MASK, at_us, told, names[by])
+            for place, at_us, told, by in rows
+        ]
 
     def end(self, topic: str) -> int:
         """Offset of the last message; 0 for none."""
@@ -234,7 +238,7 @@ def _bounds(number: int) -> tuple[int, int]:
 
 
 def _offset(place: int) -> int:
-    return place & ((1 << _OFFSET_BITS) - 1)
+    return place & _OFFSET_MASK
 
 
 def _newest(connection: sqlite3.Connection, number: int) -> int:

@@ -50,11 +50,12 @@ def health_handlers(
     async def watch(request: Any, _: Context) -> AsyncIterator[Any]:  # noqa: ANN401 - messages
         told = 0
         while True:
+            is_last = ending.done()  # not asked again: it may end while an answer is on its way
             found = status(request.service)
             if found != told:
                 yield message("HealthCheckResponse", HEALTH)(status=found)
                 told = found
-            if ending.done():
+            if is_last:
                 return
             await asyncio.wait([ending], timeout=LOOK_S)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
 from penstock.deployment import deploy
+from penstock.http.grpc_health import health_handlers
 from penstock.http.grpc_messages import HEALTH, SERVICE, message
 from penstock.http.grpc_service import GRACE_S, GrpcServer
 from penstock.http.serve_app import ServeApp
@@ -162,5 +164,23 @@ def test_probes_are_told_of_the_process_and_its_services_until_it_ends(
             await serving.__aexit__(None, None, None)
             assert await last == b"\x08\x02"
             assert await call.read() is grpc.aio.EOF
+
+    asyncio.run(talk())
+
+
+@dataclass
+class _Details:
+    method: str
+    invocation_metadata: Any = ()
+
+
+def test_a_watcher_is_told_of_an_end_that_comes_while_an_answer_is_on_its_way() -> None:
+    async def talk() -> None:
+        ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        handler: Any = health_handlers(lambda: True, ending).service(_Details(f"/{HEALTH}/Watch"))
+        told = handler.unary_stream(message("HealthCheckRequest", HEALTH)(service=""), None)
+        assert (await anext(told)).status == 1
+        ending.set_result(None)  # before the handler is asked for more
+        assert [one.status async for one in told] == [2]
 
     asyncio.run(talk())

@@ -160,17 +160,21 @@ class Slots:
         Raises:
             ConflictError: Another process has claimed a partition.
         """
-        parts = {slot: dict(more.get(slot, {})) for slot in self._tokens}
-        if self._count == 1:
-            parts[0] |= values
-        else:
-            slots = partitions_of(list(values), self._count).tolist()
-            for slot, (key, value) in zip(slots, values.items(), strict=True):
-                if slot in parts:
-                    parts[slot][key] = value
-        for slot, own in parts.items():
+        for slot, own in self.parted(values).items():
+            changes = {**more.get(slot, {}), **own}
             token = self._tokens[slot]
-            self._online.write(self._spaces[slot], own, progress=progress, token=token)
+            self._online.write(self._spaces[slot], changes, progress=progress, token=token)
+
+    def parted(self, values: Changes) -> dict[int, Changes]:
+        """Those of the values that are of these partitions, by partition."""
+        if self._count == 1:
+            return {0: values}
+        parts: dict[int, dict[bytes, bytes | None]] = {slot: {} for slot in self._tokens}
+        slots = partitions_of(list(values), self._count).tolist()
+        for slot, (key, value) in zip(slots, values.items(), strict=True):
+            if slot in parts:
+                parts[slot][key] = value
+        return {**parts}
 
 
 def partition_spaces(space: str, count: int) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from .sweeping import Sweep
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from penstock.algebra import Program
+    from penstock.algebra import Events, Program
     from penstock.ports import Changes, Locks, OnlineStore, Tables
     from penstock.spec import FeatureView
 
@@ -108,7 +108,8 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
         chunk_rows: Records to fold at once, unless a single batch has more, or in a first build a
             single entity.
         now_us: The time now, int64 microseconds since 1970 UTC, by which values leave the store of
-            which nobody can ask for anything any more; none leave when left out.
+            which nobody can ask for anything any more; when left out, from no later time on than
+            before, and nothing that no record comes for.
         progress: Told what is being done and the share that is done.
 
     Raises:
@@ -136,7 +137,7 @@ def refresh(  # noqa: PLR0913 - three ports and what to do with them
         target = tables.applied(name, name)
         version = newest_version(tables, view)
         for done, part in _parts(online, space, layout, wanted, tokens, again=again):
-            sweep = Sweep(online, program, part.spaces, now_us)
+            sweep = Sweep(online, program, part, now_us)
             work = _Work(tables, part, program, version, sweep)
             turns = work.build(target, chunk_rows)
             if done is not None:
@@ -327,25 +328,18 @@ class _Work:
 
     def _values(
         self, wanted: pl.Expr, last: int, *, anew: bool = False
-    ) -> tuple[dict[bytes, bytes], int]:
+    ) -> tuple[dict[bytes, bytes | None], int]:
         """The values of entities after the records that are wanted, and how many those are.
 
-        Entities of which nobody can ask for anything are not among them.
+        None for an entity whose value leaves with them, since nobody can ask for anything of it.
 
         Args:
             wanted: Which records.
             last: Deletions up to this batch count.
             anew: Begin from nothing instead of the present values.
         """
-        entity = self._program.view.source.entity
-        stones = None if self._tombstones is None else self._tombstones.between(0, last)
-        records = read_records(
-            self._tables, self._program, self._version, wanted, tombstones=stones
-        )
-        records = self._part.kept(records, entity)
-        known = records[entity.name].unique()
-        keys = encode_keys(entity, known.to_list())
-        events = extract(self._program, records, codes_of(records[entity.name], known))
+        known, events = self._events(wanted, last)
+        keys = encode_keys(self._program.view.source.entity, known.to_list())
         self._sweep.see(events.times)
         present: list[bytes | None] = [None] * len(keys)
         if not anew:
@@ -355,7 +349,18 @@ class _Work:
         values = dict(zip(keys, fold(self._program, present, events), strict=True))
         if not anew and self._sweep.has_horizon:
             values |= self._completed(known.filter(self._lacks_past(present, values)), last)
-        return self._sweep.living(values, () if anew else present), records.height
+        return self._sweep.living(values, () if anew else present), len(events.times)
+
+    def _events(self, wanted: pl.Expr, last: int) -> tuple[pl.Series, Events]:
+        """The entities of the records that are wanted, and these as their events."""
+        entity = self._program.view.source.entity
+        stones = None if self._tombstones is None else self._tombstones.between(0, last)
+        records = read_records(
+            self._tables, self._program, self._version, wanted, tombstones=stones
+        )
+        records = self._part.kept(records, entity)
+        known = records[entity.name].unique()
+        return known, extract(self._program, records, codes_of(records[entity.name], known))
 
     def _lacks_past(
         self, present: Sequence[bytes | None], values: Mapping[bytes, bytes]
@@ -366,5 +371,10 @@ class _Work:
 
     def _completed(self, keys: pl.Series, last: int) -> dict[bytes, bytes]:
         """The values of entities with all their records."""
+        if keys.is_empty():
+            return {}
         own = pl.col(self._key).is_in(keys.implode())
-        return self._values(own & (self._batch <= last), last, anew=True)[0] if len(keys) else {}
+        known, events = self._events(own & (self._batch <= last), last)
+        values = fold(self._program, [None] * len(known), events)
+        named = encode_keys(self._program.view.source.entity, known.to_list())
+        return dict(zip(named, values, strict=True))

@@ -7,6 +7,8 @@ values, and read in the moment in which values are read, so that nobody is told 
 A value is told of from its newest event on, as ever, since what left was past by then; unless it
 was folded onto nothing with events from before the horizon. The seam is the newest horizon for
 which that was so, and no value is told of before it. There is none while records come in time.
+A value that is past even with the records that come for it leaves with them: as it stands it would
+tell of earlier times without them.
 
 The horizon follows the records, an hour behind the newest one, and never passes an hour before the
 clock: where old records are played again the horizon plays along, and a record that is stamped with
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
     from penstock.algebra import IntArray, Program
     from penstock.ports import Changes, OnlineStore
+
+    from .partitions import Slots
 
 __all__ = ["SWEPT", "Sweep", "Swept", "swept_counts"]
 
@@ -109,8 +113,9 @@ class Sweep:
     Args:
         online: The online store.
         program: The compiled view.
-        spaces: The space of each partition, by its number.
-        now_us: The time now, int64 microseconds since 1970 UTC; None where nothing is to leave.
+        part: The partitions.
+        now_us: The time now, int64 microseconds since 1970 UTC; None where the horizon is to stay
+            and no slice is to be looked at.
 
     Attributes:
         horizon_us: From when on it is told of who has no value.
@@ -118,19 +123,20 @@ class Sweep:
     """
 
     def __init__(
-        self, online: OnlineStore, program: Program, spaces: Mapping[int, str], now_us: int | None
+        self, online: OnlineStore, program: Program, part: Slots, now_us: int | None
     ) -> None:
         self._online = online
         self._program = program
-        self._spaces = spaces
+        self._part = part
         self._now_us = now_us if may_leave(program) else None
-        found = online.look([(space, [SWEPT]) for space in spaces.values()])
+        found = online.look([(space, [SWEPT]) for space in part.spaces.values()])
         marks = [Swept.read(one.values[0]) for one in found]
-        self._marks = dict(zip(spaces, marks, strict=True))
+        self._marks = dict(zip(part.spaces, marks, strict=True))
         self._begun = {slot: mark.left for slot, mark in self._marks.items()}
         self.horizon_us = max(mark.horizon_us for mark in marks)
         self._stored_us = self.horizon_us  # what has left was past then
         self._seam_us = max(mark.seam_us for mark in marks)
+        self._leaving: dict[bytes, None] = {}  # with what is written next
 
     @property
     def count(self) -> int:
@@ -150,10 +156,8 @@ class Sweep:
 
     def living(
         self, values: Mapping[bytes, bytes], present: Sequence[bytes | None] = ()
-    ) -> dict[bytes, bytes]:
-        """What to write of values that were folded: not those of which nothing can be asked.
-
-        What is there of them already is past as well, and leaves with a slice.
+    ) -> dict[bytes, bytes | None]:
+        """What to write of values that were folded: those of which nothing can be asked leave.
 
         Args:
             values: The values.
@@ -162,15 +166,17 @@ class Sweep:
         newest = newest_of([*values.values()])
         past = is_past(self._program, newest, self.horizon_us)
         if present and self._stored_us > NEVER_US:
-            before = newest_of(present)
-            # Where events that were past could not be stored, something may be missing too.
-            onto_nothing = (before == NEVER_US) | is_past(
-                self._program, np.maximum(before, NEVER_US + 1), self._stored_us
-            )
+            onto_nothing = newest_of(present) == NEVER_US
             if (onto_nothing & ~past & (newest < self._stored_us)).any():
                 self._seam_us = self._stored_us
-        pairs = zip(values.items(), past.tolist(), strict=True)
-        return {key: value for (key, value), is_gone in pairs if not is_gone}
+        before = present or [None] * len(values)
+        found: dict[bytes, bytes | None] = {}
+        for (key, value), was, is_gone in zip(values.items(), before, past.tolist(), strict=True):
+            if not is_gone:
+                found[key] = value
+            elif was is not None:
+                found[key] = self._leaving[key] = None
+        return found
 
     def slices(self, changes: Changes) -> dict[int, dict[bytes, bytes | None]]:
         """What else to write to each partition: the next slice's values that leave, and its mark.
@@ -180,17 +186,17 @@ class Sweep:
         """
         if not self.has_horizon:
             return {}
-        written = len(changes) // len(self._spaces)
+        leaving, self._leaving = self._part.parted(self._leaving), {}
+        written = len(changes) // len(self._marks)
         found: dict[int, dict[bytes, bytes | None]] = {}
-        for slot, space in self._spaces.items():
+        for slot, space in self._part.spaces.items():
             mark = self._marks[slot]
             size = min(max(2 * written if mark.is_rich else written // 2, LEAST), MOST)
             gone, seen, after = self._slice(space, mark.after, 0 if self._now_us is None else size)
             own = dict.fromkeys(gone - changes.keys())
+            left = mark.left + len(own) + len(leaving[slot])
             is_rich = RICH * len(own) > seen
-            self._marks[slot] = Swept(
-                self.horizon_us, self._seam_us, mark.left + len(own), after, is_rich
-            )
+            self._marks[slot] = Swept(self.horizon_us, self._seam_us, left, after, is_rich)
             found[slot] = {**own, SWEPT: self._marks[slot].packed()}
         self._stored_us = self.horizon_us
         return found

@@ -24,6 +24,7 @@ from penstock.features import (
     refresh,
     refresh_vectors,
     space_of,
+    sweeping,
 )
 from penstock.features.sweeping import LEAST, MARGIN_US, SWEPT, Swept
 from penstock.features.vectors import MARKS
@@ -195,6 +196,20 @@ def test_nothing_is_told_from_before_a_seam(world: World, online: str) -> None:
     assert assert_exact(world, ["b"], 0) == [8 * HOUR_US]
 
 
+def test_a_value_that_is_past_with_its_new_records_leaves_at_once(world: World) -> None:
+    arrive(world, 0, *crowd("old", 4 * LEAST))
+    arrive(world, 1, "z")  # the last one by key, far from the first slices
+    bring(world)
+    arrive(world, 0.9, "z")
+    arrive(world, 20, "here")
+    swept = bring(world).swept
+    # What it said of times before the horizon is no longer so: the late record counts there too.
+    assert assert_exact(world, ["z", "here"], HOUR_US) == [19 * HOUR_US, 20 * HOUR_US]
+    found, mark = world.online.get(space_of(VIEW), [b"z", SWEPT])
+    assert found is None
+    assert swept == LEAST + 1 == Swept.read(mark).left
+
+
 def test_a_horizon_only_goes_forward(world: World) -> None:
     arrive(world, 0, "a")
     bring(world)
@@ -227,6 +242,23 @@ def test_without_a_clock_nothing_leaves(world: World) -> None:
     assert bring(world, now_us=None).swept == 0
     assert held(world.online) == {"a", "b"}
     assert assert_exact(world, ["a"], 0) == [0]
+
+
+def test_without_a_clock_a_horizon_stays_and_no_slice_is_looked_at(world: World) -> None:
+    arrive(world, 0, *crowd("old", 4 * LEAST))
+    bring(world)
+    arrive(world, 20, "here")
+    assert bring(world).swept == LEAST
+    (mark,) = world.online.get(space_of(VIEW), [SWEPT])
+    before = held(world.online)
+    arrive(world, 90, "here")
+    assert bring(world, now_us=None).swept == 0
+    assert held(world.online) == before
+    (after,) = world.online.get(space_of(VIEW), [SWEPT])
+    assert Swept.read(after) == Swept.read(mark)._replace(is_rich=False)
+    assert assert_exact(world, ["old-0", "here"], 0) == [19 * HOUR_US, 90 * HOUR_US]
+    arrive(world, 91, "here")
+    assert bring(world).swept == LEAST
 
 
 def test_a_record_of_a_day_to_come_moves_nothing(world: World) -> None:
@@ -338,6 +370,7 @@ def test_a_damaged_mark_is_told(world: World) -> None:
     step_us=st.sampled_from([HOUR_US // 2, 2 * HOUR_US, 9 * HOUR_US]),
     chunk_rows=st.sampled_from([1, 1_000]),
     partitions=st.sampled_from([1, 3]),
+    least=st.sampled_from([1, LEAST]),
 )
 def test_online_is_naive_while_values_leave_and_come_again(  # noqa: PLR0917 - what a stream depends on
     new_world: Callable[[], World],
@@ -347,6 +380,7 @@ def test_online_is_naive_while_values_leave_and_come_again(  # noqa: PLR0917 - w
     step_us: int,
     chunk_rows: int,
     partitions: int,
+    least: int,
 ) -> None:
     world = new_world()
     steps: list[Record] = [{"key": "a", "ts": 0}, *history]
@@ -355,9 +389,11 @@ def test_online_is_naive_while_values_leave_and_come_again(  # noqa: PLR0917 - w
         step | {"ts": None if is_deletion(step) else int(str(step["ts"])) + place * step_us}
         for place, step in enumerate(steps)
     ]
-    for batch in batches_of(steps, size):
-        feed(world, view, batch)
-        bring(world, view, chunk_rows=chunk_rows, partitions=partitions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweeping, "LEAST", least)
+        for batch in batches_of(steps, size):
+            feed(world, view, batch)
+            bring(world, view, chunk_rows=chunk_rows, partitions=partitions)
     left = naive_remaining(view, steps, is_deletion)
     full = [{**dict.fromkeys(view.source.schema), **record} for record in left]
     reader = OnlineReader(world.online, [view])

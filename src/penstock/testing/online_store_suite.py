@@ -273,6 +273,21 @@ class OnlineStoreSuite:
             assert calls < 100
         assert seen >= stay.keys()
 
+    def test_some_go_on_while_most_is_removed(self, store: OnlineStore) -> None:
+        """What stays is given, though the store shrinks to a part of what it was on the way."""
+        keys = [b"%d" % number for number in range(9_000)]
+        stay = set(keys[::50])
+        store.write("a", dict.fromkeys(keys, b"v" * 70), progress=0)
+        seen, after, calls = set[bytes](), b"", 0
+        while after or not calls:
+            found, after = store.some("a", after, 100)
+            seen.update(key for key, _ in found)
+            calls += 1
+            gone = dict.fromkeys(key for key, _ in found if key not in stay)
+            store.write("a", gone, progress=calls)
+        assert seen == {*keys}
+        assert {key for key, _ in store.items("a")} == stay
+
     def test_values_stay_after_reopening(
         self, store: OnlineStore, opener: Callable[[], OnlineStore]
     ) -> None:

@@ -59,22 +59,22 @@ class OrderBook:
     def __init__(self, board: Board) -> None:
         self._board = board
         self._path = board.folder / "orders"
-        self._seen: tuple[int, int] = (0, 0)
-        self._last = Orders()
+        # Replaced as one: the event loop reads while a thread gives an order.
+        self._known = (b"", Orders())
         if not board.others():
             self._path.unlink(missing_ok=True)
 
     def read(self) -> Orders:
-        """The orders as they are now; a look at the file's date where nothing has changed."""
+        """The orders as they are now; the same object as before where nothing has changed."""
+        # Not by its date and inode: within a tick of the clock an inode is used again.
         try:
-            found = self._path.stat()
-            seen = (found.st_mtime_ns, found.st_ino)
-            if seen != self._seen:
-                self._last = DECODER.decode(self._path.read_bytes())
-                self._seen = seen
+            data = self._path.read_bytes()
         except FileNotFoundError:
-            self._last, self._seen = Orders(), (0, 0)
-        return self._last
+            data = b""
+        known = self._known
+        if data != known[0]:
+            self._known = known = (data, DECODER.decode(data) if data else Orders())
+        return known[1]
 
     def give(self, change: Callable[[Orders], Orders]) -> Orders:
         """Change the orders; returns what they are then.

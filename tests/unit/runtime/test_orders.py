@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -47,6 +48,29 @@ def test_who_has_not_followed_is_known_while_it_lives(tmp_path: Path) -> None:
     assert books[0].behind(number) == [2]
     third.close()
     assert books[0].behind(number) == []
+
+
+def test_an_order_is_seen_that_has_the_date_and_the_inode_of_another(tmp_path: Path) -> None:
+    boards = [Board(tmp_path, HERE, SystemClock()) for _ in range(2)]
+    boards[0].publish([])
+    giver, reader = map(OrderBook, boards)
+
+    def give() -> int:
+        number = giver.give(lambda now: now).number
+        os.utime(boards[0].folder / "orders", ns=(1, 1))  # as where a clock ticks seldom
+        return number
+
+    for _ in range(4):
+        assert [give(), reader.read().number] == [giver.read().number] * 2
+        give()  # the next has the inode of the one before
+
+
+def test_where_nothing_has_changed_the_orders_are_the_same(tmp_path: Path) -> None:
+    board = Board(tmp_path, HERE, SystemClock())
+    book = OrderBook(board)
+    assert book.read() is book.read()
+    book.give(lambda now: _unload("btc", now))
+    assert book.read() is book.read()
 
 
 def test_where_nobody_is_left_orders_are_forgotten(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Obedience"]
 
 POLL_S = 0.1
+RETRY_S = 1.0
 WAIT_S = 65.0
 """A little longer than a load may take."""
 
@@ -82,17 +83,23 @@ class Obedience:
 
         await self._give(change)
 
-    async def share_settings(self) -> None:
-        """Have all processes log, and trace, what this one does.
+    async def share_log_level(self) -> None:
+        """Have all processes log what this one does.
 
         Raises:
             UnavailableError: A process has not done so in time; it still will.
         """
         level = logging.getLogger().level
+        await self._give(lambda now: msgspec.structs.replace(now, log_level=level))
+
+    async def share_sampling(self) -> None:
+        """Have all processes trace what this one does.
+
+        Raises:
+            UnavailableError: A process has not done so in time; it still will.
+        """
         sampling = tuple(self._tracing.sampling) if self._tracing else None
-        await self._give(
-            lambda now: msgspec.structs.replace(now, log_level=level, sampling=sampling)
-        )
+        await self._give(lambda now: msgspec.structs.replace(now, sampling=sampling))
 
     async def _give(self, change: Callable[[Orders], Orders]) -> None:
         book = self._book
@@ -118,6 +125,7 @@ class Obedience:
                 await self._follow(book)
             except Exception as error:  # noqa: BLE001 - see above
                 self._log.warning("orders could not be followed", error=str(error))
+                await asyncio.sleep(RETRY_S)
 
     async def _follow(self, book: OrderBook) -> None:
         async with self._turn:
@@ -125,9 +133,10 @@ class Obedience:
             if orders is done:
                 return
             wanted = [name for name, number in orders.loads.items() if number > done.number]
-            if wanted or dict(orders.unloaded) != dict(self._keeper.unloaded):
+            # By what was done, and not by what the keeper was told: it may not have come to do it.
+            if wanted or orders.unloaded != done.unloaded:
                 await self._keeper.serve_without(orders.unloaded)
-            if done.number:  # one that begins loads what is asked for
+            if self._task is not None:  # one that begins loads what is asked for
                 await self._load([name for name in wanted if name in self._keeper.resting])
             if orders.log_level not in {None, done.log_level}:
                 logging.getLogger().setLevel(orders.log_level or 0)

@@ -262,14 +262,14 @@ class InferenceDoor:
         """
         told = _logging(given)
         if given:
-            await self.obedience.share_settings()
+            await self.obedience.share_log_level()
         return told
 
     async def tracing(self, given: Mapping[str, Any], model: str = "") -> Mapping[str, object]:
         """The settings of tracing of all processes; see ``trace_settings``."""
         told = trace_settings(self.traces, given, model)
         if given and not model:
-            await self.obedience.share_settings()
+            await self.obedience.share_sampling()
         return told
 
     def _json(self, value: object) -> Answer:

@@ -73,11 +73,11 @@ class Certificates:
         Args:
             context: By which connections are made.
         """
+        stamps = self._stamps()
+        if stamps == self._seen:
+            return
+        self._seen = stamps
         try:
-            stamps = self._stamps()
-            if stamps == self._seen:
-                return
-            self._seen = stamps
             pem = self._read()
             _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), pem)
             _load(context, pem)
@@ -87,9 +87,8 @@ class Certificates:
         self.pem = pem
         self._log.info("the certificate was renewed")
 
-    def _stamps(self) -> list[tuple[int, int, int]]:
-        found = [one.stat() for one in self._files]
-        return [(one.st_mtime_ns, one.st_size, one.st_ino) for one in found]
+    def _stamps(self) -> list[tuple[int, int, int] | None]:
+        return [_stamp(one) for one in self._files]
 
     def _read(self) -> Pem:
         cert, key, *more = (one.read_bytes() for one in self._files)
@@ -124,6 +123,16 @@ def certificates_of(settings: Settings, home: Path) -> Certificates | None:
         return None
     ca = home / settings.tls_client_ca if settings.tls_client_ca else None
     return Certificates(home / settings.tls_cert, home / settings.tls_key, ca)
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    """What differs once a file has changed, or who may read it; none where it is not there."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    # Not when it was written last: copies keep that, and a change of its owner does not change it.
+    return found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _load(context: ssl.SSLContext, pem: Pem) -> None:

@@ -254,8 +254,9 @@ class GrpcServer:
 
     async def _statistics(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")
-        if request.name:
-            await self._named(request)
+        if not request.name:  # and then a version is nobody's
+            return _from_json("ModelStatisticsResponse", await self._inference.statistics())
+        await self._named(request)
         told = await self._inference.statistics(request.name, request.version)
         return _from_json("ModelStatisticsResponse", told)
 

@@ -39,6 +39,7 @@ OCTETS = (b"content-type", b"application/octet-stream")
 OUTPUTS = ("prediction", "prediction_id")
 DEEPEST = 8
 MOST_DIGITS = 18
+INT64 = 1 << 63
 SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
 
 
@@ -156,9 +157,10 @@ def known_parameters(parameters: Mapping[str, Any]) -> int:
             "Leave 'sequence_id' out."
         )
     timeout_us = parameters.get("timeout", 0)
-    if not isinstance(timeout_us, int) or isinstance(timeout_us, bool) or timeout_us < 0:
-        raise InputError(f"timeout={timeout_us!r}. Give a number of microseconds; 0 for no limit.")
-    return timeout_us
+    is_whole = isinstance(timeout_us, int) and not isinstance(timeout_us, bool)
+    if is_whole and 0 <= timeout_us < INT64:
+        return int(timeout_us)
+    raise InputError(f"timeout={timeout_us!r}. Give a number of microseconds; 0 for no limit.")
 
 
 def known_outputs(wanted: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:

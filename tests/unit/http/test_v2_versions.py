@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -174,11 +175,11 @@ def test_a_request_may_say_how_long_it_takes(
     async def conversation(client: Client) -> None:
         async def asked(allowed: object) -> tuple[int, str]:
             body = {"inputs": [matrix], "parameters": {"timeout": allowed}}
-            reply = await client.post("/v2/models/btc/infer", msgspec.json.encode(body))
+            reply = await client.post("/v2/models/btc/infer", json.dumps(body).encode())
             return reply.status, "" if reply.status == 200 else reply.message
 
         assert await asked(10_000_000) == (200, "")
-        for wrong in (-1, True, "1", 0.5):
+        for wrong in (-1, True, "1", 0.5, 1 << 63, 10**400):
             status, said = await asked(wrong)
             assert (status, "number of microseconds" in said) == (422, True)
         lane = client.keeper.doors["btc"].endpoint.lanes["champion"]
@@ -242,5 +243,28 @@ def test_the_index_lists_what_is_ready_alone_where_that_is_asked(
                 await _called(client, "RepositoryIndex", request)
             )
             assert [one.name for one in answer.models] == wanted
+
+    talk(conversation)
+
+
+def test_statistics_of_all_are_told_whatever_version_is_named(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    deploy(services, "btc", version=1)
+
+    async def conversation(client: Client) -> None:
+        async def told(name: str, version: str) -> list[tuple[str, str]]:
+            request = message("ModelStatisticsRequest")(name=name, version=version)
+            answer = message("ModelStatisticsResponse").FromString(
+                await _called(client, "ModelStatistics", request)
+            )
+            return [(one.name, one.version) for one in answer.model_stats]
+
+        for version in ("", "1", "x"):
+            assert await told("", version) == [("btc", "1"), ("split", "1")]
+        assert await told("btc", "1") == [("btc", "1")]
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await told("btc", "x")
+        assert raised.value.code() is grpc.StatusCode.NOT_FOUND
 
     talk(conversation)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.access import require_role
-from penstock.errors import InputError, NotFoundError, UnavailableError
+from penstock.errors import InputError, NotFoundError
 from penstock.plan import Catalogue
 from penstock.records import ALIASES
 from penstock.registry import aliases, get_version, point
 
 from .checks import check_version
 from .package import package
-from .waiting import wait_for
+from .waiting import wait_until_taken_in
 
 if TYPE_CHECKING:
     from penstock.ports import Services
@@ -82,22 +82,11 @@ def point_alias(  # noqa: PLR0913 - what is pointed where, why, and how long to 
         )
     if after != before:
         for deployment in catalogue.deployments_of(model):
-            _wait(services, deployment.name, after, wait_s)
+            wait_until_taken_in(
+                services,
+                deployment.name,
+                lambda status: status.revision.get(model, 0) < after.revision,
+                wait_s,
+                done=f"The alias {alias!r} of {model!r} is set",
+            )
     return after
-
-
-def _wait(services: Services, deployment: str, after: Aliases, wait_s: float) -> None:
-    """Wait until every serving process of a deployment has seen the aliases."""
-    _, behind = wait_for(
-        services,
-        deployment,
-        lambda status: status.revision.get(after.model, 0) < after.revision,
-        wait_s,
-    )
-    if behind:
-        raise UnavailableError(
-            f"The alias is set, but {len(behind)} serving processes of {deployment!r} have not "
-            f"taken it in within {wait_s:g} s, the first being {behind[0].process_id} at "
-            f"{behind[0].address}. Look at 'penstock status' and their log.",
-            behind=[status.process_id for status in behind],
-        )

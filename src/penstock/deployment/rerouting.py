@@ -18,7 +18,6 @@ from penstock.errors import (
     InputError,
     NotFoundError,
     NotReadyError,
-    UnavailableError,
 )
 from penstock.plan import Catalogue, routed
 from penstock.ports import Audit, Put
@@ -29,7 +28,7 @@ from penstock.spec import Fallback, key_of
 from .checks import check_version
 from .package import package
 from .routed import RouteState, changes_of, route_states
-from .waiting import living, wait_for
+from .waiting import living, wait_until_taken_in
 
 if TYPE_CHECKING:
     from penstock.ports import Services
@@ -313,19 +312,13 @@ def _taken_in(
     services: Services, declared: Deployment, after: RouteChanges, wait_s: float
 ) -> Rerouted:
     """Wait until every serving process routes by the changes."""
-    _, behind = wait_for(
+    wait_until_taken_in(
         services,
         declared.name,
         lambda status: status.routes.get(declared.name, 0) < after.revision,
         wait_s,
+        done="The routes are changed",
     )
-    if behind:
-        raise UnavailableError(
-            f"The routes of {declared.name!r} are changed, but {len(behind)} serving processes "
-            f"have not taken them in within {wait_s:g} s, the first being {behind[0].process_id} "
-            f"at {behind[0].address}. Look at 'penstock status' and their log.",
-            behind=[status.process_id for status in behind],
-        )
     shown = _shown(services, declared, after)
     return msgspec.structs.replace(shown, changed=True)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.errors import UnavailableError
 from penstock.plan import Catalogue, routed
 from penstock.ports import Put
 from penstock.registry import aliases
 
 from .routed import changes_of, version_behind
-from .waiting import wait_for
+from .waiting import wait_until_taken_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,16 +94,13 @@ def wait_for_split(services: Services, deployment: str) -> None:
         UnavailableError: One does not in time; it stays in force.
     """
     revision = changes_of(services.metadata, deployment).revision
-    _, behind = wait_for(
-        services, deployment, lambda status: status.routes.get(deployment, 0) < revision, WAIT_S
+    wait_until_taken_in(
+        services,
+        deployment,
+        lambda status: status.routes.get(deployment, 0) < revision,
+        WAIT_S,
+        done="The shares are set",
     )
-    if behind:
-        raise UnavailableError(
-            f"The shares of {deployment!r} are set, but the serving process "
-            f"{behind[0].process_id} at {behind[0].address} has not taken them in within "
-            f"{WAIT_S:g} s. Look at 'penstock status' and its log.",
-            behind=[status.process_id for status in behind],
-        )
 
 
 def _without(before: Mapping[str, object], targets: Mapping[str, float]) -> dict[str, object]:

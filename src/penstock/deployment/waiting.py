@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from penstock.errors import UnavailableError
 from penstock.records import ServingStatus
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from penstock.ports import Services
 
-__all__ = ["living", "wait_for"]
+__all__ = ["living", "wait_for", "wait_until_taken_in"]
 
 POLL_S = 0.05
 CLOCKS_S = 2.0  # how far the process table's clock may be from ours
@@ -55,6 +56,36 @@ def wait_for(
         if not behind or services.clock.now_us() >= end_us:
             return len(serving), behind
         time.sleep(POLL_S)
+
+
+def wait_until_taken_in(
+    services: Services,
+    deployment: str,
+    is_behind: Callable[[ServingStatus], bool],
+    wait_s: float,
+    *,
+    done: str,
+) -> None:
+    """Wait until every serving process has taken a change in.
+
+    Args:
+        services: The ports; uses metadata and the clock.
+        deployment: Name of the deployment.
+        is_behind: Whether one is still behind.
+        wait_s: How long at most.
+        done: What has been changed, for the error.
+
+    Raises:
+        UnavailableError: One has not in time; the change stays in force.
+    """
+    _, behind = wait_for(services, deployment, is_behind, wait_s)
+    if behind:
+        raise UnavailableError(
+            f"{done}, but {len(behind)} serving processes of {deployment!r} have not taken that in "
+            f"within {wait_s:g} s, the first being {behind[0].process_id} at "
+            f"{behind[0].address}. Look at 'penstock status' and their log.",
+            behind=[status.process_id for status in behind],
+        )
 
 
 def _lives(status: ServingStatus) -> bool:

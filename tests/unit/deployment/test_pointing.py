@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
 import penstock as ps
-from penstock.deployment import deploy, point_alias
-from penstock.errors import AccessError, GateError, InputError, NotFoundError
+from penstock.deployment import RouteEdit, change_routes, deploy, point_alias
+from penstock.errors import AccessError, GateError, InputError, NotFoundError, UnavailableError
 from penstock.plan import Catalogue, apply, preview
 from penstock.ports import Put
-from penstock.records import Identity
+from penstock.records import Identity, ServingStatus
 from penstock.registry import aliases, get_version
 from penstock.runtime import open_services
 from penstock.scoring import Fleet, build_fleet, read_target
@@ -130,3 +131,22 @@ def test_a_route_to_a_version_that_there_is_not_is_no_error_and_leads_there_late
     assert set(_fleet(services, before).errors) | set(_fleet(services, before).versions) == {
         "btc/champion", "btc/challenger",
     }  # fmt: skip
+
+
+def test_a_serving_process_that_does_not_follow_is_named(services: LocalServices) -> None:
+    status = ServingStatus(
+        process_id=os.getpid(),
+        address="http://127.0.0.1:1",
+        versions={},
+        revision={MODEL: aliases(services.metadata, MODEL).revision},
+        at=services.clock.now(),
+    )
+    services.metadata.write(Put(status))
+    named = rf"of '\w+' have not taken that in within 0 s, the first being {os.getpid()} at http://"
+
+    with pytest.raises(UnavailableError, match=f"'challenger' of 'direction' is set.*{named}"):
+        point_alias(services, MODEL, "challenger", 2, wait_s=0)
+    with pytest.raises(UnavailableError, match=f"routes are changed.*{named}"):
+        change_routes(services, "split", RouteEdit(pins={"champion": 1}), wait_s=0)
+
+    assert aliases(services.metadata, MODEL).challenger == 2

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +18,7 @@ from penstock.runtime import open_services
 from penstock.testing.oracle import naive_feature, naive_remaining
 from penstock.testing.ports import free_port
 from penstock.testing.redis_server import need_redis, redis_server
+from penstock.testing.zygotes import kill_until_through
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -130,33 +124,18 @@ def test_deletions_are_whole_however_often_the_process_is_killed(
     zygote: Any,  # noqa: ANN401 - a module
 ) -> None:
     batches = batches_of(zygote)
-    dice, killed, status, reached = random.Random(3), 0, -1, 0  # noqa: S311 - when to kill
-    process = subprocess.Popen(
-        [sys.executable, str(ZYGOTE), str(home)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        for attempt in range(KILLS + 1):
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            child = int(process.stdout.readline())
-            if attempt < KILLS:
-                time.sleep(dice.uniform(0.05, LONGEST_LIFE_S))
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-            status = int(process.stdout.readline())
-            killed += status == signal.SIGKILL
-            if attempt % 4 == 3:
-                with open_services(home) as services:
-                    now = check_online(services, zygote, batches)
-                    assert now >= reached
-                    reached = now
-        assert status == 0
-        process.stdin.close()
+    reached = 0
+
+    def look(lives: int) -> None:
+        nonlocal reached
+        if lives % 4 == 0:
+            with open_services(home) as services:
+                now = check_online(services, zygote, batches)
+            assert now >= reached
+            reached = now
+
+    command = [str(ZYGOTE), str(home)]
+    killed = kill_until_through(command, kills=KILLS, longest_s=LONGEST_LIFE_S, between=look)
     assert killed > 0
     with open_services(home) as services:
         assert check_online(services, zygote, batches) == len(batches)

@@ -39,13 +39,20 @@ def fork_at_each_line(work: Callable[[], object]) -> None:
         sys.stdout.flush()
 
 
-def kill_until_through(command: Sequence[str], *, kills: int, longest_s: float) -> int:
+def kill_until_through(
+    command: Sequence[str],
+    *,
+    kills: int,
+    longest_s: float,
+    between: Callable[[int], object] = lambda _: None,
+) -> int:
     """Let children work, killing the first ones and letting the last one end.
 
     Args:
         command: Python's arguments for the program that calls ``fork_at_each_line``.
         kills: How many are killed.
         longest_s: How long one lives at most.
+        between: Called after each life that was cut short, with how many there have been.
 
     Returns:
         How many were killed at work.
@@ -67,6 +74,8 @@ def kill_until_through(command: Sequence[str], *, kills: int, longest_s: float) 
                     os.kill(child, signal.SIGKILL)
             status = int(zygote.stdout.readline())
             killed += status == signal.SIGKILL
+            if attempt < kills:
+                between(attempt + 1)
         assert status == 0
         zygote.stdin.close()
     return killed

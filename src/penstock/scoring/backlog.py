@@ -86,9 +86,7 @@ def read_backlog(folder: Path) -> Backlog:
 def _offsets(folder: Path) -> Mapping[str, int]:
     try:
         return OFFSETS.decode((folder / DRAINED).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return {}
 
 
@@ -96,5 +94,5 @@ def _made_us(line: bytes) -> int:
     """When the score of a line was made; 0 where it is only half written."""
     try:
         return LINE.decode(line).scored_at_us
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except msgspec.DecodeError:
         return 0

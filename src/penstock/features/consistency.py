@@ -50,7 +50,8 @@ def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of
         online: The online store.
         view: The view.
         at_us: The time the features are asked for, int64 microseconds since 1970 UTC; for every
-            second entity it is the time of its newest event instead, or the view's horizon.
+            second entity it is the time of its newest event instead, or the view's horizon, where
+            there is either.
         sample: Number of entities; all where there are fewer.
         seed: Which ones.
         memory_bytes: What computing may take, as in ``point_in_time``.
@@ -74,7 +75,9 @@ def check_online(  # noqa: PLR0913 - two ports, what to look at, and how much of
     batches: Mapping[str, int | IntArray] = found.progress
     if found.by_row:
         batches = {view.name: np.array([row[view.name] for row in found.by_row])}
-    times = pl.Series("at", found.as_of_us).cast(pl.Datetime("us", "UTC"))
+    # Of whom nothing is stored, any time tells the same; without a horizon none was given.
+    told_us = np.where(found.as_of_us == NEVER_US, at_us, found.as_of_us)
+    times = pl.Series("at", told_us).cast(pl.Datetime("us", "UTC"))
     spine = pl.DataFrame({key: pl.Series(keys, dtype=every.dtype), "at": times})
     expected = expected_features(tables, [view], spine, batches=batches, memory_bytes=memory_bytes)
     return compare_columns(reader.names, found.values, expected, keys)

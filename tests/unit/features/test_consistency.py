@@ -65,6 +65,15 @@ def test_what_is_folded_is_what_the_tables_say(world: World) -> None:
     assert {check.compared for check in few} == {7}
 
 
+def test_entities_that_are_not_online_yet_are_unknown_ones(world: World) -> None:
+    view = ps.FeatureView("v", source=source(), features=[ps.count(over="6h")])
+    world.ingest(view.source, [{"key": "a", "ts": HOUR_US}, {"key": "b", "ts": 0}])
+    world.refresh(view)
+    world.ingest(view.source, [{"key": key, "ts": 0} for key in "acde"])  # not folded yet
+    (check,) = check_online(world.tables, world.online, view, at_us=2 * HOUR_US)
+    assert (check.compared, check.mismatches) == (5, 0)
+
+
 def test_a_value_that_is_wrong_is_named(world: World) -> None:
     fill(world)
     world.refresh(VIEW)

@@ -25,7 +25,7 @@ What stands, and may not be what was meant, is told by a warning instead:
 
     PenstockWarning
     ├── StaleWarning             features are older than their view allows; says since when
-    └── UnknownEntitiesWarning   rows are of entities that no record names; says how many
+    └── UnknownEntitiesWarning   rows are of entities of which nothing is known; says how many
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class StaleWarning(PenstockWarning):
 
 
 class UnknownEntitiesWarning(PenstockWarning):
-    """Rows are of entities that no record names: their features are those of an unknown one."""
+    """Rows are of entities of which nothing is known: their features are those of such a one."""
 
 
 class GateError(PenstockError):

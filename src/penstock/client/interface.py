@@ -129,12 +129,14 @@ class Client(ABC):
                 of each entity and each request field by its name, which tells them apart. A field
                 may be None. In a frame, a column ``at`` gives each row its time, and columns that
                 the service does not take are let be.
-            at: The time wanted instead of now. What is older than an entity's newest record cannot
-                be told online: its values are then those at that record.
+            at: The time wanted instead of now. One before an entity's newest record, or before the
+                horizon of a view that has nothing of it, cannot be told online and is refused;
+                ``features`` tells of it.
             stale: What to do where a view is older at that time than its ``freshness`` allows:
                 answer all the same and warn, or refuse. Ages are looked at once a second.
-            as_of: Whether each answer says in ``as_of``, beside the features, at which time it is
-                of: the time wanted, or that of the entity's newest record where this is later.
+            as_of: Whether each answer says in ``as_of``, beside the features, of which time it is:
+                the one wanted, or, of now, that of the entity's newest record where its clock is
+                ahead.
 
         Returns:
             For a dictionary, the features by full name, None for null; for a list, one such for
@@ -144,7 +146,8 @@ class Client(ABC):
             NotFoundError: There is no such service; names the nearest.
             NotReadyError: The features have not been built.
             StaleError: They are stale, and are refused then.
-            InputError: A key or a request field is missing, or of another type than declared.
+            InputError: A key or a request field is missing, or of another type than declared; or a
+                time cannot be told online any more.
             AccessError: The caller may not.
             UnavailableError: It cannot be reached, or did not answer in time.
 

@@ -99,7 +99,7 @@ class RemoteClient(Client):
 
     def _many(self, service: str, rows: pl.DataFrame) -> Told[pl.DataFrame]:
         starts = range(0, max(len(rows), 1), ROWS_AT_ONCE)
-        parts = [self._part(service, rows[n : n + ROWS_AT_ONCE]) for n in starts]
+        parts = [self._part(service, rows, start) for start in starts]
         unknown = sum(int(part.headers.get(UNKNOWN, "0")) for part in parts)
         frames = [pl.read_ipc_stream(part.content) for part in parts]
         notes = unknown_online(service, unknown, len(rows))
@@ -120,10 +120,18 @@ class RemoteClient(Client):
             known = self._known[service] = Takes(service, keys, fields)
         return known
 
-    def _part(self, service: str, rows: pl.DataFrame) -> httpx.Response:
+    def _part(self, service: str, rows: pl.DataFrame, start: int) -> httpx.Response:
+        """The answer to as many rows as go at once, from one on."""
         body = io.BytesIO()
-        rows.write_ipc_stream(body, compat_level=pl.CompatLevel.oldest())
-        return self._send("POST", _path(service), body.getvalue(), {"content-type": ARROW})
+        part = rows[start : start + ROWS_AT_ONCE]
+        part.write_ipc_stream(body, compat_level=pl.CompatLevel.oldest())
+        try:
+            return self._send("POST", _path(service), body.getvalue(), {"content-type": ARROW})
+        except InputError as error:
+            if not start:
+                raise
+            message = f"Of the rows from {start:,} on, counted from there: {error.message}"
+            raise InputError(message, **error.facts) from error
 
     def _send(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None

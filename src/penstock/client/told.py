@@ -110,8 +110,8 @@ def unknown_online(service: str, rows: int, of_rows: int) -> tuple[UnknownEntiti
     if not rows:
         return ()
     note = UnknownEntitiesWarning(
-        f"{rows:,} of {of_rows:,} rows are of entities of which no record has come to the online "
-        f"store yet: their features of {service!r} are those of an unknown entity.",
+        f"{rows:,} of {of_rows:,} rows are of entities that the online store has nothing of: their "
+        f"features of {service!r} are those of an unknown entity.",
         service=service,
         rows=rows,
         of_rows=of_rows,

@@ -98,6 +98,16 @@ def test_what_was_before_the_newest_record_is_refused(client: Client) -> None:
     assert unknown["momentum.count_1d"] == 0
 
 
+def test_a_row_among_many_is_named_by_its_place(folder: Client, remote: Client) -> None:
+    times = [LATER] * 1_200 + [NEWEST - timedelta(microseconds=1)]
+    frame = pl.DataFrame({"symbol": ["BTC"] * 1_201, "at": times})
+    with pytest.raises(InputError, match=r"^rows\[1200\]: "):
+        folder.online("scoring", frame)
+    # Over HTTP a thousand go at once.
+    with pytest.raises(InputError, match=r"^Of the rows from 1,000 on, .*: rows\[200\]: "):
+        remote.online("scoring", frame)
+
+
 def test_now_is_now(client: Client) -> None:
     old = client.online("scoring", {"symbol": "BTC"})
     assert (old["momentum.count_1d"], old["momentum.mean_ret_6h"]) == (0, None)

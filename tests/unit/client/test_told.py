@@ -89,7 +89,7 @@ def test_rows_that_the_online_store_does_not_know_are_counted(
     assert len(found) == (5 if of_rows == 1 else of_rows)
     note = warned(caught)
     assert note.facts == {"service": "scoring", "rows": rows, "of_rows": of_rows}
-    assert note.message.startswith(f"{rows:,} of {of_rows:,} rows are of entities of which no ")
+    assert note.message.startswith(f"{rows:,} of {of_rows:,} rows are of entities that the online ")
 
 
 def test_the_warning_can_be_left_out_by_its_class(client: Client) -> None:

@@ -1,9 +1,15 @@
-"""A client of each kind for the project of a module: from its folder, and from its server."""
+"""A client of each kind for the project of a module: from its folder, and from its server.
+
+A module whose tests want another project has a fixture ``project`` of its own, which may ask for
+this one and go on from there.
+"""
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 import penstock as ps
@@ -14,6 +20,16 @@ if TYPE_CHECKING:
 
     from penstock.client import Client
     from penstock.testing.served_project import ServedProject
+
+
+@pytest.fixture(scope="module")
+def project(
+    served_template: ServedProject, tmp_path_factory: pytest.TempPathFactory
+) -> ServedProject:
+    """Read by all tests of a module; serving leaves its traces, so it is not the template."""
+    home = tmp_path_factory.mktemp("client") / "home"
+    shutil.copytree(served_template.home, home)
+    return msgspec.structs.replace(served_template, home=home)
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -36,16 +34,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::penstock.errors.UnknownEntities
 LATER = datetime(2026, 1, 20, tzinfo=UTC)
 NEWEST = datetime(2026, 1, 11, tzinfo=UTC)
 NAMES = ["BTC", "nobody", "ETH", "BTC"]
-
-
-@pytest.fixture(scope="module")
-def project(
-    served_template: ServedProject, tmp_path_factory: pytest.TempPathFactory
-) -> ServedProject:
-    """Read by all of these tests. Serving leaves its traces, so it is not the template itself."""
-    home = tmp_path_factory.mktemp("client") / "home"
-    shutil.copytree(served_template.home, home)
-    return msgspec.structs.replace(served_template, home=home)
 
 
 def test_both_give_the_same(folder: Client, remote: Client) -> None:

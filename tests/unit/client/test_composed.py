@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -46,14 +44,11 @@ FRAME = pl.DataFrame(
 
 
 @pytest.fixture(scope="module")
-def project(
-    served_template: ServedProject, tmp_path_factory: pytest.TempPathFactory
-) -> ServedProject:
-    home = tmp_path_factory.mktemp("composed") / "home"
-    shutil.copytree(served_template.home, home)
-    with open_services(home) as services:
+def project(project: ServedProject) -> ServedProject:
+    """With services about several entities, and of the request."""
+    with open_services(project.home) as services:
         add_composed(services)
-    return msgspec.structs.replace(served_template, home=home)
+    return project
 
 
 def test_both_give_what_the_tables_give(folder: Client, remote: Client) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +34,9 @@ STALE_ASKS: list[Any] = [KNOWN, [KNOWN, KNOWN], pl.DataFrame({"symbol": ["BTC"] 
 
 
 @pytest.fixture(scope="module")
-def project(
-    served_template: ServedProject, tmp_path_factory: pytest.TempPathFactory
-) -> ServedProject:
+def project(project: ServedProject) -> ServedProject:
     """A project whose only batch arrived at noon and is fresh for two hours."""
-    home = tmp_path_factory.mktemp("stale") / "home"
-    shutil.copytree(served_template.home, home)
-    with open_services(home) as services:
+    with open_services(project.home) as services:
         (batch,) = services.metadata.find(Batch)
         services.metadata.write(Put(msgspec.structs.replace(batch, arrived_at=ARRIVED)))
         view = Catalogue.load(services.metadata).view("momentum")
@@ -49,7 +44,7 @@ def project(
         service = ps.FeatureService("limited", features=[limited])
         declared = ps.Project("served", declarations=[service])
         apply(services.metadata, declared, actor="t", now=services.clock.now())
-    return msgspec.structs.replace(served_template, home=home)
+    return project
 
 
 @pytest.mark.parametrize("entities", STALE_ASKS)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import polars as pl
 import pytest
 
@@ -22,15 +20,6 @@ if TYPE_CHECKING:
 AT = datetime(2026, 1, 5, tzinfo=UTC)
 KNOWN = {"symbol": "BTC"}
 NAMES = ["BTC", "nobody", "ETH", "no one", "nobody"]
-
-
-@pytest.fixture(scope="module")
-def project(
-    served_template: ServedProject, tmp_path_factory: pytest.TempPathFactory
-) -> ServedProject:
-    home = tmp_path_factory.mktemp("told") / "home"
-    shutil.copytree(served_template.home, home)
-    return msgspec.structs.replace(served_template, home=home)
 
 
 def warned(caught: pytest.WarningsRecorder) -> PenstockWarning:

@@ -210,10 +210,8 @@ def profiled_columns(services: Services, name: str) -> tuple[View, tuple[str, ..
     view, features = _resolved(catalogue, list_features(services), name)
     if isinstance(view, FeatureService):
         inner = ", ".join(one.name for one in view.views if profiled(one))
-        raise InputError(
-            f"{name!r} is a feature service; views are profiled. Profile its views: {inner}.",
-            name=name,
-        )
+        todo = f"Profile its views: {inner}." if inner else "None of its views has a profile."
+        raise InputError(f"{name!r} is a feature service; views are profiled. {todo}", name=name)
     columns = [column for one in features for column in one.columns]
     why = unprofiled(view)
     found = tuple(column for column in columns if column not in why)

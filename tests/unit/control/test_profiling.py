@@ -145,8 +145,9 @@ def test_what_is_computed_on_demand_is_profiled_and_protected_too(scored: LocalS
         },
     )
     far = ps.OnDemandView("far", request={"x": ps.Float64}, features={"f": ps.col("x") * 2})
+    asked = ps.FeatureService("asked", features=[far])
     personal = ps.Protection("personal", tagged=["pii"])
-    project = ps.Project("p", declarations=[base, edge, far, personal])
+    project = ps.Project("p", declarations=[base, edge, asked, personal])
     apply(scored.metadata, project, actor="a", now=scored.clock.now())
     assert profile_views(scored, days=3, sample=100) == {
         "days": {"momentum": 3, "edge": 3}, "failed": {},
@@ -155,6 +156,8 @@ def test_what_is_computed_on_demand_is_profiled_and_protected_too(scored: LocalS
     assert profiled_columns(scored, "edge") == (edge, ("edge.twice", "edge.count"))
     with pytest.raises(InputError, match=r"'edge\.gap' has no profile: it is computed from fields"):
         profiled_columns(scored, "edge.gap")
+    with pytest.raises(InputError, match="None of its views has a profile"):
+        profiled_columns(scored, "asked")
     shown = overview(scored, "edge")
     assert list(shown.unprofiled) == ["edge.gap"]
     assert {one.feature for one in shown.profiles} == {"edge.twice", "edge.count"}

@@ -61,13 +61,8 @@ __all__ = [
 ]
 
 
-class PenstockError(Exception):
-    """Base of everything Penstock raises on purpose.
-
-    Args:
-        message: What was wrong, what was expected, what to do.
-        facts: The values the message was made from, for programs.
-    """
+class _Told(Exception):  # noqa: N818 - errors and warnings
+    """What is told in words and by the facts."""
 
     def __init__(self, message: str, **facts: object) -> None:
         super().__init__(message)
@@ -76,6 +71,20 @@ class PenstockError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, dict(self.facts))
+
+
+class PenstockError(_Told):
+    """Base of everything Penstock raises on purpose.
+
+    Args:
+        message: What was wrong, what was expected, what to do.
+        facts: The values the message was made from, for programs.
+    """
+
+    @property
+    def plain(self) -> str:
+        """The message without words of a user's function, for those who may not read the data."""
+        return self.message
 
     @property
     def kind(self) -> str:
@@ -151,21 +160,13 @@ class StaleError(NotReadyError):
     """Features are older than their view allows."""
 
 
-class PenstockWarning(UserWarning):
+class PenstockWarning(_Told, UserWarning):
     """Base of everything Penstock warns of through ``warnings``: the result stands all the same.
 
     Args:
         message: What may not be as it was meant.
         facts: The values the message was made from, for programs.
     """
-
-    def __init__(self, message: str, **facts: object) -> None:
-        super().__init__(message)
-        self.message = message
-        self.facts: Mapping[str, object] = facts
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.message, dict(self.facts))
 
 
 class StaleWarning(PenstockWarning):
@@ -196,7 +197,7 @@ class UserCodeError(PenstockError):
 
     @property
     def plain(self) -> str:
-        """The message without the function's own words, for those who may not read the data."""
+        """The message without the function's own words."""
         return str(self.facts.get("plain", "A function of the user failed."))
 
 
@@ -238,7 +239,5 @@ def nearest(name: str, known: Iterable[str], *, show: int = 8) -> str:
     return f"Known: {', '.join(repr(n) for n in names[:show])}{more}."
 
 
-def _rebuild(
-    cls: type[PenstockError | PenstockWarning], message: str, facts: Mapping[str, object]
-) -> PenstockError | PenstockWarning:
+def _rebuild(cls: type[_Told], message: str, facts: Mapping[str, object]) -> _Told:
     return cls(message, **facts)

@@ -21,6 +21,7 @@ from penstock.records import Event, FeatureReport
 from penstock.spec import Deployment, FeatureService, FeatureView, Monitor
 
 from .actions import Notification, notify
+from .feature_reports import report_of
 from .read_checks import check_reads, forget_reads
 from .served import check_served
 
@@ -75,20 +76,11 @@ def _unchecked(
     services: Services, view: FeatureView, error: PenstockError, *, at_us: int
 ) -> FeatureReport:
     """The report of a view that cannot be computed now, stored."""
-    # Reports are read by all: no words of a user's function go into them.
-    why = error.plain if isinstance(error, UserCodeError) else error.message
     log = structlog.get_logger("penstock.control")
     log.warning("a view was not checked", view=view.name, error=error.message)
-    report = FeatureReport(
-        report_id=f"{at_us:016d}-online-{view.name}",
-        origin="online",
-        subject=view.name,
-        from_us=at_us,
-        to_us=at_us,
-        checks=(),
-        created_at=services.clock.now(),
-        skipped={view.name: why},
-    )
+    # Reports are read by all: no words of a user's function go into them.
+    skipped = {view.name: error.plain}
+    report = report_of(services, "online", view.name, from_us=at_us, to_us=at_us, skipped=skipped)
     services.metadata.write(Put(report))
     return report
 
@@ -118,15 +110,7 @@ def check_view(
         seed=seed,
         memory_bytes=services.features_memory_bytes,
     )
-    report = FeatureReport(
-        report_id=f"{at_us:016d}-online-{view.name}",
-        origin="online",
-        subject=view.name,
-        from_us=at_us,
-        to_us=at_us,
-        checks=tuple(checks),
-        created_at=services.clock.now(),
-    )
+    report = report_of(services, "online", view.name, from_us=at_us, to_us=at_us, checks=checks)
     services.metadata.write(Put(report))
     return report
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from penstock.errors import PenstockError, RetryableError, UserCodeError
+from penstock.errors import PenstockError, RetryableError
 from penstock.features import profile, profiled, profiled_to
 from penstock.ingest import raw_name
 from penstock.plan import Catalogue
@@ -70,7 +70,7 @@ def profile_views(services: Services, *, days: int, sample: int) -> dict[str, ob
             raise
         except PenstockError as error:
             # What the function of a user said may hold values, and the run is for everybody.
-            failed[view.name] = error.plain if isinstance(error, UserCodeError) else error.message
+            failed[view.name] = error.plain
             log = structlog.get_logger("penstock.control")
             log.warning("a view was not profiled", view=view.name, error=error.message)
         else:

@@ -10,16 +10,17 @@ import polars as pl
 from penstock.errors import DeclarationError, NotReadyError, UserCodeError
 from penstock.features import compare_columns, expected_features, request_dtype
 from penstock.ports import Delete, Put
-from penstock.records import FeatureReport, ReadSamples
+from penstock.records import ReadSamples
 from penstock.spec import base_views
 
+from .feature_reports import report_of
 from .recomputing import batches_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.ports import Services
-    from penstock.records import FeatureCheck, ReadSample
+    from penstock.records import FeatureCheck, FeatureReport, ReadSample
     from penstock.spec import FeatureService
 
 __all__ = ["check_reads", "forget_reads"]
@@ -60,17 +61,11 @@ def check_reads(
         checks = _compared(services, service, rows)
     except (DeclarationError, UserCodeError, NotReadyError) as error:
         # Reports are read by all: no words of a user's function go into them.
-        skipped[service.name] = error.plain if isinstance(error, UserCodeError) else error.message
-    report = FeatureReport(
-        report_id=f"{to_us:016d}-read-{service.name}",
-        origin="read",
-        subject=service.name,
-        from_us=from_us,
-        to_us=to_us,
-        checks=tuple(checks),
-        skipped=skipped,
-        created_at=services.clock.now(),
-    )
+        skipped[service.name] = error.plain
+    report = report_of(
+        services, "read", service.name,
+        from_us=from_us, to_us=to_us, checks=checks, skipped=skipped,
+    )  # fmt: skip
     services.metadata.write(Put(report))
     return report
 

@@ -8,18 +8,20 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from penstock.errors import PenstockError, StateError, UserCodeError
+from penstock.errors import PenstockError, StateError
 from penstock.features import compare_columns
-from penstock.records import FeatureCheck, FeatureReport, Given
+from penstock.records import FeatureCheck, Given
 from penstock.registry import get_version, read_manifest
 from penstock.scoring import SCORE_SCHEMA, score_spine
 
+from .feature_reports import report_of
 from .recomputing import expected_from_raw, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from penstock.ports import Services
+    from penstock.records import FeatureReport
 
     Seen: TypeAlias = tuple[list[FeatureCheck], str]
 
@@ -65,21 +67,15 @@ def check_served(  # noqa: PLR0913 - what to look at, and how much of it
             found = _check(services, str(model), int(str(version)), own)
         except PenstockError as error:
             # Reports are read by all: no words of a user's function go into them.
-            skipped[label] = error.plain if isinstance(error, UserCodeError) else error.message
+            skipped[label] = error.plain
             continue
         for check in found:
             known = checks.get(check.feature)
             checks[check.feature] = _joined(known, check) if known else check
-    return FeatureReport(
-        report_id=f"{to_us:016d}-served-{deployment}",
-        origin="served",
-        subject=deployment,
-        from_us=from_us,
-        to_us=to_us,
-        checks=tuple(checks.values()),
-        skipped=skipped,
-        created_at=services.clock.now(),
-    )
+    return report_of(
+        services, "served", deployment,
+        from_us=from_us, to_us=to_us, checks=checks.values(), skipped=skipped,
+    )  # fmt: skip
 
 
 def _sample(

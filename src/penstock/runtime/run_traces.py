@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from penstock.errors import PenstockError, UserCodeError
+from penstock.errors import PenstockError
 from penstock.ports import RunWatch, Watch
 from penstock.records import Span, SpanContext
 
@@ -136,9 +136,7 @@ class _Made:
 
 def _told(error: BaseException) -> str:
     """What went wrong, without words of user code: those may hold values of features."""
-    if isinstance(error, UserCodeError):
-        return error.plain
-    return error.message if isinstance(error, PenstockError) else type(error).__name__
+    return error.plain if isinstance(error, PenstockError) else type(error).__name__
 
 
 @contextmanager

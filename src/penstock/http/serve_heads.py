@@ -18,8 +18,9 @@ __all__ = ["Head", "Heads"]
 END = b"\r\n\r\n"
 KEPT, LONGEST_BYTES = 512, 2_048
 CHANGING = frozenset(
-    (b"x-request-id", b"traceparent", b"b3", b"x-b3-traceid", b"idempotency-key", b"date")
-)
+    (b"x-request-id", b"x-correlation-id", b"idempotency-key", b"date", b"traceparent", b"b3",
+     b"x-b3-traceid", b"x-amzn-trace-id", b"x-cloud-trace-context")
+)  # fmt: skip
 """Headers that no two requests have alike."""
 
 

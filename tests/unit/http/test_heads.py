@@ -75,9 +75,10 @@ def test_a_head_is_known_by_its_bytes_and_the_length_of_all() -> None:
         (b"H\r\n\r\n0\r\n\r\n", call_of(b"")),
         (b"H\r\n\r\nbody", call_of(b"body", (b"x-request-id", b"7"))),
         (b"H\r\n\r\nbody", call_of(b"body", (b"traceparent", b"00-1-2-01"))),
+        (b"H\r\n\r\nbody", call_of(b"body", (b"x-amzn-trace-id", b"Root=1-2-3"))),
         (b"H" * LONGEST_BYTES + b"\r\n\r\nbody", call_of(b"body")),
     ],
-    ids=["two", "blank before", "chunked", "empty chunked", "id", "trace", "long"],
+    ids=["two", "blank before", "chunked", "empty chunked", "id", "trace", "balancer", "long"],
 )
 def test_what_could_not_be_known_again_is_not_kept(data: bytes, call: WholeCall) -> None:
     heads = Heads()

@@ -193,7 +193,12 @@ def test_who_is_traced(
         http.post(PREDICT, json=BTC, headers=PARENT)
         back = http.post("/v2/trace/setting", json={"trace_level": None}).json()
         assert back["trace_level"] == ["TIMESTAMPS"]
-        for wrong in ({"trace_rate": 0}, {"trace_level": ["ALL"]}, {"trace_wait": "1"}):
+        for wrong in (
+            {"trace_rate": 0},
+            {"trace_rate": "9" * 5_000},
+            {"trace_level": ["ALL"]},
+            {"trace_wait": "1"},
+        ):
             assert http.post("/v2/trace/setting", json=wrong).status_code == 422
         alone = http.post("/v2/models/btc/trace/setting", json={"trace_rate": "7"})
         assert (alone.status_code, "one setting for the process" in alone.text) == (501, True)

@@ -30,6 +30,7 @@ FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL",
 """Statuses of gRPC that are the server's."""
 VERSIONED = re.compile(r"/versions/[^/]+")
 NAMED = re.compile(r"^(/v1/deployments/|/v[12]/models/|/v1/features/)[^/:]+")
+MOST_DIGITS = 18
 RATE, LEVEL = "trace_rate", "trace_level"
 OFF = ["OFF"]
 FIXED: Mapping[str, str] = {
@@ -228,6 +229,7 @@ def _change(tracing: Tracing, given: Mapping[str, Any]) -> None:
 
 def _share(rate: object) -> float:
     text = str(rate)
-    if not text.isdecimal() or not int(text):
+    # Python refuses to read very long numbers.
+    if not text.isdecimal() or len(text) > MOST_DIGITS or not int(text):
         raise InputError(f"{RATE}={rate!r}. One request in how many is traced? Give 1 or more.")
     return 1 / int(text)

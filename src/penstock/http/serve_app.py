@@ -159,6 +159,10 @@ class ServeApp:
         body = b"" if scope["method"] == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
 
+    def leave(self) -> None:
+        """Say from now on that this process is not ready: it ends once it has answered."""
+        self._keeper.ready = False
+
     async def answer(self, call: Call) -> Answer | Streamed | None:
         """What a request is answered with, counted and packed; none where the client has gone."""
         path: str = call.scope["path"]

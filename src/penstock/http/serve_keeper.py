@@ -79,7 +79,7 @@ class Keeper:
         features: The feature services by name; replaced as a whole.
         ports: The project's ports.
         guard: Who may call.
-        ready: Whether the first fleet has been loaded.
+        ready: Whether it serves: the first fleet has been loaded, and the end has not come.
         unloaded: Deployments that this process was told not to serve, with what to say of each.
         share: Has all processes of the address do what this one was told, itself too: to serve a
             deployment no more where there is a reason, else again; none for one that is alone.

@@ -64,9 +64,14 @@ class _Server(RenewingServer):
     """
 
     def __init__(
-        self, config: uvicorn.Config, place: Place | None, certificates: Certificates | None
+        self,
+        config: uvicorn.Config,
+        app: ServeApp,
+        place: Place | None,
+        certificates: Certificates | None,
     ) -> None:
         super().__init__(config)
+        self._app = app
         self._place = place
         self.certificates = certificates
 
@@ -99,7 +104,8 @@ class _Server(RenewingServer):
             asyncio.get_running_loop().add_reader(self._place.line, self._abandoned)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen no more, answer whoever has come before, and end."""
+        """Be ready no more, listen no more, answer whoever has come before, and end."""
+        self._app.leave()
         last = self._last_comers(sockets or [])
         telling = asyncio.create_task(self._tell_late())
         loop = asyncio.get_running_loop()
@@ -341,4 +347,4 @@ def server_of(
         timeout_graceful_shutdown=GRACE_S,
         **(certificates.for_uvicorn() if certificates else {}),
     )
-    return _Server(config, place, certificates)
+    return _Server(config, app, place, certificates)

@@ -443,6 +443,22 @@ def test_who_does_not_read_is_not_read(
     wire(conversation)
 
 
+def test_it_is_not_ready_while_it_answers_who_came_before_its_end(
+    wire: Callable[..., None],
+) -> None:
+    async def conversation(wire: Wire) -> None:
+        async with wire.connection() as raw, asyncio.timeout(20):
+            await raw.send(wire.request(DIRECT, ENTITY, b"x-hold: 2"))
+            answered = asyncio.create_task(raw.reply())
+            wire.stop.set()
+            while wire.keeper.ready:  # noqa: ASYNC110 - the server has no event for it
+                await asyncio.sleep(0.01)
+            assert not answered.done()
+            assert (await answered).status == 200
+
+    wire(conversation)
+
+
 @both_ways
 def test_nothing_is_lost_when_the_server_ends(wire: Callable[..., None], predict: str) -> None:
     async def conversation(wire: Wire) -> None:

@@ -1,9 +1,9 @@
-"""HTTP/1.1 of the serving process: uvicorn's protocol, with limits and a short way for scores.
+"""HTTP/1.1 of the serving process: uvicorn's protocol, with limits and a short way.
 
-Requests to score that are whole within 64 KiB are answered without a round through ASGI: there is
-no scope, no message and one write. The application behind is the same, and so is everything a
-client can see. All other requests, and those that wait for ``100 Continue``, go through ASGI as
-uvicorn has it.
+Requests to score, and to read features, that are whole within 64 KiB are answered without a round
+through ASGI: there is no scope, no message and one write. The application behind is the same, and
+so is everything a client can see. All other requests, and those that wait for ``100 Continue``, go
+through ASGI as uvicorn has it.
 
 What uvicorn leaves open is closed here, for both ways: heads are bounded; whoever sends or reads
 too slowly is cut off; what is no HTTP is answered after the requests before it; a connection that

@@ -123,7 +123,7 @@ class QuickDoor:
             call: The request, a ``POST``.
             origin: Where the answer goes.
         """
-        if way.query or not call.is_plain:
+        if not way.name or way.query or not call.is_plain:
             return False
         try:
             self._keeper.guard.check(call.authorization, "writer")

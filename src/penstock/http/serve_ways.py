@@ -13,6 +13,7 @@ __all__ = ["DEPLOYMENTS", "PREDICT", "Way", "Ways", "kind_of", "model_named"]
 DEPLOYMENTS, PREDICT = "/v1/deployments/", "/predict"
 MODELS, INFER = "/v2/models/", "/infer"
 BEGINNINGS = (b"/v1/deployments/", b"/v2/models/", b"/v1/models/")
+READS = f"{FEATURES}/".encode()
 ENDINGS = (b"/predict", b"/infer", b":predict", b"/invocations")
 REMEMBERED, LONGEST_BYTES = 1_024, 256
 
@@ -51,14 +52,15 @@ class Ways:
     def _found(self, url: bytes) -> Way:
         raw, _, query = url.partition(b"?")
         path = raw.decode("latin-1")
-        is_short = raw.endswith(ENDINGS) and raw.startswith(BEGINNINGS) and b"%" not in raw
+        is_read = raw.startswith(READS)
+        is_short = is_read or (raw.endswith(ENDINGS) and raw.startswith(BEGINNINGS))
         kind, name, number = kind_of(path), "", ""
         if kind == "predict":
             name = path[len(DEPLOYMENTS) : -len(PREDICT)]
         elif kind == "infer":
             name, number, what = model_named(path)
             kind = kind if what == "infer" else "other"
-        way = Way(path, query, is_short, kind, name, number)
+        way = Way(path, query, is_short and b"%" not in raw, kind, name, number)
         if not query and len(url) <= LONGEST_BYTES:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()

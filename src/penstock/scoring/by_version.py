@@ -13,7 +13,7 @@ from penstock.errors import (
 )
 
 from .fallback import reason_of
-from .lanes import answer_within, is_stale
+from .lanes import answer_within, is_stale, stale_ages
 
 if TYPE_CHECKING:
     from penstock.records import Score
@@ -79,11 +79,13 @@ class ByVersion:
             if there is not None:
                 return there
         now_us = self._writer.clock.now_us()
-        if self._declared.stale == "refuse" and is_stale(ask, lane, now_us):
-            moment_us = ask.at_us or now_us
-            stale = next(age for age in lane.version.ages if age.is_stale(moment_us))
-            error = stale.error(moment_us)
-            return self._again(ask, lane, error, "stale", error.message)
+        if is_stale(ask, lane, now_us):
+            stale = stale_ages(ask, lane, now_us)
+            refuses = self._declared.stale == "refuse"
+            self._counters.age("refused" if refuses else "served", [age.view for age in stale])
+            if refuses:
+                error = stale[0].error(ask.at_us or now_us)
+                return self._again(ask, lane, error, "stale", error.message)
         try:
             score = await answer_within(lane, ask, self._deadline_us)
         except PenstockError as error:

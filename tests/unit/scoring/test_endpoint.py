@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -163,6 +164,20 @@ def test_stale_features_are_served_and_counted(world: LaneWorld) -> None:
 
     assert [score.route for score in scores] == ["champion", "champion"]
     assert endpoint.counters.stale == {"served": 1, "refused": 0}
+    assert endpoint.counters.stale_views == {"v": 1}
+
+
+@pytest.mark.parametrize(("stale", "outcome"), [("serve", "served"), ("refuse", "refused")])
+def test_who_names_a_version_is_counted_as_well(world: LaneWorld, stale: str, outcome: str) -> None:
+    declared = msgspec.structs.replace(_declare(), stale=stale)
+    endpoint = _endpoint(world, declared, champion=_stale(world, world.version(2)))
+
+    async def ask() -> None:
+        with suppress(StaleError):
+            await endpoint.score_by(_ask(world, key="abc"), endpoint.versions[2])
+
+    asyncio.run(ask())
+    assert endpoint.counters.stale == {"served": 0, "refused": 0, outcome: 1}
     assert endpoint.counters.stale_views == {"v": 1}
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
+import structlog
 
 from .heartbeat import runs_since
 from .measured import Family, Measured
@@ -55,13 +56,17 @@ class Board:
         self._clock = clock
         self._process_id = os.getpid()
         self._started_at_s = psutil.Process().create_time()
+        self._is_broken = False
         self.folder.mkdir(parents=True, exist_ok=True)
         self.worker, self._lock = _take_place(self.folder)
 
     def publish(
         self, families: Sequence[Family], models: Sequence[Mapping[str, Any]] = ()
     ) -> Measured:
-        """Write what this process has measured; returns it.
+        """Write what this process has measured; returns it, though it could not be written.
+
+        A full disk must not keep from telling that it is full: others know less then, until there
+        is room. The log of the process is told once.
 
         Args:
             families: The numbers.
@@ -76,7 +81,16 @@ class Board:
             families=families,
             models=models,
         )
-        put_whole(self._path, msgspec.json.encode(measured))
+        try:
+            put_whole(self._path, msgspec.json.encode(measured))
+        except OSError as error:
+            if not self._is_broken:
+                structlog.get_logger("penstock.serve").error(
+                    "what is measured cannot be written", path=str(self._path), error=str(error)
+                )
+            self._is_broken = True
+        else:
+            self._is_broken = False
         return measured
 
     def others(self) -> list[Measured]:

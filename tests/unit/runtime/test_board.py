@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from penstock.adapters.system import SystemClock
 from penstock.runtime import Board, Family, Histogram, Sample, exposition, read_boards
@@ -109,3 +110,16 @@ def test_numbers_and_histograms_are_what_they_were(tmp_path: Path, value: float)
         ("took_seconds_bucket", "+Inf"): 3, ("took_seconds_sum", None): value,
         ("took_seconds_count", None): 3,
     }  # fmt: skip
+
+
+def test_what_cannot_be_written_is_told_and_said_once(tmp_path: Path) -> None:
+    board = Board(tmp_path, HERE, SystemClock())
+    in_its_place = board.folder / "0.json.draft"
+    in_its_place.mkdir()
+    with capture_logs() as said:
+        texts = {exposition([board.publish(_asked(3))]) for _ in range(3)}
+    assert b"asked_total" in texts.pop()
+    assert [one["event"] for one in said] == ["what is measured cannot be written"]
+    in_its_place.rmdir()
+    board.publish(_asked(4))
+    assert (board.folder / "0.json").is_file()

@@ -50,9 +50,9 @@ class RefreshResult:
         last_batch: Last raw batch in the store; below ``first_batch`` when nothing was new.
         records: Records folded in now.
         too_late: How many of them are older than any window of the view reaches back from the
-            newest record of their entity that was online before, or from the horizon: they are in
-            the raw table and change no online feature. None are where a value is built from
-            nothing.
+            newest record of their entity that was online before, or from the horizon of before:
+            they are in the raw table and change no online feature. None are where a value is
+            built from nothing.
         swept: How many values have left the store, since nobody can ask for anything of them.
         from_zero: Whether a partition was empty before: a first build, or one after a change of the
             view, of the number of partitions, or the loss of the store.
@@ -344,8 +344,8 @@ class _Work:
         present: list[bytes | None] = [None] * len(keys)
         if not anew:
             present = self._part.get(keys)
-            horizon_us = self._sweep.horizon_us
-            self.too_late += count_too_late(self._program, present, events, horizon_us)
+            before_us = self._sweep.stored_us
+            self.too_late += count_too_late(self._program, present, events, before_us)
         values = dict(zip(keys, fold(self._program, present, events), strict=True))
         if not anew and self._sweep.has_horizon:
             values |= self._completed(known.filter(self._lacks_past(present, values)), last)

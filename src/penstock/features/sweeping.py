@@ -118,7 +118,8 @@ class Sweep:
             and no slice is to be looked at.
 
     Attributes:
-        horizon_us: From when on it is told of who has no value.
+        horizon_us: From when on it is told of who has no value, with what is written next.
+        stored_us: The same with what was written last: what has left was past then.
         count: How many values have left in this refresh.
     """
 
@@ -134,7 +135,7 @@ class Sweep:
         self._marks = dict(zip(part.spaces, marks, strict=True))
         self._begun = {slot: mark.left for slot, mark in self._marks.items()}
         self.horizon_us = max(mark.horizon_us for mark in marks)
-        self._stored_us = self.horizon_us  # what has left was past then
+        self.stored_us = self.horizon_us
         self._seam_us = max(mark.seam_us for mark in marks)
         self._leaving: dict[bytes, None] = {}  # with what is written next
 
@@ -165,10 +166,10 @@ class Sweep:
         """
         newest = newest_of([*values.values()])
         past = is_past(self._program, newest, self.horizon_us)
-        if present and self._stored_us > NEVER_US:
+        if present and self.stored_us > NEVER_US:
             onto_nothing = newest_of(present) == NEVER_US
-            if (onto_nothing & ~past & (newest < self._stored_us)).any():
-                self._seam_us = self._stored_us
+            if (onto_nothing & ~past & (newest < self.stored_us)).any():
+                self._seam_us = self.stored_us
         before = present or [None] * len(values)
         found: dict[bytes, bytes | None] = {}
         for (key, value), was, is_gone in zip(values.items(), before, past.tolist(), strict=True):
@@ -198,7 +199,7 @@ class Sweep:
             is_rich = RICH * len(own) > seen
             self._marks[slot] = Swept(self.horizon_us, self._seam_us, left, after, is_rich)
             found[slot] = {**own, SWEPT: self._marks[slot].packed()}
-        self._stored_us = self.horizon_us
+        self.stored_us = self.horizon_us
         return found
 
     def _slice(self, space: str, after: bytes, size: int) -> tuple[set[bytes], int, bytes]:

@@ -210,6 +210,20 @@ def test_a_value_that_is_past_with_its_new_records_leaves_at_once(world: World) 
     assert swept == LEAST + 1 == Swept.read(mark).left
 
 
+def test_many_hours_that_come_at_once_and_in_order_are_not_late(world: World) -> None:
+    arrive(world, 0, "a")
+    bring(world)
+    hours = [{"ts": hour * HOUR_US, "n": 1, "x": 1.0} for hour in range(1, 25)]
+    for key in ("a", "b"):
+        world.ingest(STRICT, [record | {"key": key} for record in hours])
+    found = bring(world)
+    assert (found.records, found.too_late) == (48, 0)
+    assert_exact(world, ["a", "b"], 0)
+    # For the horizon that stands now, at 23, all up to 21 are.
+    world.ingest(STRICT, [record | {"key": "c"} for record in hours])
+    assert bring(world).too_late == 21
+
+
 def test_a_horizon_only_goes_forward(world: World) -> None:
     arrive(world, 0, "a")
     bring(world)

@@ -126,8 +126,9 @@ class OnlineReader:
         Returns:
             The values, float64 of shape (keys, features) with NaN for null; and for each key the
             time they are exact at: the one asked for, or that of the entity's newest event where
-            that is later, or of an entity that a view has nothing of, the view's horizon.
-            ``point_in_time`` at that time gives the same values.
+            that is later, or the horizon of a view that has nothing of it, or had nothing of some
+            entity when a record came for it that was older than the horizon. ``point_in_time`` at
+            that time gives the same values.
 
         Raises:
             NotReadyError: The features of a view have not been built as it is declared now.

@@ -87,7 +87,7 @@ class ServeApp:
         limit_bytes: How long a body may be.
 
     Attributes:
-        beside: What begins to answer after this, and ends before.
+        beside: What begins after this, in that order, and ends before, the last one first.
         clock: Tells the time.
         heads: Heads of requests that have been read.
         inference: Answers by the inference protocol.
@@ -332,7 +332,8 @@ class ServeApp:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        for one in self.beside:
+        # What answers ends before what counts its answers and has it do what others were told.
+        for one in reversed(self.beside):
             await one.stop()
         await self._keeper.stop()
         await send({"type": "lifespan.shutdown.complete"})

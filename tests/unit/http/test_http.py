@@ -443,6 +443,30 @@ def test_who_does_not_read_is_not_read(
     wire(conversation)
 
 
+class Beside:
+    """Takes note of its end."""
+
+    def __init__(self, name: str, told: list[str]) -> None:
+        self._name, self._told = name, told
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        self._told.append(self._name)
+
+
+def test_what_began_last_ends_first(wire: Callable[..., None]) -> None:
+    """What is answered by gRPC as it ends is counted, and logged as all processes were told."""
+    told: list[str] = []
+
+    async def conversation(wire: Wire) -> None:
+        wire.app.beside += [Beside(name, told) for name in ("counts", "answers")]
+
+    wire(conversation)
+    assert told == ["answers", "counts"]
+
+
 def test_it_is_not_ready_while_it_answers_who_came_before_its_end(
     wire: Callable[..., None],
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,7 +38,7 @@ class Peer(NamedTuple):
     """A server.
 
     Attributes:
-        name: What it is called.
+        name: What it is called; no two are alike.
         environment: Name of the folder of its environment.
         start: Its command line.
         ready: The path that answers when it is ready.
@@ -63,17 +64,10 @@ def _mlflow(at: Place) -> list[str]:
     return [*serve, "--env-manager", "local", "--workers", "1"]
 
 
-def _bentoml(at: Place) -> list[str]:
-    serve = [
-        str(at.python),
-        "-m",
-        "bentoml",
-        "serve",
-        "bento_service:Model",
-        "--port",
-        str(at.port),
-    ]
-    return [*serve, "--working-dir", str(SCRIPTS), "--host", "127.0.0.1"]
+def _bentoml(service: str, at: Place) -> list[str]:
+    serve = [str(at.python), "-m", "bentoml", "serve", f"bento_service:{service}"]
+    options = ["--port", str(at.port), "--host", "127.0.0.1"]
+    return [*serve, *options, "--working-dir", str(SCRIPTS)]
 
 
 def _mlserver(at: Place) -> list[str]:
@@ -124,7 +118,9 @@ def _v2_probabilities(row: list[float]) -> object:
 PEERS = (
     Peer("mlflow models serve", "mlflow", _mlflow, "/ping", "/invocations",
          lambda row: {"inputs": [row]}),
-    Peer("BentoML", "bentoml", _bentoml, "/readyz", "/predict", _rows),
+    Peer("BentoML", "bentoml", partial(_bentoml, "Model"), "/readyz", "/predict", _rows),
+    Peer("BentoML, adaptive batching", "bentoml", partial(_bentoml, "Batching"), "/readyz",
+         "/predict", _rows),
     Peer("MLServer", "mlserver", _mlserver, "/v2/health/ready", "/v2/models/model/infer",
          _v2_probabilities),
     Peer("FastAPI by hand, onnxruntime where it can", "byhand", _by_hand, "/docs", "/predict",

@@ -118,7 +118,8 @@ class ServeApp:
         self.version = installed_version("penstock")
         orders = OrderBook(board) if board else None
         self.inference = InferenceDoor(keeper, self.version, self.meter, tracing, orders)
-        self.beside: list[Beside] = [self.inference.obedience, self.meter]
+        # The meter makes this process known: who gives an order from then on waits for it.
+        self.beside: list[Beside] = [self.meter, self.inference.obedience]
         self._doors: dict[str, AliasDoor | ExplainDoor] = {
             "alias": AliasDoor(keeper, self.version),
             "explain": ExplainDoor(keeper),

@@ -51,7 +51,8 @@ class Meter:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to publish."""
+        """Publish, from now on every second."""
+        await self._publish_now()
         self._task = asyncio.create_task(self._keep_on())
 
     async def stop(self) -> None:
@@ -114,13 +115,18 @@ class Meter:
         return model_statistics(done)
 
     async def _keep_on(self) -> None:
-        log = structlog.get_logger("penstock.serve")
         while self._board is not None:
-            try:
-                await asyncio.to_thread(self._publish, self._board)
-            except Exception as error:  # noqa: BLE001 - numbers must never end what is measured
-                log.warning("what is measured could not be published", error=str(error))
             await asyncio.sleep(EVERY_S)
+            await self._publish_now()
+
+    async def _publish_now(self) -> None:
+        if self._board is None:
+            return
+        try:
+            await asyncio.to_thread(self._publish, self._board)
+        except Exception as error:  # noqa: BLE001 - numbers must never end what is measured
+            log = structlog.get_logger("penstock.serve")
+            log.warning("what is measured could not be published", error=str(error))
 
 
 def _busy(versions: Mapping[int, LaneCounts]) -> dict[int, LaneCounts]:

@@ -63,6 +63,8 @@ class OrderBook:
         self._known = (b"", Orders())
         if not board.others():
             self._path.unlink(missing_ok=True)
+        # What had this place before may have followed further.
+        self._followed(board.worker).unlink(missing_ok=True)
 
     def read(self) -> Orders:
         """The orders as they are now; the same object as before where nothing has changed."""

@@ -11,6 +11,7 @@ import pytest
 
 from penstock.deployment import deploy
 from penstock.errors import NotReadyError, UnavailableError
+from penstock.http.serve_app import ServeApp
 from penstock.http.serve_keeper import Keeper
 from penstock.http.serve_orders import Obedience
 from penstock.http.serve_scoring import door_of
@@ -20,7 +21,7 @@ from penstock.ports import SpanCounts, Spans
 from penstock.runtime import Board, OrderBook, Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
     from pathlib import Path
 
     from penstock.ports import Traced
@@ -145,6 +146,39 @@ def _raising(away: Callable[[], int]) -> Callable[..., Coroutine[None, None, Non
             away()
 
     return look
+
+
+def test_who_begins_is_waited_for_until_it_does_what_others_were_told(
+    services: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(services, "btc", version=1, wait_s=0)
+    behind: list[list[int]] = []
+
+    async def whole() -> None:
+        async with AsyncExitStack() as stack:
+            first = await stack.enter_async_context(_process(services, tmp_path))
+            await first.keeper.unload("btc", actor="ann")
+            keeper = Keeper(services, address=HERE, limit_bytes=1 << 20)
+            board = Board(tmp_path, HERE, services.clock)
+            (board.folder / "1.followed").write_text("99")  # by what had the place before
+            app = ServeApp(keeper, services.clock, board)
+            serve_without = keeper.serve_without
+
+            async def noted(unloaded: Mapping[str, str]) -> None:
+                behind.append(first.book.behind(first.book.read().number))
+                await serve_without(unloaded)
+
+            monkeypatch.setattr(keeper, "serve_without", noted)
+            await keeper.start()
+            stack.push_async_callback(keeper.stop)
+            for one in app.beside:
+                await one.start()
+                stack.push_async_callback(one.stop)
+            behind.append(first.book.behind(first.book.read().number))
+            assert set(keeper.doors) == {"split"}
+
+    asyncio.run(whole())
+    assert behind == [[1], []]
 
 
 def test_what_is_logged_and_what_is_traced_are_two_orders(

@@ -40,7 +40,9 @@ def features_check(  # noqa: PLR0913, PLR0917 - one parameter for each option
         False, "--read", help="Compare what feature servers answered, a few rows a second."
     ),
     over: str = typer.Option("1d", "--over", help="With --served, --read: how far to look back."),
-    sample: int = typer.Option(500, "--sample", min=1, help="How many entities, or scores."),
+    sample: int = typer.Option(
+        500, "--sample", min=1, help="How many entities, scores, or answers."
+    ),
     seed: int = typer.Option(0, "--seed", help="Which ones."),
 ) -> None:
     """Compute a sample of features again from the raw tables; exit 1 where they differ."""
@@ -48,7 +50,7 @@ def features_check(  # noqa: PLR0913, PLR0917 - one parameter for each option
         raise UsageError("--served and --read are two checks. Give one of them.")
     with open_services(screen.home) as services:
         if read:
-            reports = _read(services, name, _length(over))
+            reports = _read(services, name, _length(over), sample, seed)
         elif served:
             reports = _served(services, name, _length(over), sample, seed)
         else:
@@ -100,12 +102,18 @@ def _served(
     return found
 
 
-def _read(services: Services, name: str, over_us: int) -> list[FeatureReport]:
+def _read(
+    services: Services, name: str, over_us: int, sample: int, seed: int
+) -> list[FeatureReport]:
     catalogue = Catalogue.load(services.metadata)
     catalogue.require_applied()
     chosen = [catalogue.feature_service(name)] if name else catalogue.all(FeatureService)
     to_us = services.clock.now_us()
-    reports = [check_reads(services, one, from_us=to_us - over_us, to_us=to_us) for one in chosen]
+    since_us = to_us - over_us
+    reports = [
+        check_reads(services, one, from_us=since_us, to_us=to_us, sample=sample, seed=seed)
+        for one in chosen
+    ]
     found = [report for report in reports if report is not None]
     if not found:
         raise NotReadyError(

@@ -21,7 +21,7 @@ from penstock.records import Event, FeatureReport
 from penstock.spec import Deployment, FeatureService, FeatureView, Monitor
 
 from .actions import Notification, notify
-from .feature_reports import report_of
+from .feature_reports import SAMPLE, report_of
 from .read_checks import check_reads, forget_reads
 from .served import check_served
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["check_features", "check_scores", "check_view", "report_inconsistent"]
 
 LONGEST_US = 24 * 3_600_000_000
-SAMPLE = 500
 
 
 def check_features(services: Services, *, to_us: int) -> list[FeatureReport]:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from penstock.ports import Services
     from penstock.records import CheckOrigin, FeatureCheck
 
-__all__ = ["report_of"]
+__all__ = ["SAMPLE", "report_of"]
+
+SAMPLE = 500
+"""How many entities, scores or answers are compared where nothing else is said."""
 
 
 def report_of(  # noqa: PLR0913 - what the record says

@@ -13,7 +13,7 @@ from penstock.ports import Delete, Put
 from penstock.records import ReadSamples
 from penstock.spec import base_views
 
-from .feature_reports import report_of
+from .feature_reports import SAMPLE, report_of
 from .recomputing import batches_of
 
 if TYPE_CHECKING:
@@ -28,8 +28,14 @@ __all__ = ["check_reads", "forget_reads"]
 KEPT_US = 48 * 3_600_000_000
 
 
-def check_reads(
-    services: Services, service: FeatureService, *, from_us: int, to_us: int
+def check_reads(  # noqa: PLR0913 - what is checked
+    services: Services,
+    service: FeatureService,
+    *,
+    from_us: int,
+    to_us: int,
+    sample: int = SAMPLE,
+    seed: int = 0,
 ) -> FeatureReport | None:
     """Compare what feature servers answered with the raw tables, and store the report.
 
@@ -41,6 +47,8 @@ def check_reads(
         service: The service.
         from_us: Rows answered after this, in microseconds since 1970 UTC.
         to_us: Rows answered until this.
+        sample: How many rows; all where there are fewer.
+        seed: Which ones.
 
     Returns:
         The report; none where nothing was answered in that time.
@@ -55,6 +63,9 @@ def check_reads(
     ]
     if not rows or not base_views(service.views):
         return None
+    if len(rows) > sample:
+        chosen = np.random.default_rng(seed).choice(len(rows), sample, replace=False)
+        rows = [rows[place] for place in sorted(chosen.tolist())]
     checks: Sequence[FeatureCheck] = ()
     skipped: dict[str, str] = {}
     try:

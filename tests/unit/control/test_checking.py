@@ -387,3 +387,31 @@ def test_answers_of_another_meaning_and_of_long_ago_are_left_out(scored: LocalSe
     assert len(scored.metadata.find(ReadSamples)) == 2
     check_features(scored, to_us=now_us + 72 * HOUR_US)
     assert scored.metadata.find(ReadSamples) == []
+
+
+def test_a_sample_of_the_answers_is_compared(scored: LocalServices) -> None:
+    catalogue = Catalogue.load(scored.metadata)
+    (view,) = catalogue.all(ps.FeatureView)
+    service = ps.FeatureService("quotes", features=[view["last_close"]])
+    now_us = scored.clock.now_us()
+    rows = tuple(
+        ReadSample(
+            read_us=now_us - 1, as_of_us=now_us, keys={"symbol": symbol}, request={},
+            values=(-1.0,), progress={"momentum": 1},
+        )
+        for symbol in ("BTC", "ETH") * 5
+    )  # fmt: skip
+    samples = ReadSamples(
+        service="quotes", service_id=service.service_id, process="here/1", rows=rows,
+        written_us=now_us,
+    )  # fmt: skip
+    scored.metadata.write(Put(samples))
+
+    def compared(seed: int) -> tuple[int, str | int | None]:
+        report = check_reads(scored, service, from_us=0, to_us=now_us, sample=1, seed=seed)
+        assert report is not None
+        (check,) = report.checks
+        return check.compared, check.key
+
+    assert {compared(seed) for seed in range(10)} == {(1, "BTC"), (1, "ETH")}
+    assert compared(3) == compared(3)

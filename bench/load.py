@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Load", "need_wrk", "script", "script_of_file", "wrk"]
 
+LATEST_S = 30
 UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
@@ -68,6 +69,7 @@ def wrk(url: str, lua: Path, connections: int, seconds: int) -> Load:
     """Ask as often as it goes; a request that fails is an error."""
     command = str(shutil.which("wrk"))
     options = ["-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--latency"]
+    options += ["--timeout", f"{LATEST_S}s"]  # some servers take seconds now and then
     done = subprocess.run(
         [command, *options, "-s", str(lua), url], capture_output=True, text=True, check=True
     ).stdout

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["call_function", "load_function"]
 
+HASH_LENGTH = 12
+
 
 def load_function(node: Function) -> Callable[..., object]:
     """Import the function an expression names and check that it is still the same.
@@ -43,8 +45,12 @@ def load_function(node: Function) -> Callable[..., object]:
     except (ImportError, AttributeError, OSError, TypeError) as error:
         fault = f"it cannot be found again ({error}); put its module where Python imports from"
         raise DeclarationError.of(subject, [fault]) from error
-    if hashlib.sha256(source.encode()).hexdigest() != node.sha256:
-        fault = "its source changed since it was declared; apply the declarations again"
+    found = hashlib.sha256(source.encode()).hexdigest()
+    if found != node.sha256:
+        fault = (
+            f"its source changed since it was declared (hash {node.sha256[:HASH_LENGTH]}, now "
+            f"{found[:HASH_LENGTH]}); apply the declarations again"
+        )
         raise DeclarationError.of(subject, [fault])
     return body
 
@@ -72,7 +78,7 @@ def call_function(
         return np.empty(0)
     try:
         result = np.asarray(body(*arrays), dtype=np.float64)
-    except Exception as error:  # the one boundary around code that is not ours
+    except (Exception, SystemExit) as error:  # the one boundary around code that is not ours
         last = traceback.extract_tb(error.__traceback__)[-1]
         what = f"The function {name!r} failed with {type(error).__name__}"
         place = f"({last.filename}:{last.lineno})"

@@ -197,6 +197,10 @@ def broken(values: FloatArray) -> FloatArray:
     raise ValueError(f"no {len(values)}")
 
 
+def ending(values: FloatArray) -> FloatArray:
+    raise SystemExit(len(values) + 2)
+
+
 def shrunk(values: FloatArray) -> FloatArray:
     return values[:0]
 
@@ -214,7 +218,11 @@ def test_functions_of_the_user_agree_over_frames_and_rows() -> None:
 
 @pytest.mark.parametrize(
     ("body", "message"),
-    [(broken, r"broken' failed with ValueError: no 1 .*test_expressions"), (shrunk, "one value")],
+    [
+        (broken, r"broken' failed with ValueError: no 1 .*test_expressions"),
+        (ending, r"ending' failed with SystemExit: 3 .*test_expressions"),
+        (shrunk, "one value"),
+    ],
 )
 def test_a_failing_function_of_the_user_is_named(body: object, message: str) -> None:
     expression = function(body, "x")  # type: ignore[arg-type]
@@ -229,7 +237,8 @@ def test_a_function_that_changed_or_vanished_is_refused() -> None:
     changed = Function(node.module, node.qualname, node.source, "0" * 64, node.args)
     gone = Function(node.module, "nowhere", node.source, node.sha256, node.args)
     lost = Function("no.such.module", "f", node.source, node.sha256, node.args)
-    with pytest.raises(DeclarationError, match="its source changed"):
+    hashes = rf"its source changed .*hash {'0' * 12}, now {node.sha256[:12]}\)"
+    with pytest.raises(DeclarationError, match=hashes):
         compile_row(changed)
     for each in (gone, lost):
         with pytest.raises(DeclarationError, match="cannot be found again"):

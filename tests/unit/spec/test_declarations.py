@@ -379,6 +379,10 @@ FAULTY: dict[str, tuple[Callable[[], object], str]] = {
         lambda: ps.mean("x", over=6),  # type: ignore[arg-type]
         "6 is no duration; write whole numbers with us",
     ),
+    "several windows in one feature": (
+        lambda: ps.mean("close", over=["1h", "6h"]),  # type: ignore[arg-type]
+        "are several durations; a feature has one, such as '6h': declare a feature for each",
+    ),
     "freshness as a number": (lambda: view(freshness=3600), "freshness: 3600 is no duration"),
     "ttl of nothing": (lambda: view(ttl="0s"), "ttl is zero; leave it out"),
     "ttl in words": (lambda: view(ttl="long"), "ttl: 'long' is no duration"),

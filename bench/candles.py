@@ -106,7 +106,8 @@ def measure(*, quick: bool) -> list[Figure]:
             ingest_s, fold_s, found = _stream(services, source, views, events)
     features = sum(len(view.features) for view in views)
     symbols = events["symbol"].n_unique()
-    what = f"{events.height:,} events of {symbols} symbols, {features} features"
+    kind = "real" if os.environ.get(CANDLES) else "simulated"
+    what = f"{events.height:,} events of {symbols} symbols, {kind}, {features} features"
     note = (
         f"{found.compared:,} values compared at {CHECKS} moments, {found.nulls:,} of them null on "
         f"both sides; greatest relative difference {found.worst:.1e}. Events come up to "

@@ -126,7 +126,7 @@ async def _measured(
     body = msgspec.json.encode(FEATURES)
     plain = msgspec.json.Decoder(dict[str, dict[str, float]]).decode
     call = WholeCall({"path": "/", "headers": []})
-    answer = schema.told(scores[0])
+    answer = schema.told_one(scores[:1])
     taken = {
         "token": lambda: keeper.guard.check(header, "writer"),
         "checked": lambda: schema.rows_of(body),

@@ -88,8 +88,15 @@ def test_every_call(asked: Asked) -> None:
     assert not asked.is_model_ready("btc")
     with pytest.raises(triton.InferenceServerException, match="was unloaded here by"):
         asked.infer("btc", [matrix()])
+    with pytest.raises(triton.InferenceServerException, match="with 'penstock deploy'") as refused:
+        asked.load_model("btc", config="{}")
+    assert refused.value.status() == "501"
+    assert not asked.is_model_ready("btc")
     asked.load_model("btc")
     assert asked.is_model_ready("btc")
+    asked.unload_model("btc", unload_dependents=True)
+    assert not asked.is_model_ready("btc")
+    asked.load_model("btc")
     asked.infer("btc", [matrix()])
     stats = asked.get_inference_statistics("btc", "2")["model_stats"]
     assert stats[0]["inference_count"] == 2
@@ -202,6 +209,9 @@ def test_every_call_of_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:
     assert refused.value.status() == "StatusCode.UNAVAILABLE"
     client.load_model("btc", headers=token)
     assert client.is_model_ready("btc", headers=token)
+    client.unload_model("btc", unload_dependents=True, headers=token)
+    assert not client.is_model_ready("btc", headers=token)
+    client.load_model("btc", headers=token)
 
     client.infer("btc", [grpc_matrix()], headers=token)
     stats = client.get_inference_statistics("btc", "2", headers=token).model_stats
@@ -241,6 +251,8 @@ def test_what_fails_by_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:
         (lambda: client.infer("btc", [grpc_matrix()]), "UNAUTHENTICATED"),
         (lambda: client.infer("btc", narrow, headers=token), "INVALID_ARGUMENT"),
         (lambda: client.get_system_shared_memory_status(headers=token), "UNIMPLEMENTED"),
+        (lambda: client.load_model("btc", config="{}", headers=token), "UNIMPLEMENTED"),
+        (lambda: client.load_model("btc", files={"file:1/m": b""}, headers=token), "UNIMPLEMENTED"),
         (lambda: client.update_trace_settings("btc", traced, headers=token), "UNIMPLEMENTED"),
     ]
     for call, code in failing:

@@ -38,6 +38,7 @@ from .serve_v2_about import (
     model_metadata,
     server_metadata,
 )
+from .serve_v2_wire import check_load, check_unload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -309,11 +310,15 @@ class GrpcServer:
         return _from_json("RepositoryIndexResponse", {"models": models})
 
     async def _load(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
-        await self._keeper.load(request.model_name, actor=self._check(context, "admin"))
+        who = self._check(context, "admin")
+        check_load(request.parameters)
+        await self._keeper.load(request.model_name, actor=who)
         return message("RepositoryModelLoadResponse")()
 
     async def _unload(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
-        await self._keeper.unload(request.model_name, actor=self._check(context, "admin"))
+        who = self._check(context, "admin")
+        check_unload(request.parameters)
+        await self._keeper.unload(request.model_name, actor=who)
         return message("RepositoryModelUnloadResponse")()
 
     async def _log_settings(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages

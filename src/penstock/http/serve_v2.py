@@ -32,7 +32,13 @@ from .serve_v2_about import (
     server_metadata,
 )
 from .serve_v2_rows import rows_of_tensors
-from .serve_v2_wire import HEADER_LENGTH, read_request, told_scores
+from .serve_v2_wire import (
+    HEADER_LENGTH,
+    check_load,
+    check_unload,
+    read_request,
+    told_scores,
+)
 from .serve_ways import model_named
 
 if TYPE_CHECKING:
@@ -214,10 +220,11 @@ class InferenceDoor:
         who = self._keeper.guard.check(call.authorization, "admin")
         call.need("POST")
         name, _, what = rest.partition("/")
-        await call.body()
         if what == "load":
+            check_load(_parameters_of(await call.body()))
             await self._keeper.load(name, actor=who.name)
         elif what == "unload":
+            check_unload(_parameters_of(await call.body()))
             await self._keeper.unload(name, actor=who.name)
         else:
             raise NotFoundError.of("path", call.scope["path"], V2_PATHS)
@@ -282,16 +289,36 @@ def _ready_alone(body: bytes) -> bool:
     Raises:
         InputError: It is no such request.
     """
-    if not body:
-        return False
-    try:
-        given = msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"The body is no object: {error}. Send {{}}.") from None
-    ready = given.get("ready", False)
+    ready = _object_of(body).get("ready", False)
     if not isinstance(ready, bool):
         raise InputError(f"ready={ready!r}. Give true or false.")
     return ready
+
+
+def _parameters_of(body: bytes) -> Mapping[str, Any]:
+    """The parameters of a request to load or unload.
+
+    Raises:
+        InputError: It is no such request.
+    """
+    parameters = _object_of(body).get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise InputError(f"parameters={parameters!r}. Give an object, or leave them out.")
+    return parameters
+
+
+def _object_of(body: bytes) -> Mapping[str, Any]:
+    """A body that may be left out.
+
+    Raises:
+        InputError: It is no object.
+    """
+    if not body:
+        return {}
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"The body is no object: {error}. Send {{}}.") from None
 
 
 def _logging(given: Mapping[str, Any]) -> Mapping[str, object]:

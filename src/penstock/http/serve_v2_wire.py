@@ -8,7 +8,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +26,8 @@ __all__ = [
     "HEADER_LENGTH",
     "InferRequest",
     "answered_by",
+    "check_load",
+    "check_unload",
     "known_outputs",
     "known_parameters",
     "read_request",
@@ -41,6 +43,8 @@ DEEPEST = 8
 MOST_DIGITS = 18
 INT64 = 1 << 63
 SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
+CONFIG, FILES = "config", "file:"
+DEPENDENTS = "unload_dependents"
 
 
 class _Input(msgspec.Struct):
@@ -161,6 +165,42 @@ def known_parameters(parameters: Mapping[str, Any]) -> int:
     if is_whole and 0 <= timeout_us < INT64:
         return int(timeout_us)
     raise InputError(f"timeout={timeout_us!r}. Give a number of microseconds; 0 for no limit.")
+
+
+def check_load(parameters: Iterable[str]) -> None:
+    """Refuse what loading would ignore.
+
+    Args:
+        parameters: Names of those that a request to load a deployment has.
+
+    Raises:
+        InputError: There is no such parameter.
+        NotSupportedError: The request brings a configuration, or files of a model.
+    """
+    for name in parameters:
+        if name == CONFIG or name.startswith(FILES):
+            raise NotSupportedError(
+                f"Loading with the parameter {name!r} ('config' and 'files' of Triton's clients) "
+                "is not supported: what answers is a registered version, as it was registered. "
+                "Register a version and deploy it with 'penstock deploy', then load without "
+                "parameters."
+            )
+        raise InputError(f"There is no parameter {name!r} to load by. Send none.")
+
+
+def check_unload(parameters: Iterable[str]) -> None:
+    """Refuse what unloading would ignore. Nothing hangs on a deployment: it has no dependents.
+
+    Args:
+        parameters: Names of those that a request to unload a deployment has.
+
+    Raises:
+        InputError: There is no such parameter.
+    """
+    for name in parameters:
+        if name != DEPENDENTS:
+            near = nearest(name, [DEPENDENTS])
+            raise InputError(f"There is no parameter {name!r} to unload by. {near}")
 
 
 def known_outputs(wanted: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:

@@ -337,6 +337,31 @@ def test_a_deployment_is_unloaded_and_loaded_again(
     assert ("serving.load", "deployment:btc") in said
 
 
+def test_loading_and_unloading_ignore_no_parameter(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    deploy(services, "btc", version=1)
+    load, unload = (f"/v2/repository/models/btc/{what}" for what in ("load", "unload"))
+
+    async def conversation(client: Client) -> None:
+        for name in ("config", "file:1/model.onnx"):
+            body = msgspec.json.encode({"parameters": {name: "{}"}})
+            reply = await client.post(load, body)
+            assert (reply.status, "penstock deploy" in reply.message) == (501, True)
+            assert (await client.post(unload, body)).status == 422
+        for path in (load, unload):
+            for wrong in (b"[]", b"{", b'{"parameters":[]}', b'{"parameters":{"unload_dep":1}}'):
+                assert (await client.post(path, wrong)).status == 422
+        assert "btc" not in client.keeper.unloaded
+        for dependents in (b"true", b"false"):
+            body = b'{"parameters":{"unload_dependents":%b}}' % dependents
+            assert (await client.post(unload, body)).status == 200
+            assert "btc" in client.keeper.unloaded
+            assert (await client.post(load, b"")).status == 200
+
+    talk(conversation)
+
+
 def test_statistics_and_configuration(
     talk: Callable[..., None], services: LocalServices, served: ServedProject
 ) -> None:

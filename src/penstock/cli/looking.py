@@ -68,7 +68,7 @@ class _Asked(NamedTuple):
         )
 
 
-def features_get(
+def features_get(  # noqa: PLR0913, PLR0917 - one parameter for each option
     screen: Screen,
     name: str = typer.Argument(
         help="The feature view, VIEW.FEATURE, on-demand view or feature service."
@@ -85,16 +85,21 @@ def features_get(
     at: str = typer.Option(
         "", "--at", help="As they were at this time, such as 2024-03-01 or 2024-03-01T12:00Z."
     ),
+    as_known: bool = typer.Option(
+        False, "--as-known", help="With --at, only from records that had arrived by then."
+    ),
 ) -> None:
     """Show features by key, from the online store or as of a time."""
     at_us = time_us("--at", at)
+    if as_known and at_us is None:
+        raise UsageError("--as-known asks for what had arrived by a time. Give --at with it.")
     with open_services(screen.home) as services:
         service = _named(Catalogue.load(services.metadata), name)
         asked = _asked(service, keys, request)
         named = {view.name: view for view in service.views}.get(service.name, service)
         require_features(services, service.names, subject=key_of(named))
         if at_us is not None:
-            frame, notes = _as_of(services, asked, at_us)
+            frame, notes = _as_of(services, asked, at_us, as_known=as_known)
         else:
             frame, notes = _online(services, asked), [*_notes(services, asked)]
     for note in notes:
@@ -201,12 +206,15 @@ def _notes(services: Services, asked: _Asked) -> Iterator[str]:
         yield from unknown_notes(services.online, [view], asked.keys, what="these are the features")
 
 
-def _as_of(services: Services, asked: _Asked, at_us: int) -> tuple[pl.DataFrame, list[str]]:
+def _as_of(
+    services: Services, asked: _Asked, at_us: int, *, as_known: bool
+) -> tuple[pl.DataFrame, list[str]]:
     told: list[UnknownEntities] = []
     found = point_in_time(
         services.tables,
         asked.service.views,
         asked.frame().with_columns(at=pl.lit(at_us).cast(pl.Datetime("us", "UTC"))),
+        as_known=as_known,
         memory_bytes=services.features_memory_bytes,
         notice=told.append,
     )

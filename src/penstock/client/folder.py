@@ -78,13 +78,14 @@ class FolderClient(Client):
         keys = {entity.name: entity.dtype for entity in wanted.entities}
         return Takes(service, keys, wanted.request_fields)
 
-    def _past(self, service: str, spine: pl.DataFrame) -> Told[pl.DataFrame]:
+    def _past(self, service: str, spine: pl.DataFrame, *, as_known: bool) -> Told[pl.DataFrame]:
         wanted = self._permit(service)
         unknown: list[UnknownEntities] = []
         found = point_in_time(
             self._ports.tables,
             wanted.views,
             spine,
+            as_known=as_known,
             memory_bytes=self._ports.features_memory_bytes,
             notice=unknown.append,
         )

@@ -46,7 +46,9 @@ class Client(ABC):
             UnavailableError: It cannot be reached.
         """
 
-    def features(self, service: str, spine: F, *, at: datetime | None = None) -> F:
+    def features(
+        self, service: str, spine: F, *, at: datetime | None = None, as_known: bool = False
+    ) -> F:
         """The features of entities as they were at given times, for training and analysis.
 
         Args:
@@ -55,6 +57,9 @@ class Client(ABC):
                 on-demand views, and the time each row is wanted at in the column ``at``, with its
                 zone.
             at: One time for all rows, for a spine without ``at``.
+            as_known: Only from records that had arrived by a row's time, as the serving process
+                saw them, late ones left out; a deleted one counts until its deletion arrived.
+                Files count as arrived when they were ingested.
 
         Returns:
             The spine, all of its rows in their order, with a column for each feature; a frame of
@@ -73,7 +78,10 @@ class Client(ABC):
         wanted = as_polars(spine)
         timed = with_at(wanted, at)
         found = self._taking(
-            service, lambda takes: self._past(service, takes.columns(timed, keyless=True))
+            service,
+            lambda takes: self._past(
+                service, takes.columns(timed, keyless=True), as_known=as_known
+            ),
         )
         given = as_given(spine, _beside(wanted, found.features))
         warn(found.notes)
@@ -218,7 +226,7 @@ class Client(ABC):
         """What a service takes; ``again`` not to rely on what was known before."""
 
     @abstractmethod
-    def _past(self, service: str, spine: pl.DataFrame) -> Told[pl.DataFrame]:
+    def _past(self, service: str, spine: pl.DataFrame, *, as_known: bool) -> Told[pl.DataFrame]:
         """The service's features at each row of a spine, without the row."""
 
     @abstractmethod

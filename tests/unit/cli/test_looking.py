@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -70,6 +71,18 @@ def test_an_on_demand_view_and_one_without_keys(home: Path, call: Call) -> None:
     several = ("--key", "1", "--keys", "2,3")
     plain = call("features", "get", "trade", "--home", home, *several, "--json")
     assert [row["shop"] for row in plain.value] == [1, 2, 3]
+
+
+def test_only_what_had_arrived_is_looked_up(served: ServedProject, call: Call) -> None:
+    get = ("features", "get", "momentum", "--key", "BTC", "--home", served.home, "--json")
+    at = ("--at", AT)  # long before the files were ingested
+    (whole,), (known,) = call(*get, *at).value, call(*get, *at, "--as-known").value
+    assert whole["momentum.last_close"] is not None
+    assert known["momentum.last_close"] is None
+    now = ("--at", datetime.now(UTC).isoformat())
+    assert call(*get, *now, "--as-known").value == call(*get, *now).value
+    alone = call(*get, "--as-known")
+    assert (alone.code, "Give --at with it" in alone.err) == (2, True)
 
 
 WRONG = {

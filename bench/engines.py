@@ -73,7 +73,7 @@ class _BareOnnx:
         self._dtype = np.float32 if taken.type == "tensor(float)" else np.float64
 
     def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        found: Any = self._session.run(None, {"x": x.astype(self._dtype)})[0]
+        found: NDArray[np.float64] = self._session.run(None, {"x": x.astype(self._dtype)})[0]
         return found
 
 

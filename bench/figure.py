@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Figure", "Unit", "alternate", "compared", "show", "timed"]
 
-Unit = Literal["s", "ms", "us", "MB", "1/s", "values"]
+Unit = Literal["s", "ms", "us", "MB", "1/s", "rows/s", "values"]
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         what: What was measured.
         ours: Penstock's value.
-        unit: Unit of both values; ``1/s`` is better when greater, all others when smaller.
+        unit: Unit of both values; ``1/s`` and ``rows/s`` are better when greater, all others when
+            smaller.
         baseline: The baseline's value; none where the budget is absolute.
         baseline_name: What the baseline is.
         budget: Bound on ``ours / baseline``, or on ``ours`` where it is absolute.
@@ -56,7 +57,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         if self.budget is None:
             return None
         value = self.ours if self.ratio is None or self.absolute else self.ratio
-        return value >= self.budget if self.unit == "1/s" else value <= self.budget
+        return value >= self.budget if self.unit in {"1/s", "rows/s"} else value <= self.budget
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -37,7 +37,7 @@ async def summed_later(request: Any, context: object) -> Any:  # noqa: ANN401 - 
 
 def handlers(call: Any) -> grpc.GenericRpcHandler:  # noqa: ANN401 - a function or a coroutine
     """The service with its one call."""
-    method = grpc.unary_unary_rpc_method_handler(
+    method: Any = grpc.unary_unary_rpc_method_handler(
         call,
         request_deserializer=REQUEST.FromString,
         response_serializer=lambda answer: answer.SerializeToString(),

@@ -12,6 +12,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import grpc
@@ -72,7 +73,7 @@ def measure(*, quick: bool) -> list[Figure]:
     ]
 
 
-def _request() -> object:
+def _request() -> Any:  # noqa: ANN401 - a message
     request = message("ModelInferRequest")(model_name="boosted")
     request.inputs.add(name="x", datatype="FP64", shape=[1, 20])
     request.raw_input_contents.append(np.random.default_rng(3).normal(size=20).tobytes())
@@ -83,7 +84,7 @@ def _check(port: int, token: str) -> None:
     """See that the server answers what a client would read: h2load does not look."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         grpc.channel_ready_future(channel).result(60)
-        call = channel.unary_unary(
+        call: Any = channel.unary_unary(
             METHOD,
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=message("ModelInferResponse").FromString,

@@ -251,10 +251,8 @@ def numpy_kernel(events: pl.DataFrame, spine: pl.DataFrame) -> dict[str, np.ndar
 def make_events(rows: int, columns: list[str]) -> pl.DataFrame:
     """Random events of ten thousand entities over thirty days, by time."""
     rng = np.random.default_rng(7)
-    frame = {
-        "id": rng.integers(0, ENTITIES, rows),
-        "ts": np.sort(rng.integers(0, 30 * DAY_US, rows)),
-    }
+    times = np.sort(rng.integers(0, 30 * DAY_US, rows))
+    frame: dict[str, object] = {"id": rng.integers(0, ENTITIES, rows), "ts": times}
     frame |= {name: rng.normal(size=rows) for name in columns}
     return pl.DataFrame(frame).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
 

@@ -97,7 +97,9 @@ def _bare(folder: Path) -> Callable[[list[int]], None]:
     def read(numbers: list[int]) -> None:
         with environment.begin(buffers=True) as transaction:
             for number in numbers:
-                PACKED.unpack(transaction.get(keys[number]))
+                found = transaction.get(keys[number])
+                assert found is not None
+                PACKED.unpack(found)
 
     return read
 

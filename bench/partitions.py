@@ -180,6 +180,7 @@ def _consume(  # noqa: PLR0913, PLR0917 - a process is given all it needs
         store = LmdbOnlineStore(folder / (f"online-{number}" if way.apart else "online"))
     locks, view = FileLocks(folder / "locks"), _view(_source())
     own = range(number, way.partitions, way.consumers)
+    before_s = 0.0
     for name, rows in (("first", BATCH), ("all", 1)):
         tables, before_s = DeltaTables(home / name), time.process_time()
         refresh(
@@ -225,7 +226,7 @@ def _streamed(way: Way, home: Path, turn: int, events: int) -> Rates:
 
 def _spent_s(process: psutil.Process) -> float:
     times = process.cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
 
 
 def _publish(services: LocalServices, source: ps.Source, count: int, *, seed: int) -> None:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -21,6 +21,9 @@ from penstock.adapters.lmdb import LmdbOnlineStore
 from penstock.features import OnlineReader, point_in_time, refresh
 
 from .figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOUR_US = 3_600_000_000
 NOW_US = 30 * 24 * HOUR_US
@@ -133,9 +136,11 @@ def _read(store: LmdbOnlineStore, reader: OnlineReader, entities: int) -> tuple[
     asks = [one.args[0] for one in looked.call_args_list]
     for ask in asks:
         keys = rng.integers(0, entities, READ).tolist()
-        for found, call in zip(
-            times, (partial(reader.read, keys, NOW_US), partial(store.look, ask)), strict=True
-        ):
+        calls: tuple[Callable[[], object], ...] = (
+            partial(reader.read, keys, NOW_US),
+            partial(store.look, ask),
+        )
+        for found, call in zip(times, calls, strict=True):
             start = time.perf_counter()
             call()
             found.append(time.perf_counter() - start)

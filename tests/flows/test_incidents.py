@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 PREDICT = "/v1/deployments/btc/predict"
 ENTITY = {"entity": {"symbol": "BTC"}}
-FAULTS = ("slow 0.5", "wrong", "crash", "half")
+FAULTS = ("slow 0.5", "wrong", "high", "crash", "half")
 
 
 class Caller(threading.Thread):
@@ -105,8 +105,9 @@ def test_each_fault_brings_the_version_before_back_once_and_no_request_fails(
     reasons = [str(entry.difference["reason"]) for entry in entries]
     assert "btc: direction@2 was later than" in reasons[0]
     assert "has no finite prediction" in reasons[1]
-    assert "failed with RuntimeError" in reasons[2]
+    assert "direction@2 predicts 1.7 for these features, which is no probability" in reasons[2]
     assert "failed with RuntimeError" in reasons[3]
+    assert "failed with RuntimeError" in reasons[4]
     changed = [one.payload for one in told if b"deployment.changed:btc" in one.payload]
     assert len(set(changed)) == len(changed) == 1 + 2 * len(FAULTS)
     fell_back = [one for caller in callers for one in caller.answers if one["route"] == "fallback"]

@@ -14,7 +14,7 @@ from .loading import ENGINE_FILES, load_engine
 from .package import package
 from .pointing import point_alias
 from .probes import adversarial_rows, legal_rows, probes
-from .proof import TOLERANCE, Proof, prove
+from .proof import TOLERANCE, Proof, prediction_bounds, prove
 from .regression import Replayed, compare_answers, regression_checks
 from .report import rollout_page
 from .rerouting import Rerouted, RouteEdit, change_routes, reset_routes, show_routes
@@ -86,6 +86,7 @@ __all__ = [
     "package",
     "plan_state",
     "point_alias",
+    "prediction_bounds",
     "probes",
     "prove",
     "read_forest",

@@ -26,7 +26,7 @@ from penstock.registry import read_manifest
 from penstock.spec import Checks, Function, duration_us
 
 from .loading import load_engine
-from .proof import TOLERANCE
+from .proof import TOLERANCE, prediction_bounds
 from .sample import sample_rows
 
 if TYPE_CHECKING:
@@ -139,10 +139,10 @@ def _sample(manifest: Manifest, predicted: Floats, trained: Floats) -> DeployChe
 
 
 def _bounds(manifest: Manifest, predicted: Floats, checks: Checks) -> DeployCheck:
-    classifies = manifest.task == "classification"
-    low = checks.low if checks.low is not None else (0.0 if classifies else -np.inf)
-    high = checks.high if checks.high is not None else (1.0 if classifies else np.inf)
-    inside = (predicted >= low) & (predicted <= high) & np.isfinite(predicted)
+    least, greatest = prediction_bounds(classification=manifest.task == "classification")
+    low = least if checks.low is None else max(least, checks.low)
+    high = greatest if checks.high is None else min(greatest, checks.high)
+    inside = (predicted >= low) & (predicted <= high)  # NaN is not
     finite = predicted[np.isfinite(predicted)]
     spread = f"{finite.min():.4g} to {finite.max():.4g}" if len(finite) else "none finite"
     outside = int((~inside).sum())

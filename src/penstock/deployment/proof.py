@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -10,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["TOLERANCE", "Predictor", "Proof", "compare", "prove"]
+__all__ = ["TOLERANCE", "Predictor", "Proof", "compare", "prediction_bounds", "prove"]
 
 TOLERANCE = 1e-4  # absolute for a probability, relative for a value above 1
 THRESHOLD = 0.5
@@ -57,6 +58,20 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
             f"(by up to {self.max_difference:.1e}), {self.flips} fall on the other side of 0.5, "
             f"{self.real} of them real rows"
         )
+
+
+def prediction_bounds(*, classification: bool) -> tuple[float, float]:
+    """The least and the greatest prediction that a model may give; both are finite.
+
+    For a probability they are 0 and 1 with as much to spare as an engine may differ by: one that
+    adds up the leaves of some hundred trees in float32 gives 1.00001 for 1.
+
+    Args:
+        classification: Whether predictions are probabilities.
+    """
+    if classification:
+        return -TOLERANCE, 1.0 + TOLERANCE
+    return -sys.float_info.max, sys.float_info.max
 
 
 def prove(

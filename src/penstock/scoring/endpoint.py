@@ -203,7 +203,7 @@ class Endpoint:
 
         Raises:
             NotReadyError: Nothing has been deployed, or it cannot be loaded and nothing falls back.
-            InputError: The model has no finite prediction for the row.
+            InputError: The model has no finite prediction for the row, or no probability.
             StaleError: Its features are older than allowed, the deployment refuses those, and
                 nothing falls back.
             OverloadedError: Too many rows wait; another version would only be the next to be late.
@@ -320,7 +320,7 @@ class Endpoint:
             lane: One of ``versions``.
 
         Raises:
-            InputError: The model has no finite prediction for the row.
+            InputError: The model has no finite prediction for the row, or no probability.
             StaleError: Its features are older than allowed, and the deployment refuses those.
             UnavailableError: The version failed or was late.
         """

@@ -9,8 +9,10 @@ given, its scores are in the score log, by one write.
 from __future__ import annotations
 
 import asyncio
+from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from penstock.deployment import prediction_bounds
 from penstock.errors import InputError, OverloadedError, PenstockError, UserCodeError
 from penstock.features import Gathering
 from penstock.records import Score
@@ -86,6 +88,7 @@ class Lane(Gathering["Ask", "_Outcome"]):
         self.queue_us = QUEUE_US
         self.away: UnavailableError | None = None
         self._writer = writer
+        self._least, self._greatest = prediction_bounds(classification=version.classifies)
         self._model, self._number = version.manifest.model, version.manifest.version
         self._is_paused = False
         self._row_us = 0.0  # what a row has taken lately, with all that goes on beside it
@@ -272,9 +275,10 @@ class Lane(Gathering["Ask", "_Outcome"]):
         """Why a row has no score though its batch was predicted; most often none."""
         if rows.refused and place in rows.refused:
             return rows.refused[place]
-        if prediction - prediction != 0.0:  # NaN or infinite
-            return _no_value(self.version.label)
-        return None
+        if self._least <= prediction <= self._greatest:  # which no NaN is
+            return None
+        label = self.version.label
+        return _no_probability(label, prediction) if isfinite(prediction) else _no_value(label)
 
     def _fail(self, asks: Sequence[Ask], error: Exception) -> None:
         for ask in asks:
@@ -329,6 +333,15 @@ def _no_value(label: str) -> InputError:
     return InputError(
         f"{label} has no finite prediction for these features. Check the values and the nulls "
         "among them: the model was trained without such rows.",
+        version=label,
+        no_value=True,
+    )
+
+
+def _no_probability(label: str, prediction: float) -> InputError:
+    return InputError(
+        f"{label} predicts {prediction:g} for these features, which is no probability; expected 0 "
+        "to 1. Check what the model computes, or roll back with 'penstock rollback'.",
         version=label,
         no_value=True,
     )

@@ -2,7 +2,7 @@
 
 Everything in it is real but the engine of one version, which stands before the real one and does as
 a file says: nothing for as it is, ``slow 0.1`` takes so many seconds longer, ``wrong`` predicts no
-number, ``crash`` raises, ``half`` raises every second time.
+number, ``high`` predicts 1.7, ``crash`` raises, ``half`` raises every second time.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Faulty", "make_faulty", "serving_faulty"]
 
+WRONG = {"wrong": np.nan, "high": 1.7}
 CHILD = """
 import sys
 from pathlib import Path
@@ -69,7 +70,7 @@ class Faulty(Engine):
         if word == "slow":
             time.sleep(float(seconds))
         predicted = self._inner.predict(x)
-        return np.full_like(predicted, np.nan) if word == "wrong" else predicted
+        return np.full_like(predicted, WRONG[word]) if word in WRONG else predicted
 
     def _told(self) -> str:
         try:

@@ -138,6 +138,17 @@ class LaneWorld:
         reader = cast("OnlineReader", FixedReader()) if known else None
         return ServedVersion(manifest, engine or Summing(), reader, slow=slow, row_us=row_us)
 
+    def classifier(self, number: int, engine: Engine | None = None) -> ServedVersion:
+        """A version of a classification.
+
+        Args:
+            number: Its number.
+            engine: What predicts; ``Summing`` when left out.
+        """
+        manifest = manifest_of(*FixedReader.names, version=number, task="classification")
+        reader = cast("OnlineReader", FixedReader())
+        return ServedVersion(manifest, engine or Summing(), reader, slow=False)
+
     def logged(self) -> list[Score]:
         """Every score on disk, in the order written."""
         data = b"".join(path.read_bytes() for path in sorted(self.folder.glob("*.jsonl")))

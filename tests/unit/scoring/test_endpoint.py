@@ -355,6 +355,24 @@ def test_a_row_without_a_prediction_is_asked_of_the_version_before(world: LaneWo
     assert endpoint.circuits["direction@2"].failures == 1
 
 
+def test_a_row_whose_prediction_is_no_probability_is_asked_of_the_version_before(
+    world: LaneWorld,
+) -> None:
+    endpoint = _endpoint(
+        world,
+        _declare(fallback=ps.Fallback(deadline="100ms")),
+        champion=world.classifier(2, Tenfold()),
+        previous=world.classifier(1),
+    )
+
+    scores = _score(endpoint, *[_ask(world, 0.25, 0.5) for _ in range(5)])
+
+    assert {(score.version, score.prediction) for score in scores} == {(1, 0.75)}
+    assert "direction@2 predicts 7.5 for these features" in scores[0].reason
+    assert endpoint.circuits["direction@2"].is_open
+    assert endpoint.counters.fallbacks == {("previous", "failed"): 5}
+
+
 def test_a_row_that_no_version_has_a_prediction_for_is_at_fault(world: LaneWorld) -> None:
     endpoint = _endpoint(
         world,

@@ -198,6 +198,30 @@ def test_a_bad_row_does_not_fail_its_neighbours(world: LaneWorld) -> None:
     assert len(world.logged()) == 1
 
 
+NEAR, FAR = [-5e-5, 0.0, 1.0, 1.00005], [1.7, -0.7]
+
+
+@pytest.mark.parametrize("classifies", [True, False])
+def test_what_is_no_probability_is_no_answer_of_a_classification(
+    world: LaneWorld, *, classifies: bool
+) -> None:
+    version = world.classifier(3) if classifies else world.version(3)
+    lane = Lane("champion", version, world.writer)
+    rows = [(one, 0.0) for one in [*NEAR, *FAR, NAN, float("inf"), -float("inf")]]
+
+    found = asyncio.run(_answers(lane, _asks(world, rows)))
+
+    answered = NEAR if classifies else NEAR + FAR
+    assert [one.prediction for one in found if isinstance(one, Score)] == answered
+    assert [score.prediction for score in world.logged()] == answered
+    refused = [one.message for one in found if isinstance(one, InputError)]
+    assert len(refused) == len(rows) - len(answered)
+    assert all("direction@3 has no finite prediction" in one for one in refused[-3:])
+    if classifies:
+        assert "direction@3 predicts 1.7 for these features, which is no prob" in refused[0]
+        assert "direction@3 predicts -0.7 for" in refused[1]
+
+
 def test_a_slow_version_computes_in_a_thread_while_the_next_batch_gathers(world: LaneWorld) -> None:
     engine = Summing()
     version = world.version(3, engine, slow=True)

@@ -275,6 +275,28 @@ def test_a_stream_goes_on_after_a_failure(by_grpc: tuple[Any, dict[str, str]]) -
     assert streamed[2][0].as_numpy("prediction").tolist() == expected.tolist()
 
 
+def test_a_stream_tells_with_each_answer_that_it_is_the_last(
+    by_grpc: tuple[Any, dict[str, str]],
+) -> None:
+    client, token = by_grpc
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)), headers=token)
+    for number in range(4):
+        client.async_stream_infer(
+            "btc", [grpc_matrix()], request_id=str(number), enable_empty_final_response=number < 2
+        )
+    waiting = {"0", "1", "2", "3"}
+    while waiting:
+        result, error = answers.get(timeout=20)
+        assert error is None
+        told = result.get_response()
+        assert result.as_numpy("prediction").shape == (2,)
+        if told.parameters["triton_final_response"].bool_param:
+            waiting.remove(told.id)
+    client.stop_stream()
+    assert answers.empty()
+
+
 def grpc_matrix(*, width: int = 5) -> Any:  # noqa: ANN401 - as above
     tensor = grpc_client.InferInput("x", [2, width], "FP64")
     tensor.set_data_from_numpy(np.ascontiguousarray(ROWS[:, :width]))

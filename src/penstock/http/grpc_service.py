@@ -29,7 +29,7 @@ from penstock.errors import (
 from .grpc_hands import private_of, take_calls
 from .grpc_health import health_handlers
 from .grpc_messages import SERVICE, message
-from .grpc_streams import until_told
+from .grpc_streams import refused, streamed, until_told
 from .grpc_tensors import chosen, infer_answer, infer_request
 from .serve_call import BODY_LIMIT_BYTES
 from .serve_scoring import check_resting, named
@@ -294,15 +294,14 @@ class GrpcServer:
 
     async def _stream(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Answer requests in the order they come; one that fails ends none of the others."""
-        answer = message("ModelStreamInferResponse")
         async for request in until_told(requests, self._ending):
             try:
-                yield answer(infer_response=await self._infer(request, context))
+                yield streamed(await self._infer(request, context))
             except PenstockError as error:
-                yield answer(error_message=self._status_of(error)[1])
+                yield refused(request, self._status_of(error)[1])
             except Exception:  # noqa: BLE001 - as in _answering
                 self._log.exception("a gRPC request failed")
-                yield answer(error_message=BROKEN)
+                yield refused(request, BROKEN)
 
     async def _index(self, request: Any, context: Context) -> Any:  # noqa: ANN401 - messages
         self._check(context, "reader")

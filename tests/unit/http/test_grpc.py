@@ -85,11 +85,36 @@ def test_a_stream_that_rests_does_not_hold_up_the_end(
                 await call.write(request)
                 answer = await call.read()
                 assert answer.infer_response.id == "g1", answer.error_message
+                assert answer.infer_response.parameters["triton_final_response"].bool_param
             began_s = time.monotonic()
             await serving.__aexit__(None, None, None)
             assert time.monotonic() - began_s < GRACE_S / 2
             assert await call.read() is grpc.aio.EOF
             assert await call.code() is grpc.StatusCode.OK
+
+    asyncio.run(talk())
+
+
+def test_a_stream_tells_which_request_failed(
+    services: LocalServices, served: ServedProject
+) -> None:
+    async def talk() -> None:
+        async with (
+            _serving(services, Kept()) as (_, address),
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            infer: Any = channel.stream_stream(
+                f"/{SERVICE}/ModelStreamInfer",
+                request_serializer=message("ModelInferRequest").SerializeToString,
+                response_deserializer=message("ModelStreamInferResponse").FromString,
+            )
+            call = infer(metadata=(("authorization", f"Bearer {served.token}"),))
+            await call.write(message("ModelInferRequest")(model_name="btx", id="g2"))
+            answer = await call.read()
+            assert "'inputs' is empty" in answer.error_message
+            told = answer.infer_response
+            assert (told.id, told.model_name) == ("g2", "btx")
+            assert told.parameters["triton_final_response"].bool_param
 
     asyncio.run(talk())
 

@@ -25,6 +25,7 @@ What stands, and may not be what was meant, is told by a warning instead:
 
     PenstockWarning
     ├── StaleWarning             features are older than their view allows; says since when
+    ├── StoredFeaturesWarning    stored features lack rows or newer records; says how many
     └── UnknownEntitiesWarning   rows are of entities of which nothing is known; says how many
 """
 
@@ -54,6 +55,7 @@ __all__ = [
     "StaleError",
     "StaleWarning",
     "StateError",
+    "StoredFeaturesWarning",
     "UnavailableError",
     "UnknownEntitiesWarning",
     "UserCodeError",
@@ -171,6 +173,10 @@ class PenstockWarning(_Told, UserWarning):
 
 class StaleWarning(PenstockWarning):
     """Features are older than their view allows."""
+
+
+class StoredFeaturesWarning(PenstockWarning):
+    """Stored features lack what they were asked for: rows, or records that came in later."""
 
 
 class UnknownEntitiesWarning(PenstockWarning):

@@ -13,13 +13,15 @@ from penstock.access import require_features
 from penstock.features import Freshness, ServiceReader, check_past, point_in_time, spine_times
 from penstock.plan import Catalogue
 from penstock.runtime import open_services
-from penstock.spec import DType, FeatureService, key_of
+from penstock.spec import DType, FeatureService, base_views, key_of
 
 from .interface import AS_OF, EPOCH, MICROSECOND, Client, time_us
+from .stored import check_stored, join_stored
 from .takes import Takes
 from .told import Told, stale_views, unknown_online, unknown_past
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -78,8 +80,12 @@ class FolderClient(Client):
         keys = {entity.name: entity.dtype for entity in wanted.entities}
         return Takes(service, keys, wanted.request_fields)
 
-    def _past(self, service: str, spine: pl.DataFrame, *, as_known: bool) -> Told[pl.DataFrame]:
+    def _past(
+        self, service: str, spine: pl.DataFrame, *, as_known: bool, stored: Mapping[str, str]
+    ) -> Told[pl.DataFrame]:
         wanted = self._permit(service)
+        check_stored(stored, base_views(wanted.views), as_known=as_known)
+        joined = join_stored(self._ports.tables, wanted, spine, stored)
         unknown: list[UnknownEntities] = []
         found = point_in_time(
             self._ports.tables,
@@ -87,9 +93,11 @@ class FolderClient(Client):
             spine,
             as_known=as_known,
             memory_bytes=self._ports.features_memory_bytes,
+            given=joined.features,
             notice=unknown.append,
         )
-        return Told(found.select(wanted.names), tuple(unknown_past(one) for one in unknown))
+        notes = (*joined.notes, *(unknown_past(one) for one in unknown))
+        return Told(found.select(wanted.names), notes)
 
     def _one(self, service: str, keys: Row, request: Row, *, at: datetime | None) -> Told[Row]:
         reader, freshness = self._reader(service)

@@ -14,7 +14,7 @@ from .frames import as_given, as_polars, rows_of
 from .told import Told, check_stale, refuse, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -47,7 +47,13 @@ class Client(ABC):
         """
 
     def features(
-        self, service: str, spine: F, *, at: datetime | None = None, as_known: bool = False
+        self,
+        service: str,
+        spine: F,
+        *,
+        at: datetime | None = None,
+        as_known: bool = False,
+        stored: Mapping[str, str] | None = None,
     ) -> F:
         """The features of entities as they were at given times, for training and analysis.
 
@@ -60,6 +66,9 @@ class Client(ABC):
             as_known: Only from records that had arrived by a row's time, as the serving process
                 saw them, late ones left out; a deleted one counts until its deletion arrived.
                 Files count as arrived when they were ingested.
+            stored: Views whose features are not computed at a row's time, but are those that
+                ``penstock features backfill`` stored last before it, to the greatest age they may
+                have: ``{"momentum": "1h"}``. Where there is none so young, they are null.
 
         Returns:
             The spine, all of its rows in their order, with a column for each feature; a frame of
@@ -67,20 +76,27 @@ class Client(ABC):
 
         Raises:
             NotFoundError: There is no such service; names the nearest.
-            NotReadyError: A source has no records yet.
-            InputError: The spine lacks a column, or has one of another type.
+            NotReadyError: A source has no records yet; or stored features are wanted that are not
+                there, end too early before the spine's last time, or may hold deleted records.
+            InputError: The spine lacks a column, or has one of another type; or what is asked of
+                stored features cannot be.
             NotSupportedError: It is asked over HTTP.
 
         Warns:
             UnknownEntitiesWarning: A source has no records of entities that rows name; one for
                 each view, with how many.
+            StoredFeaturesWarning: Rows found no stored features so young, or those lack records
+                that came in later; one for each view and what it lacks.
         """
         wanted = as_polars(spine)
         timed = with_at(wanted, at)
         found = self._taking(
             service,
             lambda takes: self._past(
-                service, takes.columns(timed, keyless=True), as_known=as_known
+                service,
+                takes.columns(timed, keyless=True),
+                as_known=as_known,
+                stored=stored or {},
             ),
         )
         given = as_given(spine, _beside(wanted, found.features))
@@ -226,7 +242,9 @@ class Client(ABC):
         """What a service takes; ``again`` not to rely on what was known before."""
 
     @abstractmethod
-    def _past(self, service: str, spine: pl.DataFrame, *, as_known: bool) -> Told[pl.DataFrame]:
+    def _past(
+        self, service: str, spine: pl.DataFrame, *, as_known: bool, stored: Mapping[str, str]
+    ) -> Told[pl.DataFrame]:
         """The service's features at each row of a spine, without the row."""
 
     @abstractmethod

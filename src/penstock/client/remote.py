@@ -77,8 +77,10 @@ class RemoteClient(Client):
         """Close the connections."""
         self._http.close()
 
-    def _past(self, service: str, spine: pl.DataFrame, *, as_known: bool) -> NoReturn:
-        del as_known  # nothing of the past is told over HTTP
+    def _past(
+        self, service: str, spine: pl.DataFrame, *, as_known: bool, stored: Mapping[str, str]
+    ) -> NoReturn:
+        del as_known, stored  # nothing of the past is told over HTTP
         raise NotSupportedError(
             f"Features of {service!r} at {len(spine):,} past times are computed where the tables "
             "are. Connect to the project's folder: penstock.connect('/path/to/project').",

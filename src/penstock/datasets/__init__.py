@@ -6,11 +6,13 @@ from .build import build, get_snapshot, load, pin
 from .selected import get_selection, selected_names
 from .spine import AT, spine_of
 from .splits import EMBARGO, PARTS, assign_parts
+from .stored import StoredViews
 
 __all__ = [
     "AT",
     "EMBARGO",
     "PARTS",
+    "StoredViews",
     "assign_parts",
     "build",
     "get_selection",

@@ -45,7 +45,7 @@ def pin(services: Services, dataset: Dataset) -> dict[str, int]:
         NotReadyError: A source has no records yet, or nothing is stored of a view whose stored
             features it wants.
     """
-    return _pin(services.tables, dataset) | StoredViews(services.tables, dataset).versions
+    return _pin(services.tables, dataset) | _stored(services.tables, dataset).versions
 
 
 def build(
@@ -78,7 +78,7 @@ def build(
         NotFoundError: There is no such feature selection.
     """
     names = selected_names(services.metadata, dataset)
-    stored = StoredViews(services.tables, dataset, versions or {})
+    stored = _stored(services.tables, dataset, versions)
     tables = _pin(services.tables, dataset)
     versions = {name: (versions or {}).get(name, newest) for name, newest in tables.items()}
     versions |= stored.versions
@@ -151,6 +151,13 @@ def _pin(tables: Tables, dataset: Dataset) -> dict[str, int]:
             )
         pinned[raw_name(source)] = version
     return pinned
+
+
+def _stored(
+    tables: Tables, dataset: Dataset, versions: Mapping[str, int] | None = None
+) -> StoredViews:
+    of = ("dataset", dataset.name)
+    return StoredViews(tables, of, dataset.base_views, dataset.stored, versions)
 
 
 def _sources(dataset: Dataset) -> list[Source]:

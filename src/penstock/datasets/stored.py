@@ -1,4 +1,4 @@
-"""Stored features in a dataset: pinned, refused where they do not reach, joined as of each row."""
+"""Stored features, pinned, refused where they do not reach, and joined as of each row."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from penstock.errors import NotReadyError
 from penstock.features import stored_features, stored_state
 from penstock.ingest import raw_name, read_tombstones
 from penstock.records import StoredPin
-from penstock.spec import duration_text
+from penstock.spec import duration_text, duration_us
 
 from .spine import AT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from penstock.ports import Tables
-    from penstock.spec import Dataset
+    from penstock.spec import FeatureView
 
 __all__ = ["StoredViews"]
 
@@ -28,11 +28,14 @@ MINUTE_US, HOUR_US = 60_000_000, 3_600_000_000
 
 
 class StoredViews:
-    """The views of a dataset whose features are joined from what is stored, pinned as it is now.
+    """The views whose features are joined from what is stored, pinned as it is now.
 
     Args:
         tables: Where stored features are.
-        dataset: The declaration.
+        of: What the features are for, as a kind and a name: ``("dataset", "hourly")``.
+        views: The feature views of that.
+        stored: The greatest age that stored rows may have, by name of their view; views that it
+            does not name are let be.
         versions: Version to read, by name of the table; the newest where none is named.
 
     Raises:
@@ -40,11 +43,18 @@ class StoredViews:
     """
 
     def __init__(
-        self, tables: Tables, dataset: Dataset, versions: Mapping[str, int] | None = None
+        self,
+        tables: Tables,
+        of: tuple[str, str],
+        views: Sequence[FeatureView],
+        stored: Mapping[str, str],
+        versions: Mapping[str, int] | None = None,
     ) -> None:
         self._tables = tables
-        self._dataset = dataset
-        self._views = [view for view in dataset.base_views if view.name in dataset.stored]
+        self._kind, self._name = of
+        self._stored = stored
+        self._ages_us = {name: duration_us(age) for name, age in stored.items()}
+        self._views = [view for view in views if view.name in stored]
         self._states = {view.name: stored_state(tables, view, versions) for view in self._views}
 
     @property
@@ -62,33 +72,33 @@ class StoredViews:
                 table=self._states[view.name].table,
                 version=self._states[view.name].version,
                 last_batch=self._states[view.name].last_batch,
-                max_age=self._dataset.stored[view.name],
+                max_age=self._stored[view.name],
             )
             for view in self._views
         )
 
     def refuse_short(self, last: datetime) -> None:
-        """Refuse what ends so early that the dataset's last row may not use it.
+        """Refuse what ends so early that the last row may not use it.
 
         Args:
-            last: Time of the dataset's last row.
+            last: Time of the last row that is wanted.
 
         Raises:
             NotReadyError: It does, by more than the greatest age declared.
         """
         last_us = (last - EPOCH) // timedelta(microseconds=1)
-        for name, age_us in self._dataset.stored_us.items():
+        for name, age_us in self._ages_us.items():
             behind_us = last_us - self._states[name].last_us
             if behind_us > age_us:
                 raise NotReadyError(
                     f"The stored features of view {name!r} end at "
                     f"{_moment(self._states[name].last_us)}, {_about(behind_us)} before the last "
-                    f"row of dataset {self._dataset.name!r} ({_moment(last_us)}); stored="
-                    f"{{{name!r}: {self._dataset.stored[name]!r}}} allows no such age. Run "
+                    f"row of {self._kind} {self._name!r} ({_moment(last_us)}); stored="
+                    f"{{{name!r}: {self._stored[name]!r}}} allows no such age. Run "
                     f"'penstock features backfill {name}' first, or allow more.",
-                    dataset=self._dataset.name,
                     view=name,
                     behind_us=behind_us,
+                    **{self._kind: self._name},
                 )
 
     def refuse_deleted(self, versions: Mapping[str, int]) -> None:
@@ -110,21 +120,20 @@ class StoredViews:
                     f"features of view {view.name!r} were brought up to date (batch "
                     f"{self._states[view.name].right_to}), which may hold them. Run 'penstock "
                     f"features backfill {view.name}' first.",
-                    dataset=self._dataset.name,
                     view=view.name,
                     batch=last,
+                    **{self._kind: self._name},
                 )
 
     def join(self, spine: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """The features at each row of a spine, by view; null where none is young enough."""
-        ages = self._dataset.stored_us
         return {
             view.name: stored_features(
                 self._tables,
                 view,
                 spine.select(view.source.entity.name, AT),
                 version=self._states[view.name].version,
-                max_age_us=ages[view.name],
+                max_age_us=self._ages_us[view.name],
             ).select(view.names)
             for view in self._views
         }
@@ -137,7 +146,7 @@ class StoredViews:
             if rows:
                 told.append(
                     f"{rows:,} of {len(frame):,} rows found no stored values of view {name!r} that "
-                    f"are at most {self._dataset.stored[name]} old"
+                    f"are at most {self._stored[name]} old"
                 )
         return told
 

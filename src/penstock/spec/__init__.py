@@ -32,6 +32,7 @@ from .datasets import (
     StratifiedSplit,
     TimeSplit,
     is_truth,
+    stored_faults,
 )
 from .deployments import (
     BatchScoring,
@@ -331,6 +332,7 @@ __all__ = [
     "std",
     "step_reads",
     "step_text",
+    "stored_faults",
     "to_document",
     "top_k",
     "total",

@@ -40,6 +40,7 @@ __all__ = [
     "StratifiedSplit",
     "TimeSplit",
     "is_truth",
+    "stored_faults",
 ]
 
 SUM_TOLERANCE = 1e-9
@@ -229,7 +230,7 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
         yield from feature_faults(self._listed)
         yield from self._column_faults("entity key", self.entity_dtypes)
         yield from self._column_faults("request field", self.request_fields)
-        yield from self._stored_faults()
+        yield from stored_faults(self.stored, self.base_views, as_known=self.as_known)
         if self.select and SELECTION_ID.fullmatch(self.select) is None:
             yield (
                 f"select={self.select!r} is no id of a feature selection; give the 16 characters "
@@ -237,21 +238,6 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
             )
         if self.label is not None:
             yield from self._label_faults(self.label)
-
-    def _stored_faults(self) -> Iterator[str]:
-        views = [view.name for view in self.base_views]
-        for name, age in self.stored.items():
-            if name not in views:
-                yield f"stored={{{name!r}: ...}} names no view of it. {nearest(name, views)}"
-            try:
-                duration_us(age)
-            except ValueError as error:
-                yield f"stored={{{name!r}: {age!r}}}: {error}"
-        if self.stored and self.as_known:
-            yield (
-                "stored rows hold late records too, so as_known=True cannot be kept for them; "
-                "leave one of the two out"
-            )
 
     def _column_faults(self, what: str, wanted: Mapping[str, DType]) -> Iterator[str]:
         """Yield what the spine lacks of the columns that its features are joined by."""
@@ -279,6 +265,31 @@ class Dataset(Named, frozen=True, kw_only=True, tag="dataset"):
                 f"label {label.name!r} looks {need} ahead, but the split leaves an embargo of "
                 f"{self.split.embargo or 'nothing'}; set embargo={need!r} or more"
             )
+
+
+def stored_faults(
+    stored: Mapping[str, str], views: Sequence[FeatureView], *, as_known: bool
+) -> Iterator[str]:
+    """Yield what is wrong with asking for the stored features of views.
+
+    Args:
+        stored: The greatest age that stored rows may have, by name of their view.
+        views: The feature views that there are to choose from.
+        as_known: Whether late records are to be left out.
+    """
+    names = [view.name for view in views]
+    for name, age in stored.items():
+        if name not in names:
+            yield f"stored={{{name!r}: ...}} names no view of it. {nearest(name, names)}"
+        try:
+            duration_us(age)
+        except ValueError as error:
+            yield f"stored={{{name!r}: {age!r}}}: {error}"
+    if stored and as_known:
+        yield (
+            "stored rows hold late records too, so as_known=True cannot be kept for them; "
+            "leave one of the two out"
+        )
 
 
 def is_truth(expression: Expression, schema: Mapping[str, DType]) -> bool:

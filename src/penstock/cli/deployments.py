@@ -15,6 +15,7 @@ from penstock.deployment import (
     deployed_state,
     get_rollout,
     plan_state,
+    point_alias,
     read_state,
 )
 from penstock.errors import GateError, InputError
@@ -79,6 +80,9 @@ def deployments_apply(
 def _apply(screen: Screen, services: LocalServices, change: StateChange) -> None:
     if change.edit is not None:
         change_routes(services, change.deployment, change.edit, reason="as the file says")
+        return
+    if change.alias:
+        point_alias(services, change.model, change.alias, change.version, reason="as the file says")
         return
     rollout = begin_rollout(services, change.deployment, version=change.version)
     follow(screen, services, deploy_run(rollout.rollout_id, change.deployment))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from penstock.access import require_role
 from penstock.errors import InputError, NotFoundError
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from penstock.ports import Services
     from penstock.records import Aliases
 
-__all__ = ["SETTABLE", "point_alias"]
+__all__ = ["SETTABLE", "Settable", "point_alias"]
 
-SETTABLE = ("challenger", "candidate")
+Settable = Literal["challenger", "candidate"]
+SETTABLE: tuple[Settable, ...] = ("challenger", "candidate")
 WAIT_S = 30.0
 
 

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock.errors import ConflictError, InputError
-from penstock.plan import Catalogue
+from penstock.plan import Catalogue, routed
 from penstock.registry import aliases, get_version
 from penstock.spec import Deployment, Fallback, fingerprint
 
+from .pointing import SETTABLE, Settable
 from .rerouting import RouteEdit
 from .routed import changes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.ports import Services
+    from penstock.ports import Metadata, Services
     from penstock.records import RouteChanges
 
 __all__ = ["DeployedState", "StateChange", "deployed_state", "plan_state", "read_state"]
@@ -38,6 +39,18 @@ class RoutedState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     fallback: Fallback | None = None
 
 
+class AliasState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an alias points.
+
+    Attributes:
+        version: The version; 0 for none.
+        package: Hash of the version's package; empty for none.
+    """
+
+    version: int
+    package: str
+
+
 class OneState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One deployment.
 
@@ -47,6 +60,8 @@ class OneState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         package: Hash of the version's package; empty for none.
         declaration: Fingerprint of what is declared: model, routes, checks, settings.
         routes: What was changed of its routes at run time.
+        aliases: Where the aliases point that are set by themselves or by hand, as far as routes of
+            the deployment lead to them; one that is not named stays as it is.
     """
 
     model: str
@@ -54,6 +69,7 @@ class OneState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     package: str
     declaration: str
     routes: RoutedState = RoutedState()
+    aliases: Mapping[Settable, AliasState] = {}
 
 
 class DeployedState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,13 +90,17 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         deployment: Name of the deployment.
         text: What will be done, in words.
-        version: The version to roll out; 0 for a change of routes.
-        edit: How its routes are changed; none for a version.
+        version: The version to roll out, or that the alias is to point to; 0 for none of them.
+        alias: The alias of the model to point; empty for another change.
+        model: Name of that model.
+        edit: How its routes are changed; none for another change.
     """
 
     deployment: str
     text: str
     version: int = 0
+    alias: str = ""
+    model: str = ""
     edit: RouteEdit | None = None
 
 
@@ -119,7 +139,8 @@ def read_state(content: bytes) -> DeployedState:
 def plan_state(services: Services, wanted: DeployedState) -> list[StateChange]:
     """What has to be done so that what is deployed is what the file says; nothing is changed.
 
-    Versions come before routes. Deployments that the file does not name stay as they are.
+    Versions come before aliases, and these before routes, which may lead to them. Deployments and
+    aliases that the file does not name stay as they are.
 
     Args:
         services: The ports; uses metadata.
@@ -128,33 +149,52 @@ def plan_state(services: Services, wanted: DeployedState) -> list[StateChange]:
     Raises:
         NotFoundError: There is no such deployment or version here.
         ConflictError: The version has another package here, or a deployment is declared otherwise.
-        InputError: Deployments of one model are to have several versions.
+        InputError: Deployments of one model are to have several versions, or to have an alias of it
+            point to several.
     """
     catalogue = Catalogue.load(services.metadata)
     versions: dict[str, int] = {}
     for name, one in sorted(wanted.deployments.items()):
-        declared = catalogue.deployment(name)
-        _check(services, declared, one)
+        _check(services.metadata, catalogue.deployment(name), one)
         if versions.setdefault(one.model, one.version) != one.version:
             raise InputError(
                 f"The file wants {one.model!r} at the versions {versions[one.model]} and "
                 f"{one.version}; its deployments share one champion. Pin one of them instead."
             )
-    return [*_version_changes(services, wanted), *_route_changes(services, wanted)]
+    pointers = _pointers(wanted)
+    rolled = list(_version_changes(services, wanted))
+    crowned = {wanted.deployments[one.deployment].model: one.version for one in rolled}
+    return [
+        *rolled,
+        *_alias_changes(services, pointers, crowned),
+        *_route_changes(services, wanted),
+    ]
 
 
 def _one(services: Services, declared: Deployment) -> OneState:
-    champion = aliases(services.metadata, declared.model.name).champion
-    package = ""
-    if champion:
-        package = get_version(services.metadata, declared.model.name, champion).package
+    model = declared.model.name
+    now = aliases(services.metadata, model)
+    changes = changes_of(services.metadata, declared.name)
+    met = {route.alias for route in routed(declared, changes).routes}
     return OneState(
-        model=declared.model.name,
-        version=champion,
-        package=package,
+        model=model,
+        version=now.champion,
+        package=_package(services.metadata, model, now.champion),
         declaration=fingerprint(declared),
-        routes=_routes(changes_of(services.metadata, declared.name)),
+        routes=_routes(changes),
+        aliases={
+            alias: AliasState(
+                version=getattr(now, alias),
+                package=_package(services.metadata, model, getattr(now, alias)),
+            )
+            for alias in SETTABLE
+            if alias in met
+        },
     )
+
+
+def _package(metadata: Metadata, model: str, version: int) -> str:
+    return get_version(metadata, model, version).package if version else ""
 
 
 def _routes(changes: RouteChanges) -> RoutedState:
@@ -166,7 +206,7 @@ def _routes(changes: RouteChanges) -> RoutedState:
     )
 
 
-def _check(services: Services, declared: Deployment, wanted: OneState) -> None:
+def _check(metadata: Metadata, declared: Deployment, wanted: OneState) -> None:
     name = declared.name
     if wanted.model != declared.model.name or wanted.declaration != fingerprint(declared):
         raise ConflictError(
@@ -174,15 +214,61 @@ def _check(services: Services, declared: Deployment, wanted: OneState) -> None:
             "Run 'penstock apply' on the same declarations first.",
             deployment=name,
         )
-    if not wanted.version:
+    _check_package(metadata, wanted.model, wanted.version, wanted.package)
+    for pointed in wanted.aliases.values():
+        _check_package(metadata, wanted.model, pointed.version, pointed.package)
+
+
+def _check_package(metadata: Metadata, model: str, version: int, package: str) -> None:
+    if not version:
         return
-    found = get_version(services.metadata, wanted.model, wanted.version)
-    if found.package != wanted.package:
+    found = get_version(metadata, model, version)
+    if found.package != package:
         raise ConflictError(
             f"{found.label} has the package {found.package or 'none'} here, and the file says "
-            f"{wanted.package or 'none'}: it is not the same version. Nothing was changed.",
+            f"{package or 'none'}: it is not the same version. Nothing was changed.",
             version=found.label,
         )
+
+
+def _pointers(wanted: DeployedState) -> dict[tuple[str, str], StateChange]:
+    """Where the file wants the aliases, by model and alias.
+
+    Raises:
+        InputError: Two deployments of a model want one otherwise.
+    """
+    found: dict[tuple[str, str], StateChange] = {}
+    for name, one in sorted(wanted.deployments.items()):
+        for alias, pointed in sorted(one.aliases.items()):
+            change = StateChange(
+                deployment=name, text="", version=pointed.version, alias=alias, model=one.model
+            )
+            before = found.setdefault((one.model, alias), change)
+            if before.version != pointed.version:
+                raise InputError(
+                    f"The file wants the alias {alias!r} of {one.model!r} at "
+                    f"{_pointed(one.model, before.version)} for {before.deployment!r} and at "
+                    f"{_pointed(one.model, pointed.version)} for {name!r}; they share it. Pin it "
+                    "for one of them instead."
+                )
+    return found
+
+
+def _alias_changes(
+    services: Services, wanted: Mapping[tuple[str, str], StateChange], rolled: Mapping[str, int]
+) -> Iterator[StateChange]:
+    for (model, alias), change in wanted.items():
+        now = int(getattr(aliases(services.metadata, model), alias))
+        if alias == "challenger" and now == rolled.get(model):
+            now = 0  # a challenger that becomes champion is challenger no more
+        if now != change.version:
+            how = ", through its checks" if change.version else ""
+            text = f"{alias}: {_pointed(model, now)} -> {_pointed(model, change.version)}{how}"
+            yield msgspec.structs.replace(change, text=text)
+
+
+def _pointed(model: str, version: int) -> str:
+    return f"{model}@{version}" if version else "none"
 
 
 def _version_changes(services: Services, wanted: DeployedState) -> Iterator[StateChange]:

@@ -315,6 +315,11 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
         },
     ),
+    "events": Command(
+        "happening:events",
+        "List what happened, or follow it. Data taken in, versions ready, scores ready, breaches.",
+        "penstock events --kind scores.ready --follow",
+    ),
     "lineage": Command(
         "origins:lineage",
         "Show where something comes from. A prediction, model@version, dataset, batch or file.",

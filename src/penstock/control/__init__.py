@@ -20,6 +20,7 @@ from .experiments import (
 )
 from .explaining import ScoreExplanation, explain
 from .graphs import GraphState, GraphStepState, graph_names, graph_state
+from .happened import Happened, HappenedPage, happened_after, newest_happened
 from .hiding import shown_run, shown_values
 from .jobs import (
     BACK_OFF,
@@ -104,6 +105,8 @@ __all__ = [
     "Freshness",
     "GraphState",
     "GraphStepState",
+    "Happened",
+    "HappenedPage",
     "JobState",
     "Known",
     "Lineage",
@@ -156,6 +159,7 @@ __all__ = [
     "find_job",
     "graph_names",
     "graph_state",
+    "happened_after",
     "ingest_pipeline",
     "ingest_run",
     "job_page",
@@ -166,6 +170,7 @@ __all__ = [
     "live_experiment",
     "monitor_pipeline",
     "monitor_run",
+    "newest_happened",
     "next_try",
     "overview",
     "partition_states",

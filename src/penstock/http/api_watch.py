@@ -1,4 +1,4 @@
-"""Routes of what happened: runs, incidents, reports, audit, lineage, replay."""
+"""Routes of what happened: events, runs, incidents, reports, audit, lineage, replay."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from penstock.control import explain, lineage, replay, retry, shown_run
+from penstock.control import explain, happened_after, lineage, replay, retry, shown_run
 from penstock.errors import NotFoundError
-from penstock.records import CheckOrigin, FeatureReport, Incident, MonitorReport
+from penstock.records import CheckOrigin, EventKind, FeatureReport, Incident, MonitorReport
 
 from .api_answers import answer
 from .api_guard import Admin, Reader  # noqa: TC001 - FastAPI reads the annotations
@@ -27,6 +27,7 @@ def watch_routes() -> APIRouter:
     """The routes of what happened."""
     router = APIRouter(prefix="/v1")
     get = router.get
+    get("/events", tags=["events"])(list_events)
     get("/runs", tags=["runs"])(list_runs)
     get("/runs/{run_id}", tags=["runs"])(show_run)
     router.post("/runs/{run_id}/retry", tags=["runs"], status_code=ACCEPTED)(retry_run)
@@ -38,6 +39,20 @@ def watch_routes() -> APIRouter:
     get("/explanations/{prediction_id}", tags=["origins"])(show_explanation)
     get("/replay/{prediction_id}", tags=["origins"])(show_replay)
     return router
+
+
+def list_events(
+    acting: Reader,
+    after: Annotated[int, Query(ge=0, le=GREATEST)] = 0,
+    kind: EventKind | None = None,
+    limit: Limit = 50,
+) -> Response:
+    """What happened, oldest first, as identifiers; ask again with ``next`` as ``after``.
+
+    Nothing newer is there where ``next`` is ``end``. There may be more where a page has none: of a
+    kind so many are looked for at a time. Who wants new ones alone begins after ``end``.
+    """
+    return answer(happened_after(acting.log, after=after, limit=limit, kind=kind or ""))
 
 
 def list_runs(

@@ -84,6 +84,41 @@ def test_entities_are_scored_and_fetched_by_the_page(caller: Caller) -> None:
     ]
 
 
+def test_that_scores_are_ready_is_among_the_events(caller: Caller) -> None:
+    deploy(caller.services, "btc", version=1)
+    before = caller.http.get("/v1/events", params={"limit": 1}).json()
+    job = _done(caller, {"entities": ["BTC"], "at": "2026-01-08T00:00:00Z"})
+    asked = {"after": before["end"], "kind": "scores.ready"}
+
+    found = caller.http.get("/v1/events", params=asked, headers=caller.as_role("reader")).json()
+
+    assert [(len(before["events"]), before["next"])] == [(1, 1)]
+    assert [(one["kind"], one["subject"], one["ids"]) for one in found["events"]] == [
+        ("scores.ready", "btc", {"job_id": job["job_id"], "version": "direction@1"})
+    ]
+    assert found["next"] == found["end"] > before["end"]
+    again = caller.http.get("/v1/events", params={"after": found["next"]}).json()
+    assert again == {"events": [], "next": found["end"], "end": found["end"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"after": "x"}, "query.after"),
+        ({"after": -1}, "query.after"),
+        ({"after": 1 << 63}, "query.after"),
+        ({"after": 1 << 62}, "The cursor is of another project"),
+        ({"limit": 1_001}, "query.limit"),
+        ({"kind": "score.ready"}, "'scores.ready'"),
+    ],
+)
+def test_events_that_cannot_be_asked_for(caller: Caller, asked: Json, said: str) -> None:
+    answer = caller.http.get("/v1/events", params=asked)
+
+    assert error_of(answer) == (422, "input")
+    assert said in answer.json()["error"]["message"]
+
+
 def test_features_that_are_handed_in_are_scored_as_they_are(caller: Caller) -> None:
     deploy(caller.services, "btc", version=2)
     record = get_version(caller.services.metadata, "direction", 2)

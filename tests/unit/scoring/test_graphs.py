@@ -107,6 +107,29 @@ def test_a_version_is_pinned_and_proved_as_a_whole(services: LocalServices) -> N
         np.testing.assert_allclose(run.values[step], alone, rtol=1e-12)
 
 
+def test_a_step_before_a_model_stands_in_for_a_feature(services: LocalServices) -> None:
+    model = Catalogue.load(services.metadata).model("direction")
+    close = "momentum.last_close"
+    steps: dict[str, GraphStep] = {
+        "halved": ps.col(close) / 2,
+        "answer": ps.Predict(model, inputs={close: "halved"}),
+    }
+    version = make_graph_version(services, _graph(services, steps), run_id="run-1")
+    deploy(services, "blended", version=version.version)
+
+    (score,) = asyncio.run(_asked(services, "BTC"))
+
+    names = read_manifest(services.artifacts.path(version.package)).features
+    row = dict(zip(names, score.features, strict=True))
+    alone = load_served(services, "direction", 1)
+    x = np.array([[row[name] for name in alone.features]], dtype=np.float64)
+    untouched = float(alone.predict(x)[0])
+    x[0, alone.features.index(close)] /= 2
+    assert score.parts["halved"] == x[0, alone.features.index(close)]
+    assert score.prediction == pytest.approx(float(alone.predict(x)[0]), rel=1e-12)
+    assert score.prediction != pytest.approx(untouched, rel=1e-6)
+
+
 def test_one_engine_answers_batches_of_every_size(
     services: LocalServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,8 +20,8 @@ def test_the_first_project_of_the_guide_declares_a_graph(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     found = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    for name, text in zip(("functions.py", "project.py"), found, strict=False):
-        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "functions.py").write_text(found[0], encoding="utf-8")
+    (tmp_path / "project.py").write_text(found[1] + found[2], encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "functions", raising=False)
     declared = runpy.run_path(str(tmp_path / "project.py"))
@@ -30,3 +30,5 @@ def test_the_first_project_of_the_guide_declares_a_graph(
     assert isinstance(declared["blend"], ps.Graph)
     assert declared["endpoint"].model is declared["blend"]
     assert list(declared["blend"].steps) == ["quick", "deep", "mean", "sharp", "answer"]
+    before = declared["smooth"].steps["answer"]
+    assert before.inputs == {"momentum.last_close": "typical"}

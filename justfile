@@ -41,9 +41,9 @@ test *ARGS:
 quick:
     pytest -n 2 -m "not slow"
 
-# Ten thousand histories for each law of the feature engine; takes two hours
+# Ten thousand histories for each law of the feature engine, most over real stores; takes four hours or more
 long:
-    HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 14400 tests/unit/algebra/test_engine.py tests/unit/features/test_deletes.py tests/unit/features/test_repeats.py -k naive
+    HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 43200 tests/unit/algebra/test_engine.py tests/unit/algebra/test_leaving.py tests/unit/features/test_deletes.py tests/unit/features/test_lookups.py tests/unit/features/test_repeats.py tests/unit/features/test_sweeping.py -k "naive or stored_features"
 
 # Ask the processes whatever their OpenAPI documents allow and forbid, and hand any bytes to what
 # decodes them, bred by what they reach where atheris is installed; takes an hour and a half

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -18,7 +21,6 @@ from penstock.spec import DType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from penstock.spec import FeatureView, Source
 
@@ -120,3 +122,21 @@ def new_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
     for each in opened:
         each.online.close()
         each.tables.close()
+
+
+@pytest.fixture
+def next_world() -> Iterator[Callable[[], World]]:
+    """Opens the ports over an empty folder with each call, in place of the ones before.
+
+    Ten thousand examples would hold as many stores open, and leave as many folders.
+    """
+    with ExitStack() as current:
+
+        def another() -> World:
+            current.close()
+            opened = open_world(Path(current.enter_context(TemporaryDirectory())))
+            current.enter_context(closing(opened.tables))
+            current.enter_context(closing(opened.online))
+            return opened
+
+        yield another

@@ -58,7 +58,7 @@ VIEW = FeatureView(
 )
 USUAL = settings().max_examples
 thorough = settings(
-    max_examples=20 if USUAL == 100 else max(USUAL // 20, 1),
+    max_examples=20 if USUAL == 100 else USUAL,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -117,7 +117,7 @@ def assert_row(row: list[float | None], expected: list[tuple[float | None, float
     now_us=st.sampled_from([None, 4 * HOUR_US, 1_000 * HOUR_US]),
 )
 def test_online_and_offline_are_naive_over_what_deletions_leave(  # noqa: PLR0917 - what a stream depends on
-    new_world: Callable[[], World],
+    next_world: Callable[[], World],
     view: FeatureView,
     history: list[Record],
     size: int,
@@ -126,7 +126,7 @@ def test_online_and_offline_are_naive_over_what_deletions_leave(  # noqa: PLR091
     partitions: int,
     now_us: int | None,
 ) -> None:
-    world = new_world()
+    world = next_world()
 
     def fold() -> None:
         refresh(
@@ -170,9 +170,9 @@ def test_online_and_offline_are_naive_over_what_deletions_leave(  # noqa: PLR091
 @thorough
 @given(history=deleted_histories(25), size=st.integers(1, 8))
 def test_as_known_is_naive_over_what_was_left_then(
-    new_world: Callable[[], World], history: list[Record], size: int
+    next_world: Callable[[], World], history: list[Record], size: int
 ) -> None:
-    world = new_world()
+    world = next_world()
     history = [{"key": "a", "ts": 0}, *history]
     batches = batches_of(history, size)
     for number, batch in enumerate(batches):
@@ -200,13 +200,13 @@ def test_as_known_is_naive_over_what_was_left_then(
     every_us=st.sampled_from([0, 6 * HOUR_US]),
 )
 def test_stored_features_are_right_after_deletions(
-    new_world: Callable[[], World],
+    next_world: Callable[[], World],
     history: list[Record],
     size: int,
     filled: list[bool],
     every_us: int,
 ) -> None:
-    world = new_world()
+    world = next_world()
     history = [{"key": "a", "ts": 0, "x": 1.0}, *history]
     wanted = Wanted(from_us=-48 * HOUR_US, until_us=48 * HOUR_US, every_us=every_us)
     for now, batch in zip(filled, batches_of(history, size), strict=False):

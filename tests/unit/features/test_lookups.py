@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +24,7 @@ from penstock.runtime import open_services
 from penstock.testing.oracle import naive_feature, naive_lookup, naive_tolerance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from penstock.runtime import LocalServices
     from penstock.spec import FeatureView, Source
@@ -33,25 +33,31 @@ Record = dict[str, object]
 
 HOUR_US = 3_600_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-NAMES = count(1)
 USUAL = settings().max_examples
 thorough = settings(
-    max_examples=20 if USUAL == 100 else max(USUAL // 20, 1),
+    max_examples=20 if USUAL == 100 else USUAL,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Iterator[LocalServices]:
-    (tmp_path / ".penstock").mkdir()
-    with open_services(tmp_path, actor="tester") as opened:
-        yield opened
+def next_services() -> Iterator[Callable[[], LocalServices]]:
+    """Opens an empty project with each call, in place of the one before."""
+    with contextlib.ExitStack() as current:
+
+        def another() -> LocalServices:
+            current.close()
+            home = Path(current.enter_context(TemporaryDirectory()))
+            (home / ".penstock").mkdir()
+            return current.enter_context(open_services(home, actor="tester"))
+
+        yield another
 
 
-def declared(number: int, known_after: tuple[str, str], within: str) -> FeatureView:
+def declared(known_after: tuple[str, str], within: str) -> FeatureView:
     merchants = ps.Source(
-        f"merchants{number}",
+        "merchants",
         entity=ps.Entity("merchant"),
         timestamp="since",
         schema={"merchant": ps.String, "since": ps.Timestamp, "risk": ps.Float64,
@@ -61,7 +67,7 @@ def declared(number: int, known_after: tuple[str, str], within: str) -> FeatureV
     )  # fmt: skip
     columns = {"risk": "risk", "category": "category"}
     payments = ps.Source(
-        f"payments{number}",
+        "payments",
         entity=ps.Entity("user"),
         timestamp="ts",
         schema={"user": ps.String, "ts": ps.Timestamp, "merchant": ps.String,
@@ -71,7 +77,7 @@ def declared(number: int, known_after: tuple[str, str], within: str) -> FeatureV
         lookups=[ps.Lookup(merchants, on="merchant", columns=columns, within=within)],
     )  # fmt: skip
     return ps.FeatureView(
-        f"habits{number}",
+        "habits",
         source=payments,
         derive={"exposure": ps.col("amount") * ps.col("risk")},
         features=[
@@ -164,12 +170,13 @@ class Naive:
     within=st.sampled_from(["", "2h"]),
 )
 def test_online_and_offline_are_naive_over_what_was_found(
-    services: LocalServices,
+    next_services: Callable[[], LocalServices],
     history: list[tuple[str, list[Record] | str | None]],
     known_after: tuple[str, str],
     within: str,
 ) -> None:
-    view = declared(next(NAMES), known_after, within)
+    services = next_services()
+    view = declared(known_after, within)
     payments, merchants = view.source, view.source.lookups[0].source
     lookups, naive = Lookups(services.tables), Naive(view)
 

@@ -387,7 +387,7 @@ def test_a_damaged_mark_is_told(world: World) -> None:
     least=st.sampled_from([1, LEAST]),
 )
 def test_online_is_naive_while_values_leave_and_come_again(  # noqa: PLR0917 - what a stream depends on
-    new_world: Callable[[], World],
+    next_world: Callable[[], World],
     view: FeatureView,
     history: list[Record],
     size: int,
@@ -396,7 +396,7 @@ def test_online_is_naive_while_values_leave_and_come_again(  # noqa: PLR0917 - w
     partitions: int,
     least: int,
 ) -> None:
-    world = new_world()
+    world = next_world()
     steps: list[Record] = [{"key": "a", "ts": 0}, *history]
     # Time goes on with the steps; a deletion is of all that an entity has.
     steps = [

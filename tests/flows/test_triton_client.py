@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import socket
 import subprocess
@@ -22,12 +23,14 @@ from penstock.testing.ports import free_port
 from penstock.testing.serving import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from penstock.testing.served_project import ServedProject
 
 triton = pytest.importorskip("tritonclient.http", reason="tritonclient is not installed")
 grpc_client = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
+http_aio = pytest.importorskip("tritonclient.http.aio", reason="tritonclient is not installed")
+grpc_aio = pytest.importorskip("tritonclient.grpc.aio", reason="tritonclient is not installed")
 pytestmark = pytest.mark.slow
 
 ROWS = np.array([[100.0, 0.01, 0.02, 101.0, 24.0], [50.0, -0.01, 0.1, 52.0, 3.0]])
@@ -241,6 +244,59 @@ def test_every_way_to_infer_by_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None
     keys = grpc_client.InferInput("symbol", [2], "BYTES")
     keys.set_data_from_numpy(np.array(["BTC", "ETH"], dtype=object))
     assert client.infer("btc", [keys], headers=token).as_numpy("prediction").shape == (2,)
+
+
+def test_more_ways_to_ask_by_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:
+    client, token = by_grpc
+    expected = client.infer("btc", [grpc_matrix()], headers=token).as_numpy("prediction").tolist()
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    client.async_infer(
+        "btc", [grpc_matrix()], lambda result, error: answers.put((result, error)), headers=token
+    )
+    result, error = answers.get(timeout=20)
+    assert error is None
+    assert result.as_numpy("prediction").tolist() == expected
+    for name in ("gzip", "deflate"):
+        packed = client.infer("btc", [grpc_matrix()], headers=token, compression_algorithm=name)
+        assert packed.as_numpy("prediction").tolist() == expected
+    assert result.get_response(as_json=True)["model_name"] == "btc"
+    assert client.get_model_metadata("btc", headers=token, as_json=True)["name"] == "btc"
+    timed = client.infer("btc", [grpc_matrix()], headers=token, client_timeout=20.0)
+    assert timed.as_numpy("prediction").tolist() == expected
+
+
+def test_the_clients_of_asyncio(served: ServedProject) -> None:
+    port = _with_grpc(served)
+    _deploy_both(served)
+    token = {"authorization": f"Bearer {served.token}"}
+
+    async def by_http(url: str) -> list[float]:
+        async with http_aio.InferenceServerClient(url) as client:
+            assert await client.is_model_ready("btc", headers=dict(token))
+            told = await client.infer("btc", [matrix()], headers=dict(token))
+            return list(told.as_numpy("prediction"))
+
+    async def by_grpc() -> tuple[list[float], list[list[float]]]:
+        async def asked() -> AsyncIterator[Any]:
+            for _ in range(2):
+                yield {"model_name": "btc", "inputs": [grpc_matrix()]}
+
+        async with grpc_aio.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            assert await client.is_model_ready("btc", headers=token)
+            told = await client.infer("btc", [grpc_matrix()], headers=token)
+            streamed = []
+            async for result, error in client.stream_infer(asked(), headers=token):
+                assert error is None
+                streamed.append(list(result.as_numpy("prediction")))
+            return list(told.as_numpy("prediction")), streamed
+
+    with serving(served) as http:
+        expected = asyncio.run(by_http(f"{http.base_url.host}:{http.base_url.port}"))
+        told, streamed = asyncio.run(by_grpc())
+
+    assert len(expected) == 2
+    assert told == expected
+    assert streamed == [expected, expected]
 
 
 def test_what_fails_by_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:

@@ -46,8 +46,9 @@ long:
     HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 43200 tests/unit/algebra/test_engine.py tests/unit/algebra/test_leaving.py tests/unit/features/test_deletes.py tests/unit/features/test_lookups.py tests/unit/features/test_repeats.py tests/unit/features/test_sweeping.py -k "naive or stored_features"
 
 # Ask the processes whatever their OpenAPI documents allow and forbid, and hand any bytes to what
-# decodes them, bred by what they reach where atheris is installed; takes an hour and a half
+# decodes them, bred by what they reach; it installs atheris, and takes an hour and a half
 fuzz:
+    uv pip install 'atheris>=3'
     PENSTOCK_FUZZ_EXAMPLES=1000 pytest tests/flows/test_described_doors.py
     HYPOTHESIS_PROFILE=long pytest -n 2 --timeout 7200 tests/unit/http -k "fuzz or wire"
     python tests/fuzz/reach.py --seconds 120

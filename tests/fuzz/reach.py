@@ -2,7 +2,8 @@
 
 ``python tests/fuzz/reach.py --seconds 60`` breeds for a minute at each wire, from the good bodies
 that the tests damage at random, and ends with 1 where one brought anything but rows or a fault in
-words. What is found is told, with the bytes as they stand. Without atheris it says how to get it.
+words. What is found is told, with the bytes as they stand. Without atheris it ends with 1 and says
+how to get it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main() -> int:
     asked = parser.parse_args()
     if importlib.util.find_spec("atheris") is None:
         _say("atheris is not installed, so nothing is bred. Run 'uv pip install atheris'.")
-        return 0
+        return 1
     if unknown := set(asked.wires) - set(WIRES):
         parser.error(f"no such wire: {', '.join(unknown)}; there are {', '.join(WIRES)}")
     if asked.at:

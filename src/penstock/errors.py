@@ -5,6 +5,7 @@
     ├── SettingsError       a setting is wrong: names it, what was expected, where it was read
     ├── NotFoundError       no such thing; names the nearest one that exists
     ├── InputError          data or an argument does not fit what it is handed to
+    │   └── UnknownEntityError   nothing is known of an entity, and such are refused; says which
     ├── ConflictError       somebody else changed it first, or it exists with another content
     ├── NotReadyError       an earlier step has to be done first; says which
     │   └── StaleError         features are older than their view allows; says how old
@@ -58,6 +59,7 @@ __all__ = [
     "StoredFeaturesWarning",
     "UnavailableError",
     "UnknownEntitiesWarning",
+    "UnknownEntityError",
     "UserCodeError",
     "nearest",
 ]
@@ -148,6 +150,10 @@ class NotFoundError(PenstockError):
 
 class InputError(PenstockError):
     """Data or an argument does not fit."""
+
+
+class UnknownEntityError(InputError):
+    """Nothing is known of an entity, and nothing is told of such."""
 
 
 class ConflictError(PenstockError):

@@ -22,6 +22,7 @@ from penstock.errors import (
     RetryableError,
     StateError,
     UnavailableError,
+    UnknownEntityError,
     nearest,
 )
 from penstock.plan import Catalogue
@@ -61,6 +62,7 @@ KINDS: Mapping[str, type[PenstockError]] = {
     "not_ready": NotReadyError,
     "state": StateError,
     "unavailable": UnavailableError,
+    "unknown_entity": UnknownEntityError,
 }
 
 

@@ -149,7 +149,8 @@ def _values(version: ServedVersion, rows: Sequence[Row], now_us: int) -> tuple[V
     keys = [key for key in (rows[place].key for place in places) if key is not None]
     if keys:
         times = np.array([as_of[place] for place in places], dtype=np.int64)
-        found, found_us, _ = version.read(keys, times, [rows[place].given for place in places])
+        given = [rows[place].given for place in places]
+        found, found_us, *_ = version.read(keys, times, given)
         check_past(times, found_us, now_us, FROM_TABLES)
         for place, row, at_us in zip(places, found.tolist(), found_us.tolist(), strict=True):
             values[place] = [None if math.isnan(value) else value for value in row]

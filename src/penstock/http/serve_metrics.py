@@ -189,6 +189,7 @@ def _ages(endpoints: Endpoints) -> Iterator[Family]:
     ages: list[Sample] = []
     stale: list[Sample] = []
     views: list[Sample] = []
+    unknown: list[Sample] = []
     for name, endpoint in sorted(endpoints.items()):
         version = endpoint.champion
         now_us = endpoint.writer.clock.now_us()
@@ -197,6 +198,8 @@ def _ages(endpoints: Endpoints) -> Iterator[Family]:
             ages.append(Sample(labels, round((now_us - age.arrived_us) / 1e6, 1)))
         for outcome, number in endpoint.counters.stale.items():
             stale.append(Sample({"deployment": name, "outcome": outcome}, number))
+        for outcome, number in endpoint.counters.unknown.items():
+            unknown.append(Sample({"deployment": name, "outcome": outcome}, number))
         for view, number in sorted(endpoint.counters.stale_views.items()):
             views.append(Sample({"deployment": name, "view": view}, number))
     text = "Since the newest batch of a view's features arrived."
@@ -205,6 +208,8 @@ def _ages(endpoints: Endpoints) -> Iterator[Family]:
     yield _counter("penstock_stale_requests_total", text, stale)
     text = "Requests by entity while this view was stale."
     yield _counter("penstock_stale_view_requests_total", text, views)
+    text = "Rows by entity while nothing was online of their entities."
+    yield _counter("penstock_unknown_rows_total", text, unknown)
 
 
 def _batches(lanes: Sequence[tuple[dict[str, str], Lane]]) -> Iterator[Family]:

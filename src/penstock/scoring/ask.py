@@ -53,12 +53,13 @@ class Ask:
 
     Attributes:
         trace: The trace of the request; none where there is none.
+        unknown: Whether its features were looked up, and there was nothing of its entities.
         waiting: Who waits for its score.
     """
 
     __slots__ = (
         "arrived_us", "at_us", "given", "headers", "key", "reason", "request_id", "trace",
-        "values", "waiting",
+        "unknown", "values", "waiting",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 - what there is to know of a row
@@ -83,6 +84,7 @@ class Ask:
         self.headers = headers
         self.waiting: Waiting | None = None
         self.trace: RequestTrace | None = None
+        self.unknown = False
 
     @property
     def trace_id(self) -> str:

@@ -10,6 +10,7 @@ from penstock.errors import (
     OverloadedError,
     PenstockError,
     UnavailableError,
+    UnknownEntityError,
 )
 
 from .fallback import reason_of
@@ -89,16 +90,24 @@ class ByVersion:
         try:
             score = await answer_within(lane, ask, self._deadline_us)
         except PenstockError as error:
-            self._count(lane, error.kind)
-            if isinstance(error, (InputError, NotLoggedError, OverloadedError)):
-                raise  # the version is not at fault
-            return self._again(ask, lane, error, "failed", reason_of(error))
+            return self._failed(ask, lane, error)
         except TimeoutError:
             return self._late(ask, lane)
         self._counters.answer(score)
+        if ask.unknown:
+            self._counters.miss("served")
         if self._kept is not None:
             self._kept.keep(ask, score)
         return score
+
+    def _failed(self, ask: Ask, lane: Lane, error: PenstockError) -> Score:
+        if isinstance(error, UnknownEntityError):
+            self._counters.miss("refused")
+            return self._again(ask, lane, error, "unknown_entity", error.message)
+        self._count(lane, error.kind)
+        if isinstance(error, (InputError, NotLoggedError, OverloadedError)):
+            raise error  # the version is not at fault
+        return self._again(ask, lane, error, "failed", reason_of(error))
 
     def _late(self, ask: Ask, lane: Lane) -> Score:
         if lane.away is not None and ask.values is None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Cause", "Counters", "Durations", "LaneCounts"]
 
-Cause = Literal["late", "failed", "circuit_open", "stale", "loading", "load_failed"]
+Cause = Literal[
+    "late", "failed", "circuit_open", "stale", "unknown_entity", "loading", "load_failed"
+]
 """Why a fallback is asked."""
 
 MOST_ANSWERERS = 64
@@ -66,6 +68,8 @@ class Counters:
         stale: Requests by entity while a view was stale, by what became of them: ``served`` or
             ``refused``.
         stale_views: As many of these requests as each view was stale for, by its name.
+        unknown: Rows by entity of which the online store had nothing, by what became of them:
+            ``served`` or ``refused``.
     """
 
     def __init__(self) -> None:
@@ -75,6 +79,7 @@ class Counters:
         self.last_us = self.lost = self.shadows_dropped = 0
         self.stale = {"served": 0, "refused": 0}
         self.stale_views: dict[str, int] = {}
+        self.unknown = {"served": 0, "refused": 0}
 
     @property
     def answered(self) -> dict[tuple[str, int], int]:
@@ -101,6 +106,10 @@ class Counters:
         self.stale[outcome] += 1
         for view in views:
             self.stale_views[view] = self.stale_views.get(view, 0) + 1
+
+    def miss(self, outcome: Literal["served", "refused"]) -> None:
+        """Count a row of whose entities nothing was online."""
+        self.unknown[outcome] += 1
 
     def lose(self, scores: int) -> None:
         """Count scores that could not be logged."""

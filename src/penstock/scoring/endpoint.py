@@ -10,6 +10,7 @@ from penstock.errors import (
     NotReadyError,
     OverloadedError,
     PenstockError,
+    UnknownEntityError,
 )
 
 from .at_once import AtOnce
@@ -135,6 +136,7 @@ class Endpoint:
         )
         for lane in lanes.values():
             lane.deadline_us = self._deadline_us
+            lane.refuses_unknown = declared.missing == "refuse"
 
     @property
     def champion(self) -> ServedVersion | None:
@@ -204,6 +206,8 @@ class Endpoint:
         Raises:
             NotReadyError: Nothing has been deployed, or it cannot be loaded and nothing falls back.
             InputError: The model has no finite prediction for the row, or no probability.
+            UnknownEntityError: Nothing is online of its entities, the deployment refuses those, and
+                nothing falls back.
             StaleError: Its features are older than allowed, the deployment refuses those, and
                 nothing falls back.
             OverloadedError: Too many rows wait; another version would only be the next to be late.
@@ -271,6 +275,8 @@ class Endpoint:
         """Take note that a lane has answered a row; the shadows score it then."""
         self.circuits[lane.version.label].succeeded()
         self.counters.answer(score)
+        if ask.unknown:
+            self.counters.miss("served")
         if self._keeps:
             self.kept.keep(ask, score)
         if self._lanes.shadows:
@@ -289,6 +295,10 @@ class Endpoint:
         """
         if isinstance(error, TimeoutError):
             return await self._late(ask, lane)
+        if isinstance(error, UnknownEntityError):
+            # What is not online is no fault of the version's, so its circuit stays.
+            self.counters.miss("refused")
+            return await self._fallback.answer(ask, lane, error.message, "unknown_entity", error)
         if isinstance(error, InputError):
             return await self._doubt(ask, lane, error)
         if isinstance(error, (OverloadedError, NotLoggedError)):
@@ -321,6 +331,7 @@ class Endpoint:
 
         Raises:
             InputError: The model has no finite prediction for the row, or no probability.
+            UnknownEntityError: Nothing is online of its entities, and the deployment refuses those.
             StaleError: Its features are older than allowed, and the deployment refuses those.
             UnavailableError: The version failed or was late.
         """

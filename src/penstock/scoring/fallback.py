@@ -11,6 +11,7 @@ from penstock.errors import (
     OverloadedError,
     PenstockError,
     UnavailableError,
+    UnknownEntityError,
     UserCodeError,
 )
 
@@ -176,14 +177,19 @@ class FallbackChain:
         """What a version answers, if it does; and where not, whether it is at fault."""
         try:
             values = self._lanes.fitted(ask, lane).values
-            score = await answer_within(lane, ask.again(values=values, reason=why), wait_us)
+            again = ask.again(values=values, reason=why)
+            score = await answer_within(lane, again, wait_us)
         except NotLoggedError:
             raise  # so it would be with whatever answers
+        except UnknownEntityError:
+            return None, False
         except (TimeoutError, PenstockError) as error:
             kind = getattr(error, "kind", "late")
             self._counters.fail(lane.route, lane.version.manifest.version, kind)
             at_fault = not isinstance(error, OverloadedError) and not is_rows_fault(error)
             return None, at_fault and (lane.away is None or ask.values is not None)
+        if again.unknown:
+            self._counters.miss("served")
         return score, False
 
     def _shut(self, lane: Lane | None, cause: Cause) -> list[Lane]:

@@ -70,6 +70,7 @@ class Lane(Gathering["Ask", "_Outcome"]):
         deadline_us: Longest wait for an answer, in microseconds.
         queue_us: Longest wait for its turn; a row that would wait longer is refused.
         away: Why the features cannot be read now; none while they can.
+        refuses_unknown: Whether a row is refused while nothing is online of its entities.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Lane(Gathering["Ask", "_Outcome"]):
         self.deadline_us = LONGEST_WAIT_US
         self.queue_us = QUEUE_US
         self.away: UnavailableError | None = None
+        self.refuses_unknown = False
         self._writer = writer
         self._least, self._greatest = prediction_bounds(classification=version.classifies)
         self._model, self._number = version.manifest.model, version.manifest.version
@@ -142,7 +144,13 @@ class Lane(Gathering["Ask", "_Outcome"]):
         start_us = clock.now_us()
         # Whatever a model or a library raises is an answer to those who wait, never a crash.
         try:
-            rows = Rows(batch, self.version, start_us, clock if self._writer.spans else None)
+            rows = Rows(
+                batch,
+                self.version,
+                start_us,
+                clock if self._writer.spans else None,
+                refuses_unknown=self.refuses_unknown,
+            )
         except StoreAway as away:
             return away
         except PenstockError as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from penstock.errors import OverloadedError, UnavailableError
+from penstock.errors import OverloadedError, UnavailableError, UnknownEntityError
 from penstock.features import past_error
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Rows:
         version: What predicts.
         now_us: The time, in microseconds since 1970 UTC.
         clock: Tells the time where somebody wants to know when features had been looked up.
+        refuses_unknown: Whether to refuse rows of whose entities nothing is online.
 
     Attributes:
         at_us: The time that each row's features are of.
@@ -59,7 +60,8 @@ class Rows:
         looked_us: When those that were to be looked up had been; 0 where nobody wants to know.
         parts: What the steps of a graph gave for each row; only where there is a ``run``.
         predictions: A number for each row.
-        refused: Rows that ask for a time before what is known of their entity, by their place.
+        refused: Why rows have no prediction, by their place: they ask for a time before what is
+            known of their entity, or nothing is known of it and such are refused.
         run: What a graph did; none for what is no graph.
         seen: For each row, the last raw batch that its features contain, by view.
         start_us: See ``now_us``.
@@ -77,7 +79,13 @@ class Rows:
     )  # fmt: skip
 
     def __init__(
-        self, asks: Sequence[Ask], version: ServedVersion, now_us: int, clock: Clock | None
+        self,
+        asks: Sequence[Ask],
+        version: ServedVersion,
+        now_us: int,
+        clock: Clock | None,
+        *,
+        refuses_unknown: bool = False,
     ) -> None:
         self.seen: list[Mapping[str, int]] = [{}] * len(asks)
         self.start_us = now_us
@@ -85,15 +93,24 @@ class Rows:
         self.at_us: list[int] = [ask.at_us or now_us for ask in asks]
         self.features = [ask.values for ask in asks]
         self.refused: dict[int, InputError] = {}
+        strangers = False
         if None in self.features:
-            self._look_up(asks, version)
+            unknown = self._look_up(asks, version)
+            for place in unknown:
+                asks[place].unknown = True
+                if refuses_unknown and place not in self.refused:
+                    self.refused[place] = _unknown_error(asks[place], version)
+            strangers = refuses_unknown and len(unknown) == len(asks)
             if clock is not None:
                 self.looked_us = clock.now_us()
         else:
             self.x = np.array(self.features, dtype=np.float64)
         self.engine = version.engine.name_of(len(asks))
         self.run: GraphRun | None = None
-        if version.graph is None:
+        if strangers:
+            # The version is not asked: to fail at what is refused would be held against it.
+            self.predictions = np.full(len(asks), np.nan)
+        elif version.graph is None:
             self.predictions = version.predict(self.x)
         else:
             self.run = version.graph.run(self.x)
@@ -102,8 +119,12 @@ class Rows:
         if len(self.predictions) != len(asks):
             raise ValueError(f"{len(self.predictions)} predictions for {len(asks)} rows")
 
-    def _look_up(self, asks: Sequence[Ask], version: ServedVersion) -> None:
-        """Read the features of those that name an entity."""
+    def _look_up(self, asks: Sequence[Ask], version: ServedVersion) -> list[int]:
+        """Read the features of those that name an entity.
+
+        Returns:
+            The places of the rows of whose entities nothing is online.
+        """
         self.x = np.empty((len(asks), len(version.features)))
         keys: list[str | int] = []
         places: list[int] = []
@@ -116,7 +137,7 @@ class Rows:
         times = np.array([self.at_us[place] for place in places], dtype=np.int64)
         given = [asks[place].given for place in places]
         try:
-            values, as_of_us, seen = version.read(keys, times, given)
+            values, as_of_us, seen, unknown = version.read(keys, times, given)
         except OverloadedError:
             raise
         except UnavailableError as error:
@@ -129,6 +150,7 @@ class Rows:
             if 0 != asks[place].at_us < as_of:
                 self.refused[place] = past_error(asks[place].at_us, as_of, FROM_TABLES)
             self.seen[place] = progress
+        return [places[number] for number in unknown]
 
 
 def _with_nulls(x: Floats) -> list[tuple[float | None, ...]]:
@@ -139,3 +161,15 @@ def _with_nulls(x: Floats) -> list[tuple[float | None, ...]]:
     rows = x.astype(object)
     rows[null] = None
     return [tuple(row) for row in rows.tolist()]
+
+
+def _unknown_error(ask: Ask, version: ServedVersion) -> UnknownEntityError:
+    keys = {name: ask.given.get(name, ask.key) for name in version.manifest.keys}
+    named = " and ".join(f"{name} {key!r}" for name, key in keys.items())
+    return UnknownEntityError(
+        f"The online store has nothing of {named} in any view that {version.label} reads, and the "
+        "deployment refuses such rows. Name an entity that stored records tell of, ingest the "
+        "records of this one, or send its features.",
+        entity=keys,
+        version=version.label,
+    )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Keys = Sequence[str | int] | Mapping[str, Sequence[str | int]]
-    Features = tuple[Floats, NDArray[np.int64], Sequence[Mapping[str, int]]]
+    Features = tuple[Floats, NDArray[np.int64], Sequence[Mapping[str, int]], list[int]]
     Ages = dict[tuple[str, str], tuple[ViewAge, ...]]
 
 __all__ = ["ServedVersion", "load_served"]
@@ -114,8 +114,9 @@ class ServedVersion:
                 nothing else.
 
         Returns:
-            ``float64[n, features]`` with NaN for null, the time each row is of, and for each row
-            the number of the last raw batch that its values contain, by view.
+            ``float64[n, features]`` with NaN for null, the time each row is of, for each row the
+            number of the last raw batch that its values contain, by view, and the places of those
+            whose entities no view knows anything of.
 
         Raises:
             NotReadyError: The features have not been built.
@@ -125,7 +126,7 @@ class ServedVersion:
         asked, request = self._asked(keys, given)
         found = self._reader.read_settled(asked, at_us, request)
         values = found.values if self._order is None else found.values[:, self._order]
-        return values, found.as_of_us, found.seen
+        return values, found.as_of_us, found.seen, found.unknown
 
     def look_at_ages(
         self, services: Services, declared: Mapping[str, FeatureView], seen: Ages

@@ -155,7 +155,7 @@ def all_scores(found: Sequence[Score | BaseException | None]) -> list[Score]:
     scores: list[Score] = []
     for number, one in enumerate(found):
         if isinstance(one, InputError):
-            raise InputError(f"rows[{number}]: {one.message}") from one
+            raise type(one)(f"rows[{number}]: {one.message}") from one
         if isinstance(one, BaseException):
             raise one
         if one is not None:

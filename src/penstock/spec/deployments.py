@@ -96,6 +96,10 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
         stale: What happens to a request by entity while a view that is read is older than its
             ``freshness``: ``serve`` answers and counts it, ``refuse`` fails it with 503, or answers
             with the fallback where one is declared.
+        missing: What happens to a request by entity while the online store has nothing of its
+            entities in any view that is read: ``serve`` answers from the features of an unknown one
+            and counts it, ``refuse`` fails it with 422, or answers with the fallback where one is
+            declared.
         precompute: Keep the whole feature vector of each entity ready in the online store, for a
             model with many windows; the values are the same, and cost one look.
         checks: What a version has to hold before it takes traffic, beyond what always is checked.
@@ -111,7 +115,7 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
     """
 
     LATER: ClassVar[tuple[str, ...]] = (
-        "checks", "approve", "canary", "log", "on_breach", "experiment", "bandit",
+        "checks", "approve", "canary", "log", "on_breach", "experiment", "bandit", "missing",
     )  # fmt: skip
 
     model: Model | Graph
@@ -127,6 +131,7 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
     on_breach: Literal["return", "stay"] = "return"
     experiment: Experiment | None = None
     bandit: Bandit | None = None
+    missing: Literal["serve", "refuse"] = "serve"
 
     @property
     def named_routes(self) -> dict[str, Route]:
@@ -162,6 +167,8 @@ class Deployment(Named, frozen=True, kw_only=True, tag="deployment"):
             yield from route.unknown((*dataset.entity_dtypes, *dataset.request_fields))
         if self.stale not in {"serve", "refuse"}:
             yield f"stale={self.stale!r}; give 'serve' or 'refuse'"
+        if self.missing not in {"serve", "refuse"}:
+            yield f"missing={self.missing!r}; give 'serve' or 'refuse'"
         yield from self._rollout_faults()
         yield from self._trial_faults()
         yield from self._bandit_faults()

@@ -84,19 +84,21 @@ class FixedReader:
 
     Attributes:
         newest_us: Of the newest record of every key.
+        stranger: The key of which it knows nothing: all its features are 0.
     """
 
     names = ("v.a", "v.b")
     newest_us = 1_001
+    stranger = "stranger"
 
     def read_settled(
         self, keys: Sequence[str | int], at_us: NDArray[np.int64], _request: object
     ) -> Reading:
         """The length of each key and 0.5, always of the same batch."""
-        values = np.array([[len(str(key)), np.nan] for key in keys], dtype=float)
-        return Reading(
-            np.nan_to_num(values, nan=0.5), np.maximum(at_us, self.newest_us), [], {"v": 7}
-        )
+        unknown = [place for place, key in enumerate(keys) if key == self.stranger]
+        values = np.array([[len(str(key)), 0.5] for key in keys], dtype=float)
+        values[unknown] = 0.0, 0.0
+        return Reading(values, np.maximum(at_us, self.newest_us), unknown, {"v": 7})
 
 
 class LaneWorld:

@@ -501,7 +501,7 @@ def test_features_check_of_scores_ends_with_1_where_values_differ(
 def looked_up(services: Services, version: ServedVersion, key: str, off: float) -> Score:
     """A score of features that were looked up now, the first of them off by so much."""
     now_us = services.clock.now_us()
-    values, at_us, progress = version.read([key], np.array([now_us]))
+    values, at_us, progress, _ = version.read([key], np.array([now_us]))
     return Score(
         prediction_id=services.ids.new(),
         deployment="btc",

@@ -95,7 +95,7 @@ def test_a_version_in_service_keeps_seeing_new_data(scored: LocalServices) -> No
     assert folded[space_of(old)] > 0
     served = load_served(scored, "direction", 1)
     now_us = np.array([scored.clock.now_us()])
-    values, _, progress = served.read(["BTC"], now_us)
+    values, _, progress, _ = served.read(["BTC"], now_us)
     assert values[0][served.features.index("momentum.last_close")] == 777.0
     assert progress == [{"momentum": number}]
 
@@ -119,7 +119,7 @@ def test_its_scores_are_replayed_by_the_view_it_learned_from(scored: LocalServic
     arrive(scored, 777.0)
     refresh_features(scored, "candles")
     served = load_served(scored, "direction", 1)
-    values, as_of_us, progress = served.read(["BTC"], np.array([scored.clock.now_us()]))
+    values, as_of_us, progress, _ = served.read(["BTC"], np.array([scored.clock.now_us()]))
     score = Score(
         prediction_id=scored.ids.new(), deployment="btc", model="direction", version=1,
         route="champion", engine=served.engine.name, entity="BTC", at_us=int(as_of_us[0]),

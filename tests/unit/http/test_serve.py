@@ -417,6 +417,58 @@ def test_stale_features_are_refused_until_new_records_come(
     talk(conversation)
 
 
+def test_unknown_entities_are_served_until_it_is_declared_that_they_are_refused(
+    talk: Callable[..., None], services: LocalServices, served: ServedProject
+) -> None:
+    nobody, infer = b'{"entity":{"symbol":"NOBODY"}}', "/v2/models/btc/infer"
+    both = b'{"rows":[{"entity":{"symbol":"BTC"}},{"entity":{"symbol":"NOBODY"}}]}'
+    tensor = {"name": "symbol", "datatype": "BYTES", "shape": [1], "data": ["NOBODY"]}
+    tensors = msgspec.json.encode({"inputs": [tensor]})
+
+    def refuse() -> None:
+        endpoint = Catalogue.load(services.metadata).deployment("btc")
+        changed = msgspec.structs.replace(endpoint, missing="refuse", fallback=None)
+        project = ps.Project("served", declarations=[changed])
+        plan = apply(services.metadata, project, actor="tester", now=services.clock.now())
+        assert any("missing" in str(step) for step in plan.steps)
+
+    async def until_refused(client: Client) -> Reply:
+        reply = await client.post(PREDICT, nobody)
+        for _ in range(100):
+            if reply.status != 200:
+                break
+            await asyncio.sleep(0.1)
+            reply = await client.post(PREDICT, nobody)
+        return reply
+
+    async def conversation(client: Client) -> None:
+        assert (await client.post(PREDICT, both)).status == 200
+        counted = (await client.get("/metrics")).body.decode()
+        total = 'penstock_unknown_rows_total{deployment="btc",outcome='
+        assert f'{total}"served",worker="0"}} 1\n' in counted
+        assert f'{total}"refused",worker="0"}} 0\n' in counted
+
+        refuse()
+        refused = await until_refused(client)
+        assert (refused.status, refused.json["error"]["kind"]) == (422, "unknown_entity")
+        assert "The online store has nothing of symbol 'NOBODY'" in refused.message
+        several = await client.post(PREDICT, both)
+        assert (several.status, several.json["error"]["kind"]) == (422, "unknown_entity")
+        assert several.message.startswith("rows[1]: The online store has nothing of symbol")
+        plain = await client.post(infer, tensors)
+        assert (plain.status, plain.json["kind"]) == (422, "unknown_entity")
+        named = await client.post("/v2/models/btc/versions/1/infer", tensors)
+        assert (named.status, named.json["kind"]) == (422, "unknown_entity")
+
+        assert (await client.post(PREDICT, ENTITY)).status == 200
+        assert (await client.post(PREDICT, _features(served))).status == 200
+        counted = (await client.get("/metrics")).body.decode()
+        assert f'{total}"refused",worker="0"}} 4\n' in counted
+
+    deploy(services, "btc", version=1, wait_s=0)
+    talk(conversation)
+
+
 @pytest.mark.parametrize(
     "body",
     [b'{"\x80":1}', b'{"inputs":[{"\xff":1}]}', b'{"inputs":[{"name":"a","data":' + b"[" * 10_000],

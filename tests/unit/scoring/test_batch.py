@@ -254,7 +254,7 @@ def test_online_and_batch_see_the_same_features(services: LocalServices) -> None
     last = services.tables.scan("scores/btc").sort("at_us").tail(3).collect()
     scores = scores_in(last)
 
-    values, as_of_us, progress = served.read(
+    values, as_of_us, progress, _ = served.read(
         [score.entity for score in scores], np.array([score.at_us for score in scores])
     )
 

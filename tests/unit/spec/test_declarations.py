@@ -616,3 +616,16 @@ def test_expectations_are_named_as_written() -> None:
     assert ps.between("low", 0, "high").name == "between(low, 0, high)"
     assert ps.between("low", 0, "high").reads == {"low", "high"}
     assert ps.unique("a", "b").name == "unique(a, b)"
+
+
+def test_what_becomes_of_unknown_entities_is_in_a_document_once_it_is_said() -> None:
+    endpoint = next(one for one in everything().everything if isinstance(one, ps.Deployment))
+    refusing = msgspec.structs.replace(endpoint, missing="refuse")
+    known = {key_of(one): one for one in everything().everything}
+
+    assert "missing" not in to_document(endpoint)
+    assert to_document(refusing) == {**to_document(endpoint), "missing": "refuse"}
+    assert from_document(ps.Deployment, to_document(endpoint), known).missing == "serve"
+    assert from_document(ps.Deployment, to_document(refusing), known) == refusing
+    with pytest.raises(DeclarationError, match="missing='drop'; give 'serve' or 'refuse'"):
+        msgspec.structs.replace(endpoint, missing="drop")

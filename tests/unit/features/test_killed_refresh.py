@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import pytest
@@ -131,17 +132,19 @@ class Prepared(NamedTuple):
     copied: Callable[[str], AbstractContextManager[World]]
 
 
+@contextmanager
+def copied(world: World, folder: Path, name: str) -> Generator[World]:
+    """The same tables, and a store of one's own that holds what the first one held."""
+    world.online.close()  # a store is copied as it lies on disk
+    shutil.copytree(folder / "online", folder / name)
+    with closing(LmdbOnlineStore(folder / name)) as online:
+        yield World(world.tables, online, world.locks)
+    shutil.rmtree(folder / name)
+
+
 @pytest.fixture
 def lmdb(world: World, tmp_path: Path) -> Prepared:
-    @contextmanager
-    def copied(name: str) -> Generator[World]:
-        world.online.close()  # a store is copied as it lies on disk
-        shutil.copytree(tmp_path / "online", tmp_path / name)
-        with closing(LmdbOnlineStore(tmp_path / name)) as online:
-            yield World(world.tables, online, world.locks)
-        shutil.rmtree(tmp_path / name)
-
-    return Prepared(world, copied)
+    return Prepared(world, partial(copied, world, tmp_path))
 
 
 @pytest.fixture(scope="module")

@@ -34,10 +34,11 @@ PREDICT, INFER = "/v1/deployments/btc/predict", "/v2/models/btc/infer"
 ENTITY = b'{"entity":{"symbol":"BTC"}}'
 ETH = {"entity": {"symbol": "ETH"}, "at": "2026-01-11T00:00:00Z"}
 UNLUCKY = 13.0
+WHOLE = float(1 << 20)
 
 
 class Sums(Engine):
-    """Predicts the sum of a row; fails where one has 13, and has no value where it has 14."""
+    """Predicts a millionth of the sum of a row; fails at 13, and has no value where there is 14."""
 
     name = "native"
 
@@ -48,7 +49,7 @@ class Sums(Engine):
         self.batches.append(len(x))
         if (x == UNLUCKY).any():
             raise ValueError("13 is not lucky")
-        return np.where((x == UNLUCKY + 1).any(axis=1), np.nan, x.sum(axis=1))
+        return np.where((x == UNLUCKY + 1).any(axis=1), np.nan, x.sum(axis=1) / WHOLE)
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +137,7 @@ def test_rows_that_come_together_are_scored_together_and_fail_alone(
             assert "no finite prediction" in told[17].message
             for number, one in enumerate(told):
                 if number not in bad:
-                    assert one.json["outputs"][0]["data"] == [number + 100.0]
+                    assert one.json["outputs"][0]["data"] == [(number + 100) / WHOLE]
             # The connections go on.
             told = await _ask_all(connections, [requests[0]] * len(rows))
             assert {one.status for one in told} == {200}
@@ -193,10 +194,12 @@ def test_several_rows_of_a_request_take_no_task_either(
             inferred, several, one = [await raw.reply() for _ in requests]
         assert engine.batches[:2] == [64, 64]
         assert inferred.json["id"] == "mine"
-        assert inferred.json["outputs"][0]["data"] == [row[0] for row in rows]
+        assert inferred.json["outputs"][0]["data"] == [row[0] / WHOLE for row in rows]
         assert several.status == 200, several.body
         told = several.json["predictions"]
-        assert [each["probability"]["true"] for each in told[:-1]] == [row[0] for row in rows]
+        assert [each["probability"]["true"] for each in told[:-1]] == [
+            row[0] / WHOLE for row in rows
+        ]
         assert len({each["prediction_id"] for each in told}) == 151
         assert len(one.json["predictions"]) == 1
 
@@ -219,7 +222,7 @@ def test_the_first_row_that_fails_is_told_and_the_neighbours_are_not_disturbed(
         assert first.message.startswith("rows[1]: direction@1 has no finite prediction")
         assert (failed.status, "failed with ValueError" in failed.message) == (500, True)
         for one in (fine, other):
-            assert one.json["outputs"][0]["data"] == [1.0, 2.0]
+            assert one.json["outputs"][0]["data"] == [1 / WHOLE, 2 / WHOLE]
         async with wire.connection() as raw:
             raw.writer.write(wire.request(INFER, _tensors([], width=width)))
             assert (await raw.reply()).status in {200, 422}  # no rows: it is answered all the same

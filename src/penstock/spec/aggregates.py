@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 
@@ -174,6 +174,13 @@ class Aggregate(Described, frozen=True, omit_defaults=True):
                 yield f"half_life: {error}"
 
     def _window_faults(self) -> Iterator[str]:
+        given = cast("object", self.over)  # a project is not type-checked
+        if isinstance(given, (list, tuple, set)):
+            yield (
+                f"over={given!r} are several durations; a feature has one, such as '6h': declare a "
+                "feature for each, they share what they store"
+            )
+            return
         try:
             over, hop = self.over_us, self.hop_us
         except ValueError as error:

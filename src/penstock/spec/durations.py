@@ -37,11 +37,6 @@ def duration_us(text: str) -> int:
         ValueError: The text is no duration; the message says what is.
     """
     given = cast("object", text)  # a project is not type-checked
-    if isinstance(given, (list, tuple, set)):
-        raise ValueError(  # noqa: TRY004 - gathered with other faults of values
-            f"{given!r} are several durations; a feature has one, such as '6h': declare a feature "
-            "for each, they share what they store"
-        )
     parts = PATTERN.findall(text) if isinstance(given, str) else []
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(

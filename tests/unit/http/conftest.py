@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from penstock.http.serve_app import ServeApp
+from penstock.http.serve_direct import Direct
 from penstock.http.serve_keeper import Keeper
 from penstock.http.serve_process import server_of
 from penstock.http.tls import Certificates
@@ -268,3 +269,29 @@ def wire(services: LocalServices, served: ServedProject) -> Callable[..., None]:
 async def _end(server: Any, wire: Wire) -> None:  # noqa: ANN401 - uvicorn's
     await wire.stop.wait()
     server.should_exit = True
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ways that requests went, in turn: ``quick``, in a task (``direct``), or by ``asgi``."""
+    taken: list[str] = []
+    begin, respond, call = Direct.begin, Direct.respond, ServeApp.__call__
+
+    def quick(self: Direct) -> bool:
+        began = begin(self)
+        taken.extend(["quick"] * began)
+        return began
+
+    def short(self: Direct) -> Coroutine[None, None, None]:
+        taken.append("direct")
+        return respond(self)
+
+    async def long(self: ServeApp, scope: Any, *rest: Any) -> None:  # noqa: ANN401 - as ASGI has it
+        if scope["type"] == "http":
+            taken.append("asgi")
+        await call(self, scope, *rest)
+
+    monkeypatch.setattr(Direct, "begin", quick)
+    monkeypatch.setattr(Direct, "respond", short)
+    monkeypatch.setattr(ServeApp, "__call__", long)
+    return taken

@@ -6,20 +6,18 @@ import asyncio
 import gzip
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
 from penstock.deployment import deploy
 from penstock.http import serve_process, serve_protocol, serve_sockets
-from penstock.http.serve_app import ServeApp
 from penstock.http.serve_call import BODY_LIMIT_BYTES
-from penstock.http.serve_direct import Direct
 from penstock.testing.certificates import self_signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from pathlib import Path
 
     from penstock.runtime import LocalServices
@@ -38,30 +36,7 @@ def _deployed(services: LocalServices) -> None:
     deploy(services, "btc", version=1, wait_s=0)
 
 
-def test_scores_go_the_short_way(
-    wire: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ways: list[str] = []
-    begin, respond, call = Direct.begin, Direct.respond, ServeApp.__call__
-
-    def quick(self: Direct) -> bool:
-        began = begin(self)
-        ways.extend(["quick"] * began)
-        return began
-
-    def short(self: Direct) -> Coroutine[None, None, None]:
-        ways.append("direct")
-        return respond(self)
-
-    async def long(self: ServeApp, scope: Any, *rest: Any) -> None:  # noqa: ANN401 - as ASGI has it
-        if scope["type"] == "http":
-            ways.append("asgi")
-        await call(self, scope, *rest)
-
-    monkeypatch.setattr(Direct, "begin", quick)
-    monkeypatch.setattr(Direct, "respond", short)
-    monkeypatch.setattr(ServeApp, "__call__", long)
-
+def test_scores_go_the_short_way(wire: Callable[..., None], ways: list[str]) -> None:
     async def conversation(wire: Wire) -> None:
         async with wire.connection() as raw:
             for path, headers, body, way in (

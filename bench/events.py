@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import redis
 
-import penstock as ps
 from penstock.adapters.lmdb import LmdbOnlineStore
 from penstock.adapters.redis import RedisOnlineStore
 from penstock.algebra import Events, compile_view, fold
@@ -21,17 +20,17 @@ from penstock.testing.ports import free_port
 from penstock.testing.redis_server import redis_server
 
 from .figure import Figure
+from .online import ENTITIES, HOUR_US, NOW_US, declared, fill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    import penstock as ps
     from penstock.ports import OnlineStore
 
-ENTITIES, BATCH = 10_000, 1_000
-HOUR_US = 3_600_000_000
+BATCH = 1_000
 START_US = 400 * 24 * HOUR_US
-COLUMNS = [f"f{i}" for i in range(10)]
 FLOORS = {"embedded": 50_000, "Redis": 40_000}
+READ_BUDGETS: dict[int, float] = {1: 1.3, 100: 1.5}
+"""How many times a bare call a read of the newest values of so many entities may take."""
 
 
 def measure(*, quick: bool) -> list[Figure]:
@@ -49,7 +48,7 @@ def measure(*, quick: bool) -> list[Figure]:
                 "Redis": RedisOnlineStore(url),
             }
             figures = [_events(name, store, rounds) for name, store in stores.items()]
-            figures += _reads(stores["Redis"], port, calls)
+            figures += _reads(home, port, calls)
             for store in stores.values():
                 store.close()
     return figures
@@ -57,7 +56,7 @@ def measure(*, quick: bool) -> list[Figure]:
 
 def _events(name: str, store: OnlineStore, rounds: int) -> Figure:
     """Fold and store batches of a thousand events, as a refresh does it, durable one by one."""
-    view = _view("tiles", [ps.sum, ps.mean, ps.min, ps.max], ("1h", "1d", "7d"))
+    _, view = declared()
     program, space = compile_view(view), space_of(view)
     rng = np.random.default_rng(7)
     times: list[float] = []
@@ -84,21 +83,20 @@ def _events(name: str, store: OnlineStore, rounds: int) -> Figure:
     )
 
 
-def _reads(store: OnlineStore, port: int, calls: int) -> list[Figure]:
-    view = ps.FeatureView("plain", source=_source(), features=[ps.last(c) for c in COLUMNS])
-    program, space = compile_view(view), space_of(view)
-    rng = np.random.default_rng(3)
-    keys = [number.to_bytes(8, "big") for number in range(ENTITIES)]
-    codes = np.arange(ENTITIES)
-    values = tuple(rng.normal(size=ENTITIES) for _ in COLUMNS)
-    events = Events(codes=codes, times=np.full(ENTITIES, START_US), values=values)
-    packed = fold(program, [None] * ENTITIES, events)
-    store.write(space, dict(zip(keys, packed, strict=True)), progress=1)
+def _reads(home: Path, port: int, calls: int) -> list[Figure]:
+    """Reads from a database of its own: the spaces of the events above are other states."""
+    plain, windows = declared()
     figures: list[Figure] = []
-    with contextlib.closing(redis.Redis(port=port, db=1)) as bare:
-        bare.mset(dict(zip(keys, packed, strict=True)))
-        for entities, budget in ((1, 1.3), (100, 1.5)):
-            figures.append(_read(store, view, bare, keys, entities, budget, calls))
+    with (
+        contextlib.closing(RedisOnlineStore(f"redis://127.0.0.1:{port}/1")) as store,
+        contextlib.closing(redis.Redis(port=port, db=2)) as bare,
+    ):
+        fill(home, store, [plain, windows])
+        for view in (plain, windows):
+            bare.mset(dict(store.items(space_of(view))))
+            for entities, budget in READ_BUDGETS.items():
+                within = budget if view is plain else None
+                figures.append(_read(store, view, bare, entities, within, calls))
     return figures
 
 
@@ -106,9 +104,8 @@ def _read(  # noqa: PLR0913, PLR0917 - what is read, beside what, how often, wit
     store: OnlineStore,
     view: ps.FeatureView,
     bare: redis.Redis,
-    keys: list[bytes],
     entities: int,
-    budget: float,
+    budget: float | None,
     calls: int,
 ) -> Figure:
     reader, space = OnlineReader(store, [view]), space_of(view)
@@ -118,9 +115,9 @@ def _read(  # noqa: PLR0913, PLR0917 - what is read, beside what, how often, wit
     fetched: list[float] = []
     for _ in range(calls):
         asked = rng.integers(0, ENTITIES, entities).tolist()
-        wanted = [keys[number] for number in asked]
+        wanted = [number.to_bytes(8, "big") for number in asked]
         start = time.perf_counter()
-        reader.read(asked, START_US)
+        reader.read(asked, NOW_US)
         middle = time.perf_counter()
         if entities == 1:
             bare.get(wanted[0])
@@ -132,31 +129,16 @@ def _read(  # noqa: PLR0913, PLR0917 - what is read, beside what, how often, wit
         theirs.append(end - middle)
         mine.append(middle - start)
     plural = "entity" if entities == 1 else "entities"
+    ours_us, bare_us, fetched_us = (float(np.median(one)) * 1e6 for one in (mine, theirs, fetched))
+    size_bytes = np.mean([len(value) for _, value in store.items(space)])
     return Figure(
-        what=f"Redis: 10 features of {entities} {plural}, p50",
-        ours=float(np.median(mine)) * 1e6,
+        what=f"Redis: {view.name}, {len(view.features)} features of {entities} {plural}, p50",
+        ours=ours_us,
         unit="us",
-        baseline=float(np.median(theirs)) * 1e6,
+        baseline=bare_us,
         baseline_name="bare GET" if entities == 1 else "bare MGET",
         budget=budget,
-        note="the bare call fetches the same bytes and makes nothing of them; fetching them takes "
-        f"our store {float(np.median(fetched)) * 1e6:.0f} us, the rest makes numbers of them",
-    )
-
-
-def _view(
-    name: str, makers: list[Callable[..., ps.Aggregate]], windows: tuple[str, ...]
-) -> ps.FeatureView:
-    features = [make("f0", over=over) for over in windows for make in makers]
-    return ps.FeatureView(
-        name, source=_source(), features=[*features, *(ps.count(over=over) for over in windows)]
-    )
-
-
-def _source() -> ps.Source:
-    return ps.Source(
-        "events",
-        entity=ps.Entity("id", dtype=ps.Int64),
-        timestamp="ts",
-        schema={"id": ps.Int64, "ts": ps.Timestamp} | dict.fromkeys(COLUMNS, ps.Float64),
+        note=f"the bare call fetches the same bytes, {size_bytes:,.0f} an entity, and makes "
+        f"nothing of them; fetching them takes our store {fetched_us:.0f} us, the rest "
+        "makes numbers of them",
     )

@@ -23,6 +23,8 @@ from .figure import Figure
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from penstock.ports import OnlineStore
+
 ENTITIES = 10_000
 HOUR_US = 3_600_000_000
 COLUMNS = [f"f{i}" for i in range(10)]
@@ -35,22 +37,9 @@ def measure(*, quick: bool) -> list[Figure]:
     calls = 300 if quick else 2_000
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
         home = Path(folder)
-        source = ps.Source(
-            "events",
-            entity=ps.Entity("id", dtype=ps.Int64),
-            timestamp="ts",
-            schema={"id": ps.Int64, "ts": ps.Timestamp} | dict.fromkeys(COLUMNS, ps.Float64),
-        )
-        plain = ps.FeatureView("plain", source=source, features=[ps.last(c) for c in COLUMNS])
-        makers = (ps.sum, ps.mean, ps.min, ps.max)
-        windows = ps.FeatureView(
-            "windows",
-            source=source,
-            features=[m("f0", over=over) for over in ("1h", "1d", "7d") for m in makers]
-            + [ps.count(over=over) for over in ("1h", "1d", "7d")],
-        )
+        plain, windows = declared()
         store = LmdbOnlineStore(home / "online")
-        _fill(home, store, [plain, windows])
+        fill(home, store, [plain, windows])
         bare = _bare(home / "bare")
         figures = [
             _figure(store, plain, bare, entities=1, calls=calls, budget_us=20),
@@ -62,7 +51,22 @@ def measure(*, quick: bool) -> list[Figure]:
         return figures
 
 
-def _fill(home: Path, store: LmdbOnlineStore, views: list[ps.FeatureView]) -> None:
+def declared() -> tuple[ps.FeatureView, ps.FeatureView]:
+    """Ten newest values, and fifteen windowed features of one of them."""
+    source = ps.Source(
+        "events",
+        entity=ps.Entity("id", dtype=ps.Int64),
+        timestamp="ts",
+        schema={"id": ps.Int64, "ts": ps.Timestamp} | dict.fromkeys(COLUMNS, ps.Float64),
+    )
+    plain = ps.FeatureView("plain", source=source, features=[ps.last(c) for c in COLUMNS])
+    makers, windows = (ps.sum, ps.mean, ps.min, ps.max), ("1h", "1d", "7d")
+    features = [make("f0", over=over) for over in windows for make in makers]
+    counts = [ps.count(over=over) for over in windows]
+    return plain, ps.FeatureView("windows", source=source, features=[*features, *counts])
+
+
+def fill(home: Path, store: OnlineStore, views: list[ps.FeatureView]) -> None:
     """Thirty events per entity over the last seven days."""
     rng = np.random.default_rng(7)
     rows = ENTITIES * 30

@@ -143,6 +143,16 @@ def test_every_way_to_infer(asked: Asked) -> None:
         asked.infer("btc", [matrix()], outputs=[triton.InferRequestedOutput("predicton")])
 
 
+def test_a_sequence_is_answered_request_by_request(asked: Asked) -> None:
+    expected = asked.infer("btc", [matrix()]).as_numpy("prediction").tolist()
+    for place in range(3):
+        told = asked.infer("btc", [matrix()], sequence_id=41, sequence_start=place == 0,
+                           sequence_end=place == 2, priority=1, timeout=20_000_000)  # fmt: skip
+        assert told.as_numpy("prediction").tolist() == expected
+    by_name = asked.infer("btc", [matrix()], sequence_id="a", sequence_end=True)
+    assert by_name.as_numpy("prediction").tolist() == expected
+
+
 @pytest.fixture
 def by_grpc(served: ServedProject) -> Iterator[tuple[Any, dict[str, str]]]:
     port = _with_grpc(served)
@@ -315,6 +325,27 @@ def test_what_fails_by_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:
         with pytest.raises(triton.InferenceServerException) as failed:
             call()
         assert failed.value.status() == f"StatusCode.{code}"
+
+
+def test_a_sequence_is_answered_request_by_request_over_grpc(
+    by_grpc: tuple[Any, dict[str, str]],
+) -> None:
+    client, token = by_grpc
+    expected = client.infer("btc", [grpc_matrix()], headers=token).as_numpy("prediction").tolist()
+    for named in (41, "a"):
+        told = client.infer("btc", [grpc_matrix()], headers=token, sequence_id=named,
+                            sequence_start=True, sequence_end=True, priority=1)  # fmt: skip
+        assert told.as_numpy("prediction").tolist() == expected
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    client.start_stream(lambda result, error: answers.put((result, error)), headers=token)
+    for place in range(3):
+        client.async_stream_infer("btc", [grpc_matrix()], request_id=str(place), sequence_id=41,
+                                  sequence_start=place == 0, sequence_end=place == 2)  # fmt: skip
+    streamed = [answers.get(timeout=20) for _ in range(3)]
+    client.stop_stream()
+    assert [error for _, error in streamed] == [None] * 3
+    assert [one.get_response().id for one, _ in streamed] == ["0", "1", "2"]
+    assert all(one.as_numpy("prediction").tolist() == expected for one, _ in streamed)
 
 
 def test_a_stream_goes_on_after_a_failure(by_grpc: tuple[Any, dict[str, str]]) -> None:

@@ -38,7 +38,7 @@ from .serve_v2_about import (
     model_metadata,
     server_metadata,
 )
-from .serve_v2_wire import check_load, check_unload
+from .serve_v2_parameters import check_load, check_unload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping

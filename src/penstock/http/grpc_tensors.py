@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import InputError, NotSupportedError
 
 from .grpc_messages import message
+from .serve_v2_parameters import known_outputs, known_parameters
 from .serve_v2_tensors import Tensor, checked_tensor, read_tensor, write_tensor
-from .serve_v2_wire import InferRequest, answered_by, known_outputs, known_parameters, scored
+from .serve_v2_wire import InferRequest, answered_by, scored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ def infer_request(request: Any) -> InferRequest:  # noqa: ANN401 - a message
 
     Raises:
         InputError: Its tensors do not hold what they say.
-        NotSupportedError: It asks for shared memory or for sequences.
+        NotSupportedError: It asks for shared memory.
     """
     if not request.inputs:
         raise InputError("'inputs' is empty. Send the features, or the entity's keys.")

@@ -31,14 +31,9 @@ from .serve_v2_about import (
     model_metadata,
     server_metadata,
 )
+from .serve_v2_parameters import check_load, check_unload
 from .serve_v2_rows import rows_of_tensors
-from .serve_v2_wire import (
-    HEADER_LENGTH,
-    check_load,
-    check_unload,
-    read_request,
-    told_scores,
-)
+from .serve_v2_wire import HEADER_LENGTH, read_request, told_scores
 from .serve_ways import model_named
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +17,7 @@ from penstock.errors import InputError, NotSupportedError, nearest
 
 from .serve_errors import Answer
 from .serve_schema import decode_anything
+from .serve_v2_parameters import known_outputs, known_parameters
 from .serve_v2_tensors import Output, Tensor, checked_tensor, read_tensor, write_tensor
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ __all__ = [
     "HEADER_LENGTH",
     "InferRequest",
     "answered_by",
-    "check_load",
-    "check_unload",
-    "known_outputs",
-    "known_parameters",
     "read_request",
     "scored",
     "told_scores",
@@ -38,13 +35,8 @@ __all__ = [
 
 HEADER_LENGTH = b"inference-header-content-length"
 OCTETS = (b"content-type", b"application/octet-stream")
-OUTPUTS = ("prediction", "prediction_id")
 DEEPEST = 8
 MOST_DIGITS = 18
-INT64 = 1 << 63
-SEQUENCES = ("sequence_id", "sequence_start", "sequence_end")
-CONFIG, FILES = "config", "file:"
-DEPENDENTS = "unload_dependents"
 
 
 class _Input(msgspec.Struct):
@@ -120,7 +112,7 @@ def read_request(body: bytes, header_length: bytes = b"") -> InferRequest:
 
     Raises:
         InputError: The body is no request, or its tensors do not hold what they say.
-        NotSupportedError: It asks for shared memory or for sequences.
+        NotSupportedError: It asks for shared memory.
     """
     size = _header_size(header_length, len(body))
     head, rest = (body, b"") if size is None else (body[:size], body[size:])
@@ -146,87 +138,6 @@ def read_request(body: bytes, header_length: bytes = b"") -> InferRequest:
         request.parameters.get("binary_data_output") is True,
         timeout_us,
     )
-
-
-def known_parameters(parameters: Mapping[str, Any]) -> int:
-    """How long a request may take by its parameters, in microseconds; 0 where they do not say.
-
-    Raises:
-        InputError: That is no number of microseconds.
-        NotSupportedError: It is one of a sequence.
-    """
-    if any(name in parameters for name in SEQUENCES):
-        raise NotSupportedError(
-            "Sequences of requests are not supported: a model here keeps nothing between requests. "
-            "Leave 'sequence_id' out."
-        )
-    timeout_us = parameters.get("timeout", 0)
-    is_whole = isinstance(timeout_us, int) and not isinstance(timeout_us, bool)
-    if is_whole and 0 <= timeout_us < INT64:
-        return int(timeout_us)
-    raise InputError(f"timeout={timeout_us!r}. Give a number of microseconds; 0 for no limit.")
-
-
-def check_load(parameters: Iterable[str]) -> None:
-    """Refuse what loading would ignore.
-
-    Args:
-        parameters: Names of those that a request to load a deployment has.
-
-    Raises:
-        InputError: There is no such parameter.
-        NotSupportedError: The request brings a configuration, or files of a model.
-    """
-    for name in parameters:
-        if name == CONFIG or name.startswith(FILES):
-            raise NotSupportedError(
-                f"Loading with the parameter {name!r} ('config' and 'files' of Triton's clients) "
-                "is not supported: what answers is a registered version, as it was registered. "
-                "Register a version and deploy it with 'penstock deploy', then load without "
-                "parameters."
-            )
-        raise InputError(f"There is no parameter {name!r} to load by. Send none.")
-
-
-def check_unload(parameters: Iterable[str]) -> None:
-    """Refuse what unloading would ignore. Nothing hangs on a deployment: it has no dependents.
-
-    Args:
-        parameters: Names of those that a request to unload a deployment has.
-
-    Raises:
-        InputError: There is no such parameter.
-    """
-    for name in parameters:
-        if name != DEPENDENTS:
-            near = nearest(name, [DEPENDENTS])
-            raise InputError(f"There is no parameter {name!r} to unload by. {near}")
-
-
-def known_outputs(wanted: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
-    """Names of outputs that a request wants, before anything is scored for it.
-
-    Args:
-        wanted: The parameters of each, by its name.
-
-    Raises:
-        InputError: There is no such output.
-        NotSupportedError: It is wanted as classes, or in shared memory.
-    """
-    for name, parameters in wanted.items():
-        if name not in OUTPUTS:
-            raise InputError(f"There is no output {name!r}. {nearest(name, OUTPUTS)}")
-        if "classification" in parameters:
-            raise NotSupportedError(
-                f"Output {name!r} is wanted as classes ('class_count' of Triton's clients), which "
-                "is not supported. 'prediction' is the probability of true; compare it yourself."
-            )
-        if "shared_memory_region" in parameters:
-            raise NotSupportedError(
-                f"Output {name!r} is wanted in shared memory, which is not supported. Take its "
-                "data."
-            )
-    return list(wanted)
 
 
 def _tensors(inputs: Sequence[_Input], rest: bytes) -> list[Tensor]:

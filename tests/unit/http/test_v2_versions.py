@@ -199,6 +199,33 @@ def test_a_request_may_say_how_long_it_takes(
     talk(conversation)
 
 
+def test_requests_of_a_sequence_are_answered_as_any_others_are(
+    talk: Callable[..., None], services: LocalServices
+) -> None:
+    deploy(services, "btc", version=1)
+    sequence = {"sequence_id": 7, "sequence_start": True, "sequence_end": False, "priority": 2}
+
+    async def conversation(client: Client) -> None:
+        path = "/v2/models/btc/infer"
+        expected = (await client.post(path, _asking(["BTC"]))).json["outputs"][0]["data"]
+        for named in (7, (1 << 64) - 1, "a-b", "", 0):
+            body = _asking(["BTC"], parameters=sequence | {"sequence_id": named})
+            reply = await client.post(path, body)
+            assert (reply.status, reply.json["outputs"][0]["data"]) == (200, expected)
+        for wrong, text in (
+            ({"sequence_id": 1.5}, "Give a whole number from 0, or a text"),
+            ({"sequence_id": None}, "sequence_id=None"),
+            ({"sequence_id": True}, "sequence_id=True"),
+            ({"sequence_start": 1}, "sequence_start=1. Give true or false"),
+            ({"sequence_end": "yes"}, "sequence_end='yes'"),
+            ({"priority": -1}, "priority=-1"),
+        ):
+            reply = await client.post(path, _asking(["BTC"], parameters=sequence | wrong))
+            assert (reply.status, text in reply.message) == (422, True), reply.message
+
+    talk(conversation)
+
+
 def test_outputs_are_given_as_they_are_wanted_or_refused(
     talk: Callable[..., None], services: LocalServices
 ) -> None:

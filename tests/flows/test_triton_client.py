@@ -143,6 +143,26 @@ def test_every_way_to_infer(asked: Asked) -> None:
         asked.infer("btc", [matrix()], outputs=[triton.InferRequestedOutput("predicton")])
 
 
+def _likely(told: Any) -> list[dict[str, float]]:  # noqa: ANN401 - as above
+    """The likelihood of each class of each row, as it was told."""
+    return [
+        {label: float(value) for value, _, label in (one.split(":") for one in row)}
+        for row in told.as_numpy("prediction").astype(str)
+    ]
+
+
+def test_classes_are_told_as_triton_tells_them(asked: Asked) -> None:
+    expected = asked.infer("btc", [matrix()]).as_numpy("prediction").tolist()
+    for binary in (True, False):
+        wanted = [triton.InferRequestedOutput("prediction", binary_data=binary, class_count=2)]
+        told = asked.infer("btc", [matrix()], outputs=wanted)
+        assert told.as_numpy("prediction").shape == (2, 2)
+        assert _likely(told) == [{"true": true, "false": 1.0 - true} for true in expected]
+    ids = triton.InferRequestedOutput("prediction_id", class_count=1)
+    with pytest.raises(triton.InferenceServerException, match="has no classes"):
+        asked.infer("btc", [matrix()], outputs=[ids])
+
+
 def test_a_sequence_is_answered_request_by_request(asked: Asked) -> None:
     expected = asked.infer("btc", [matrix()]).as_numpy("prediction").tolist()
     for place in range(3):
@@ -325,6 +345,19 @@ def test_what_fails_by_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:
         with pytest.raises(triton.InferenceServerException) as failed:
             call()
         assert failed.value.status() == f"StatusCode.{code}"
+
+
+def test_classes_are_told_over_grpc(by_grpc: tuple[Any, dict[str, str]]) -> None:
+    client, token = by_grpc
+    expected = client.infer("btc", [grpc_matrix()], headers=token).as_numpy("prediction").tolist()
+    wanted = [grpc_client.InferRequestedOutput("prediction", class_count=1)]
+    told = client.infer("btc", [grpc_matrix()], outputs=wanted, headers=token)
+    assert told.as_numpy("prediction").shape == (2, 1)
+    assert [max(one.values()) for one in _likely(told)] == [max(p, 1.0 - p) for p in expected]
+    ids = [grpc_client.InferRequestedOutput("prediction_id", class_count=1)]
+    with pytest.raises(triton.InferenceServerException) as refused:
+        client.infer("btc", [grpc_matrix()], outputs=ids, headers=token)
+    assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
 def test_a_sequence_is_answered_request_by_request_over_grpc(

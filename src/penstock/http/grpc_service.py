@@ -288,9 +288,8 @@ class GrpcServer:
         self._check(origin.context, "writer")
         wanted = infer_request(request)
         name, number = request.model_name, request.model_version
-        return infer_answer(
-            request, wanted, await self._inference.infer(name, number, wanted, origin)
-        )
+        scores, task = await self._inference.infer(name, number, wanted, origin)
+        return infer_answer(request, wanted, task, scores)
 
     async def _stream(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Answer requests in the order they come; one that fails ends none of the others."""

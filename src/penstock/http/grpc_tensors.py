@@ -47,22 +47,30 @@ def infer_request(request: Any) -> InferRequest:  # noqa: ANN401 - a message
         read_tensor(one.name, one.datatype, list(one.shape), raw[place]) if raw else _typed(one)
         for place, one in enumerate(request.inputs)
     ]
-    wanted = known_outputs({one.name: one.parameters for one in request.outputs})
-    return InferRequest(request.id, tensors, wanted, all_binary=bool(raw), timeout_us=timeout_us)
+    wanted, classes = known_outputs(
+        {one.name: _chosen_of(one.parameters) for one in request.outputs}
+    )
+    return InferRequest(
+        request.id,
+        tensors,
+        wanted,
+        all_binary=bool(raw),
+        timeout_us=timeout_us,
+        classes=classes,
+    )
 
 
 def infer_answer(
     request: Any,  # noqa: ANN401 - a message
     wanted: InferRequest,
+    task: str,
     scores: Sequence[Score],
 ) -> Any:  # noqa: ANN401 - a message
     """A ``ModelInferResponse``: raw where the request was, else in typed fields."""
-    outputs = scored(scores)
+    told = scored(wanted, scores, task)
     version, parameters = answered_by(scores)
-    known = {output.name: output for output in outputs}
-    told = [known[name] for name in wanted.wanted] or outputs
-    about = tuple([(output.name, output.datatype, len(output.values)) for output in told])
-    answer = ANSWER.FromString(_without_values(request.model_name, version, about))
+    about = tuple([(output.name, output.datatype, output.width) for output in told])
+    answer = ANSWER.FromString(_without_values(request.model_name, version, len(scores), about))
     answer.id = request.id
     for name, value in parameters.items():
         answer.parameters[name].string_param = value
@@ -78,11 +86,14 @@ def infer_answer(
 
 
 @lru_cache(maxsize=256)  # a tensor of a message takes longer to make than all of these to read
-def _without_values(name: str, version: str, outputs: tuple[tuple[str, str, int], ...]) -> bytes:
+def _without_values(
+    name: str, version: str, rows: int, outputs: tuple[tuple[str, str, int], ...]
+) -> bytes:
     """An answer but for what differs each time."""
     answer = ANSWER(model_name=name, model_version=version)
-    for title, datatype, rows in outputs:
-        answer.outputs.add(name=title, datatype=datatype, shape=[rows])
+    for title, datatype, width in outputs:
+        shape = [rows, width] if width else [rows]
+        answer.outputs.add(name=title, datatype=datatype, shape=shape)
     made: bytes = answer.SerializeToString()
     return made
 

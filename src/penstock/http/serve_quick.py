@@ -168,7 +168,7 @@ def _asked_of_tensors(name: str, call: WholeCall, schema: Schema) -> _Asked | No
     if not rows:
         return None
     call.request_id = request.id or call.request_id
-    tell = partial(told_scores, name, request)
+    tell = partial(told_scores, name, request, schema.manifest.task)
     return rows, len(rows) > 1, tell
 
 

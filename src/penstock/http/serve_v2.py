@@ -176,11 +176,12 @@ class InferenceDoor:
     async def _infer(self, call: Call, name: str, number: str) -> Answer:
         request = call.read or read_request(await call.body(), call.header(HEADER_LENGTH))
         call.request_id = request.id or call.request_id
-        return told_scores(name, request, await self.infer(name, number, request, call))
+        scores, task = await self.infer(name, number, request, call)
+        return told_scores(name, request, task, scores)
 
     async def infer(
         self, name: str, number: str, request: InferRequest, asked: Asked
-    ) -> list[Score]:
+    ) -> tuple[list[Score], str]:
         """Score what a request asks for.
 
         Args:
@@ -188,6 +189,9 @@ class InferenceDoor:
             number: The version; empty for whichever its routes give.
             request: The request.
             asked: Where it came from.
+
+        Returns:
+            The scores of its rows, and what the model does.
 
         Raises:
             PenstockError: It does not fit, or cannot be answered; or not in the time it allows.
@@ -206,9 +210,10 @@ class InferenceDoor:
 
     async def _scored(
         self, name: str, number: str, request: InferRequest, asked: Asked
-    ) -> list[Score]:
+    ) -> tuple[list[Score], str]:
         answering, manifest = await reach_version(self._keeper, name, number)
-        return await score_all(answering, rows_of_tensors(manifest, request.tensors), asked)
+        rows = rows_of_tensors(manifest, request.tensors)
+        return await score_all(answering, rows, asked), manifest.task
 
     async def _repository(self, call: Call, rest: str) -> Answer:
         """Load or unload a deployment in all processes of the address."""

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Json = dict[str, object]
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository",
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository",
               "model_repository(unload_dependents)", "statistics", "logging", "trace")  # fmt: skip
 OUTPUTS = (("prediction", "FP64"), ("prediction_id", "BYTES"))
 RESTS = "not loaded; the next request to it has it loaded"

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTPUTS", "check_load", "check_unload", "known_outputs", "known_parameters"]
 
-OUTPUTS = ("prediction", "prediction_id")
+PREDICTION = "prediction"
+OUTPUTS = (PREDICTION, "prediction_id")
 INT64 = 1 << 63
 SEQUENCE_ENDS = ("sequence_start", "sequence_end")
 CONFIG, FILES = "config", "file:"
@@ -84,30 +85,44 @@ def check_unload(parameters: Iterable[str]) -> None:
             raise InputError(f"There is no parameter {name!r} to unload by. {near}")
 
 
-def known_outputs(wanted: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
-    """Names of outputs that a request wants, before anything is scored for it.
+def known_outputs(
+    wanted: Mapping[str, Mapping[str, Any]],
+) -> tuple[Sequence[str], Mapping[str, int]]:
+    """What a request wants of outputs, before anything is scored for it.
 
     Args:
         wanted: The parameters of each, by its name.
 
+    Returns:
+        Their names, and of those that are wanted as classes how many.
+
     Raises:
-        InputError: There is no such output.
-        NotSupportedError: It is wanted as classes, or in shared memory.
+        InputError: There is no such output, or it has no such classes.
+        NotSupportedError: It is wanted in shared memory.
     """
+    classes: dict[str, int] = {}
     for name, parameters in wanted.items():
         if name not in OUTPUTS:
             raise InputError(f"There is no output {name!r}. {nearest(name, OUTPUTS)}")
-        if "classification" in parameters:
-            raise NotSupportedError(
-                f"Output {name!r} is wanted as classes ('class_count' of Triton's clients), which "
-                "is not supported. 'prediction' is the probability of true; compare it yourself."
-            )
         if "shared_memory_region" in parameters:
             raise NotSupportedError(
                 f"Output {name!r} is wanted in shared memory, which is not supported. Take its "
                 "data."
             )
-    return list(wanted)
+        count = parameters.get("classification", 0)
+        if not _is_count(count):
+            raise InputError(
+                f"Output {name!r}: classification={count!r} ('class_count' of Triton's clients). "
+                "Give the number of classes wanted; 0 for the values themselves."
+            )
+        if count and name != PREDICTION:
+            raise InputError(
+                f"Output {name!r} is a text for each row and has no classes. Leave "
+                f"'classification' out, or ask for the classes of {PREDICTION!r}."
+            )
+        if count:
+            classes[name] = count
+    return list(wanted), classes
 
 
 def _is_count(value: object) -> bool:

@@ -60,11 +60,13 @@ class Output(msgspec.Struct, frozen=True):
         name: Its name.
         datatype: ``FP64`` or ``BYTES``.
         values: A number or a text for each row.
+        width: How many texts a row has, in an output that is told as classes; 0 for one of rows.
     """
 
     name: str
     datatype: str
     values: Sequence[float] | Sequence[str]
+    width: int = 0
 
 
 def read_tensor(name: str, datatype: str, shape: Sequence[int], data: bytes) -> Tensor:

@@ -17,6 +17,7 @@ from penstock.errors import InputError, NotSupportedError, nearest
 
 from .serve_errors import Answer
 from .serve_schema import decode_anything
+from .serve_v2_classes import classified
 from .serve_v2_parameters import known_outputs, known_parameters
 from .serve_v2_tensors import Output, Tensor, checked_tensor, read_tensor, write_tensor
 
@@ -85,6 +86,7 @@ class InferRequest(msgspec.Struct, frozen=True):
         binary: Names of those that are wanted in binary.
         all_binary: Whether every output is, unless it says otherwise.
         timeout_us: How long it may take, in microseconds; 0 for as long as its deployment lets it.
+        classes: How many classes of outputs that are wanted as such, by their names.
     """
 
     id: str
@@ -93,6 +95,7 @@ class InferRequest(msgspec.Struct, frozen=True):
     binary: frozenset[str] = frozenset()
     all_binary: bool = False
     timeout_us: int = 0
+    classes: Mapping[str, int] = {}
 
     def is_binary(self, name: str) -> bool:
         """Whether an output is wanted in binary."""
@@ -130,13 +133,15 @@ def read_request(body: bytes, header_length: bytes = b"") -> InferRequest:
     tensors = _tensors(request.inputs, rest)
     if not request.outputs and not request.parameters:
         return InferRequest(request.id, tensors)
+    wanted, classes = known_outputs({one.name: one.parameters for one in request.outputs})
     return InferRequest(
         request.id,
         tensors,
-        known_outputs({one.name: one.parameters for one in request.outputs}),
+        wanted,
         frozenset(one.name for one in request.outputs if one.parameters.get("binary_data")),
         request.parameters.get("binary_data_output") is True,
         timeout_us,
+        classes,
     )
 
 
@@ -160,11 +165,28 @@ def _tensors(inputs: Sequence[_Input], rest: bytes) -> list[Tensor]:
     return tensors
 
 
-def scored(scores: Sequence[Score]) -> list[Output]:
-    """What there is to tell of scores."""
-    return [
+def scored(request: InferRequest, scores: Sequence[Score], task: str) -> list[Output]:
+    """What a request wants to be told of scores.
+
+    Args:
+        request: The request.
+        scores: The scores of its rows.
+        task: What the model does.
+
+    Raises:
+        InputError: The request wants an output that there is not.
+    """
+    outputs = [
         Output("prediction", "FP64", [score.prediction for score in scores]),
         Output("prediction_id", "BYTES", [score.prediction_id for score in scores]),
+    ]
+    wanted = _wanted(request.wanted, outputs) if request.wanted else outputs
+    if not request.classes:
+        return wanted
+    counts = [request.classes.get(one.name, 0) for one in wanted]
+    return [
+        classified(one, count, task) if count else one
+        for one, count in zip(wanted, counts, strict=True)
     ]
 
 
@@ -187,22 +209,23 @@ def answered_by(scores: Sequence[Score]) -> tuple[str, Mapping[str, str]]:
     return versions[0] if same else "", told
 
 
-def told_scores(name: str, request: InferRequest, scores: Sequence[Score]) -> Answer:
+def told_scores(name: str, request: InferRequest, task: str, scores: Sequence[Score]) -> Answer:
     """An answer to a request to infer; see ``write_answer``."""
-    told, size = write_answer(name, request, scores)
+    told, size = write_answer(name, request, task, scores)
     if size is None:
         return Answer(200, told)
     return Answer(200, told, (OCTETS, (HEADER_LENGTH, str(size).encode())))
 
 
 def write_answer(
-    name: str, request: InferRequest, scores: Sequence[Score]
+    name: str, request: InferRequest, task: str, scores: Sequence[Score]
 ) -> tuple[bytes, int | None]:
     """An answer to a request to infer.
 
     Args:
         name: Name of the model.
         request: The request.
+        task: What the model does.
         scores: The scores of its rows, at least one.
 
     Returns:
@@ -211,12 +234,12 @@ def write_answer(
     Raises:
         InputError: The request wants an output that there is not.
     """
-    outputs = scored(scores)
-    wanted = _wanted(request.wanted, outputs) if request.wanted else outputs
+    rows = len(scores)
     told: list[_Told] = []
     parts: list[bytes] = []
-    for output in wanted:
-        about = _Told(output.name, output.datatype, [len(output.values)])
+    for output in scored(request, scores, task):
+        shape = [rows, output.width] if output.width else [rows]
+        about = _Told(output.name, output.datatype, shape)
         if request.is_binary(output.name):
             parts.append(write_tensor(output))
             about.parameters = {"binary_data_size": len(parts[-1])}

@@ -473,7 +473,7 @@ def test_an_answer_says_what_was_asked() -> None:
         prediction_id="a", deployment="m", model="d", version=3, route="champion", engine="onnx",
         entity="", at_us=0, features=(), prediction=0.5, scored_at_us=1, duration_us=1,
     )  # fmt: skip
-    body, size = write_answer("m", asked, [score])
+    body, size = write_answer("m", asked, "regression", [score])
     assert size is None
     assert msgspec.json.decode(body) == {
         "model_name": "m", "model_version": "3",

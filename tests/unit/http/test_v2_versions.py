@@ -232,15 +232,13 @@ def test_outputs_are_given_as_they_are_wanted_or_refused(
     deploy(services, "btc", version=1)
 
     async def conversation(client: Client) -> None:
-        for name, value in (("classification", 1), ("shared_memory_region", "r")):
-            outputs = [{"name": "prediction", "parameters": {name: value}}]
-            body = _asking(["BTC"], outputs=outputs)
-            reply = await client.post("/v2/models/btc/infer", body)
-            assert (reply.status, "not supported" in reply.message) == (501, True)
+        outputs = [{"name": "prediction", "parameters": {"shared_memory_region": "r"}}]
+        reply = await client.post("/v2/models/btc/infer", _asking(["BTC"], outputs=outputs))
+        assert (reply.status, "not supported" in reply.message) == (501, True)
         request = message("ModelInferRequest")(model_name="btc")
         tensor = request.inputs.add(name="symbol", datatype="BYTES", shape=[1])
         tensor.contents.bytes_contents.append(b"BTC")
-        request.outputs.add(name="prediction").parameters["classification"].int64_param = 1
+        request.outputs.add(name="prediction").parameters["shared_memory_region"].string_param = "r"
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await _called(client, "ModelInfer", request)
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED

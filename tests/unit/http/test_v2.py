@@ -68,7 +68,10 @@ def test_the_inference_protocol(
             for name, value in zip(served.features, row, strict=True)
         ]
         same = await client.post(infer, msgspec.json.encode({"inputs": columns}))
-        assert same.json["outputs"][0]["data"] == prediction["data"][:1]
+        one_row = pytest.approx(
+            prediction["data"][:1], rel=1e-9
+        )  # another engine adds up otherwise
+        assert same.json["outputs"][0]["data"] == one_row
 
         keys = {"name": "symbol", "shape": [2], "datatype": "BYTES", "data": ["BTC", "ETH"]}
         by_key = await client.post(infer, msgspec.json.encode({"inputs": [keys]}))

@@ -17,7 +17,7 @@ import numpy as np
 from penstock.errors import InputError, UnavailableError
 from penstock.features import check_past
 from penstock.registry import get_version, views_of
-from penstock.scoring import explain_in_worker
+from penstock.scoring import explain_in_worker, in_row, unknown_error
 from penstock.spec import key_of
 
 from .serve_aliases import MODELS, tensors_of_json, versioned
@@ -98,7 +98,7 @@ class ExplainDoor:
                 "once. Send them one after the other."
             )
         await self._check_values(call, door, version)
-        told = await self._explained(version, rows, call.arrived_us)
+        told = await self._explained(door, version, rows, call.arrived_us)
         return Answer(200, msgspec.json.encode({"explanations": told} if several else told[0]))
 
     async def _check_values(self, call: Call, door: Door, version: ServedVersion) -> None:
@@ -114,16 +114,17 @@ class ExplainDoor:
             await guard.refuse(refused, call.authorization, key_of(door.endpoint.declared))
 
     async def _explained(
-        self, version: ServedVersion, rows: Sequence[Row], now_us: int
+        self, door: Door, version: ServedVersion, rows: Sequence[Row], now_us: int
     ) -> list[dict[str, object]]:
         if self._waiting >= MOST_WAITING:
             raise UnavailableError(
                 f"{MOST_WAITING} requests wait to be explained. Try again later.", retry_after_s=1
             )
         self._waiting += 1
+        refuses = door.endpoint.declared.missing == "refuse"
         try:
             async with self._turn:
-                work = partial(self._explain, version, rows, now_us)
+                work = partial(self._explain, version, rows, now_us, refuses_unknown=refuses)
                 values, as_of, found = await in_a_thread(work, name="explanation")
         finally:
             self._waiting -= 1
@@ -131,18 +132,24 @@ class ExplainDoor:
         return [_told(version.manifest, *part) for part in parts]
 
     def _explain(
-        self, version: ServedVersion, rows: Sequence[Row], now_us: int
+        self, version: ServedVersion, rows: Sequence[Row], now_us: int, *, refuses_unknown: bool
     ) -> tuple[Values, list[int], list[Explanation]]:
         """Look up what is not handed in, and have a worker explain it; in a thread."""
         ports = self._keeper.ports
-        values, as_of = _values(version, rows, now_us)
+        values, as_of = _values(version, rows, now_us, refuses_unknown=refuses_unknown)
         record = get_version(ports.metadata, version.manifest.model, version.manifest.version)
         folder = ports.artifacts.path(record.package)
         return values, as_of, explain_in_worker(ports.executor, folder, values)
 
 
-def _values(version: ServedVersion, rows: Sequence[Row], now_us: int) -> tuple[Values, list[int]]:
-    """The features of rows in the version's order, and the time each row's are of."""
+def _values(
+    version: ServedVersion, rows: Sequence[Row], now_us: int, *, refuses_unknown: bool
+) -> tuple[Values, list[int]]:
+    """The features of rows in the version's order, and the time each row's are of.
+
+    Raises:
+        UnknownEntityError: Nothing is online of the entities of a row, and such are refused.
+    """
     values: Values = [list(row.values or ()) for row in rows]
     as_of = [row.at_us or now_us for row in rows]
     places = [place for place, row in enumerate(rows) if row.values is None]
@@ -150,8 +157,12 @@ def _values(version: ServedVersion, rows: Sequence[Row], now_us: int) -> tuple[V
     if keys:
         times = np.array([as_of[place] for place in places], dtype=np.int64)
         given = [rows[place].given for place in places]
-        found, found_us, *_ = version.read(keys, times, given)
+        found, found_us, _, unknown = version.read(keys, times, given)
         check_past(times, found_us, now_us, FROM_TABLES)
+        if refuses_unknown and unknown:
+            place = places[unknown[0]]
+            error = unknown_error(version, rows[place].key, rows[place].given)
+            raise in_row(place, error) if len(rows) > 1 else error
         for place, row, at_us in zip(places, found.tolist(), found_us.tolist(), strict=True):
             values[place] = [None if math.isnan(value) else value for value in row]
             as_of[place] = at_us

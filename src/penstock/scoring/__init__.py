@@ -15,6 +15,7 @@ from .endpoint import Breach, Endpoint
 from .fleet import Fleet, Memory, build_fleet, look_at_ages, wake
 from .kept import KeptScores
 from .lane import LONGEST_WAIT_US, QUEUE_US, Lane
+from .lane_rows import unknown_error
 from .payloads import score_key
 from .routes import Chosen, RouteTable, share_of
 from .score_log import ScoreLog
@@ -22,7 +23,7 @@ from .served import ServedVersion, load_served
 from .shelf import Held, let_go
 from .standing import StandIn, answers_at_once, make_stand_in, needs_no_model
 from .target import Target, audited_to, read_target
-from .together import Together, all_scores
+from .together import Together, all_scores, in_row
 from .traces import BatchTrace, RequestTrace
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ __all__ = [
     "explain_in_worker",
     "explain_rows",
     "find_score",
+    "in_row",
     "job_scores",
     "let_go",
     "load_engine",
@@ -96,6 +98,7 @@ __all__ = [
     "scores_in",
     "share_of",
     "table_of",
+    "unknown_error",
     "wake",
 ]
 

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from penstock.algebra import GraphRun
     from penstock.errors import InputError
     from penstock.ports import Clock
+    from penstock.records import Given
 
     from .ask import Ask
     from .served import ServedVersion
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Rows", "StoreAway"]
+__all__ = ["Rows", "StoreAway", "unknown_error"]
 
 FROM_TABLES = "a job does that, 'POST /v1/deployments/{name}/jobs' of 'penstock api'"
 
@@ -99,7 +100,8 @@ class Rows:
             for place in unknown:
                 asks[place].unknown = True
                 if refuses_unknown and place not in self.refused:
-                    self.refused[place] = _unknown_error(asks[place], version)
+                    ask = asks[place]
+                    self.refused[place] = unknown_error(version, ask.key, ask.given)
             strangers = refuses_unknown and len(unknown) == len(asks)
             if clock is not None:
                 self.looked_us = clock.now_us()
@@ -163,9 +165,18 @@ def _with_nulls(x: Floats) -> list[tuple[float | None, ...]]:
     return [tuple(row) for row in rows.tolist()]
 
 
-def _unknown_error(ask: Ask, version: ServedVersion) -> UnknownEntityError:
-    keys = {name: ask.given.get(name, ask.key) for name in version.manifest.keys}
-    named = " and ".join(f"{name} {key!r}" for name, key in keys.items())
+def unknown_error(
+    version: ServedVersion, key: str | int | None, given: Mapping[str, Given]
+) -> UnknownEntityError:
+    """The error of a row of whose entities nothing is online, where such are refused.
+
+    Args:
+        version: What reads.
+        key: The key of the row.
+        given: What else it says: keys of further entities and request fields.
+    """
+    keys = {name: given.get(name, key) for name in version.manifest.keys}
+    named = " and ".join(f"{name} {value!r}" for name, value in keys.items())
     return UnknownEntityError(
         f"The online store has nothing of {named} in any view that {version.label} reads, and the "
         "deployment refuses such rows. Name an entity that stored records tell of, ingest the "

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .endpoint import Endpoint
     from .lane import Lane
 
-__all__ = ["Together", "all_scores"]
+__all__ = ["Together", "all_scores", "in_row"]
 
 
 class Together:
@@ -155,9 +155,19 @@ def all_scores(found: Sequence[Score | BaseException | None]) -> list[Score]:
     scores: list[Score] = []
     for number, one in enumerate(found):
         if isinstance(one, InputError):
-            raise type(one)(f"rows[{number}]: {one.message}") from one
+            raise in_row(number, one) from one
         if isinstance(one, BaseException):
             raise one
         if one is not None:
             scores.append(one)
     return scores
+
+
+def in_row(number: int, error: InputError) -> InputError:
+    """An error of one row of a request, which says of which.
+
+    Args:
+        number: The place of the row.
+        error: What is wrong with it.
+    """
+    return type(error)(f"rows[{number}]: {error.message}")

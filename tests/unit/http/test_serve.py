@@ -459,6 +459,11 @@ def test_unknown_entities_are_served_until_it_is_declared_that_they_are_refused(
         assert (plain.status, plain.json["kind"]) == (422, "unknown_entity")
         named = await client.post("/v2/models/btc/versions/1/infer", tensors)
         assert (named.status, named.json["kind"]) == (422, "unknown_entity")
+        for body, begins in ((nobody, ""), (both, "rows[1]: ")):
+            why = await client.post("/v1/deployments/btc/explain", body)
+            assert (why.status, why.json["error"]["kind"]) == (422, "unknown_entity")
+            assert why.message.startswith(f"{begins}The online store has nothing of symbol 'NOB")
+        assert (await client.post("/v1/deployments/btc/explain", ENTITY)).status == 200
 
         assert (await client.post(PREDICT, ENTITY)).status == 200
         assert (await client.post(PREDICT, _features(served))).status == 200

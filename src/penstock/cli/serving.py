@@ -68,6 +68,8 @@ def _scored(done: BatchScored) -> str:
         said = f"{done.version} scored {plural(done.rows, 'row')} on {done.deployment}"
     if done.ready:
         said += f"; {plural(done.ready, 'score')} put where they are answered from"
+    if done.without:
+        said += f"; {plural(done.without, 'row')} without a prediction"
     for view, rows in done.unknown.items():
         said += f"; {plural(rows, 'row')} of entities unknown to {view}"
     return f"{said}."

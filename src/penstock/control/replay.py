@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import msgspec
 import numpy as np
 
-from penstock.deployment import GraphEngine, load_engine
+from penstock.deployment import GraphEngine, load_engine, prediction_bounds
 from penstock.errors import (
     DeclarationError,
     NotFoundError,
@@ -84,7 +84,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         prediction_id: The score.
         version: ``model@version`` that answered; empty for a constant.
-        logged: What was answered.
+        logged: What was answered; NaN where a batch run had no prediction to store.
         from_stored: What the model gives for the features that were logged; None where it cannot
             be computed.
         from_raw: What it gives for the features computed again from raw data; None where it cannot
@@ -305,6 +305,9 @@ def _compared(manifest: Manifest, score: Score, raw: Values) -> tuple[FeatureRep
 def _near(manifest: Manifest, logged: float | None, value: float | None) -> bool:
     if logged is None or value is None:
         return logged is value
+    if math.isnan(logged):  # a batch run was given what is no prediction
+        least, greatest = prediction_bounds(classification=manifest.task == "classification")
+        return not least <= value <= greatest
     scale = 1.0 if manifest.task == "classification" else max(1.0, abs(logged))
     return abs(value - logged) <= TOLERANCE * scale
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +31,7 @@ from .api_guard import Reader, Writer  # noqa: TC001 - FastAPI reads the annotat
 from .serve_schema import BEFORE_EPOCH_US, KEYS, ZONED, Schema, misfit, moment_us
 
 if TYPE_CHECKING:
-    from penstock.records import Manifest, ScoringJob
+    from penstock.records import Manifest, Score, ScoringJob
     from penstock.runtime import LocalServices
 
     from .serve_schema import Row
@@ -113,11 +114,18 @@ def list_scores(
     job = find_job(acting, name, job_id)
     scores = scores_in(job_page(acting, job, after=after, limit=limit))
     schema = Schema(_manifest(acting, champion_of(acting, name)[0], job.version))
-    told = [
-        {"entity": score.entity, **msgspec.to_builtins(schema.answer(score))} for score in scores
-    ]
+    told = [_told(schema, score) for score in scores]
     more = scores[-1].prediction_id if len(scores) == limit else None
     return answer({"job_id": job.job_id, "scores": told, "next": more})
+
+
+def _told(schema: Schema, score: Score) -> dict[str, object]:
+    """A score of a job; ``prediction`` is null where the version has none for the row."""
+    told: dict[str, object] = {"entity": score.entity}
+    told |= msgspec.to_builtins(schema.answer(score))
+    if math.isnan(score.prediction):
+        told["prediction"] = None
+    return told
 
 
 def show_score(prediction_id: str, acting: Reader) -> Response:

@@ -37,15 +37,16 @@ class Score(msgspec.Struct, frozen=True):
         entity: The entity's key as text; empty when features were handed in.
         at_us: The time the features are of, in microseconds since 1970 UTC.
         features: Values the model saw, in the order of the manifest; null for none.
-        prediction: Probability of the positive class, or the regression's value.
+        prediction: Probability of the positive class, or the regression's value; NaN for a row of
+            a batch run or a job for which the version has none.
         scored_at_us: When it was computed.
         duration_us: From the request's arrival to its answer, inside the server.
         progress: Last raw batch number folded into the online store, per view, when features
             were read.
         origin: ``online`` (features looked up), ``request`` (handed in) or ``batch``; that of the
             first where a score answers again.
-        reason: Why this route answered, such as ``share 0.35``, why a fallback did, or which score
-            answers again; else empty.
+        reason: Why this route answered, such as ``share 0.35``, why a fallback did, which score
+            answers again, or why there is no prediction; else empty.
         request_id: The client's id of the request; else empty.
         given: What the request said beside the entity's key: keys of further entities and the
             request fields of on-demand views, by name.

@@ -49,6 +49,7 @@ class BatchScored(msgspec.Struct, frozen=True, kw_only=True):
         number: Last raw batch of the spine that has been scored.
         rows: Rows scored by this run.
         unknown: How many of them are of an entity that a view's source has no records of, by view.
+        without: How many of them have no prediction; their ``reason`` says why.
         ready: Scores that were put into the online store, where the deployment answers with them.
     """
 
@@ -57,6 +58,7 @@ class BatchScored(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     rows: int
     unknown: Mapping[str, int] = {}
+    without: int = 0
     ready: int = 0
 
 
@@ -199,6 +201,7 @@ class _Job:
             number=number,
             rows=rows,
             unknown=self._unknown,
+            without=int(frame["prediction"].is_nan().sum()) if written else 0,
             ready=ready,
         )
 

@@ -8,9 +8,10 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from penstock.deployment import GraphEngine
+from penstock.deployment import GraphEngine, prediction_bounds
 
 from .frames import SCORE_SCHEMA, given_column
+from .no_score import no_score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,11 +75,14 @@ class RowScorer:
             origin: Whether they were computed or handed in.
 
         Returns:
-            A frame of ``SCORE_SCHEMA``, in the order of the rows; ids grow with it.
+            A frame of ``SCORE_SCHEMA``, in the order of the rows; ids grow with it. A row for which
+            the version has no prediction, or no probability where it gives those, has NaN there and
+            why as its ``reason``.
         """
         values = features.select(pl.col(name).cast(pl.Float64) for name in self._manifest.features)
         x = values.fill_null(float("nan")).to_numpy()
-        predictions, parts = self._predict(np.ascontiguousarray(x))
+        given, parts = self._predict(np.ascontiguousarray(x))
+        predictions, reasons = self._checked(given)
         ids = self._services.ids
         now_us = self._services.clock.now_us()
         constants = {
@@ -91,7 +95,6 @@ class RowScorer:
             "duration_us": now_us - start_us,
             "progress": msgspec.json.encode(progress).decode(),
             "origin": origin,
-            "reason": "",
             "request_id": self._request_id,
             "withheld": "",
             "trace_id": "",
@@ -104,6 +107,7 @@ class RowScorer:
                 "at_us": spine["at"].dt.epoch("us"),
                 "prediction": predictions,
                 "parts": parts,
+                "reason": reasons,
             }
         ).with_columns(
             values.select(pl.concat_list(pl.all())).to_series().alias("features"),
@@ -111,6 +115,19 @@ class RowScorer:
         )
         found = frame.select(pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items())
         return self._payload.stored_frame(found, self._manifest) if self._payload else found
+
+    def _checked(self, given: NDArray[np.float64]) -> tuple[NDArray[np.float64], pl.Series]:
+        """Predictions, NaN for what is none, and why that is, as the column ``reason``."""
+        least, greatest = prediction_bounds(classification=self._manifest.task == "classification")
+        wrong = np.flatnonzero(~((given >= least) & (given <= greatest)))  # NaN is
+        reasons = pl.repeat("", len(given), dtype=pl.String, eager=True)
+        if not len(wrong):
+            return given, reasons
+        label = f"{self._manifest.model}@{self._manifest.version}"
+        said = [no_score(label, one).message for one in given[wrong].tolist()]
+        predictions = given.copy()
+        predictions[wrong] = np.nan
+        return predictions, reasons.scatter(wrong, said)
 
     def _predict(self, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], pl.Series]:
         """The predictions, and what the steps of a graph gave, as the column ``parts``."""

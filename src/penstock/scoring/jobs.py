@@ -74,12 +74,14 @@ class JobScored(msgspec.Struct, frozen=True, kw_only=True):
         rows: Rows scored.
         first_id: Id of the first prediction; ids grow in the order of the rows.
         last_id: Id of the last.
+        without: How many of the rows have no prediction; their ``reason`` says why.
     """
 
     version: str
     rows: int
     first_id: str
     last_id: str
+    without: int = 0
 
 
 def decode_rows(path: Path) -> list[JobRow]:
@@ -134,10 +136,10 @@ def score_job(services: Services, job: ScoringJob, pinned: JobPin, progress: Pro
                 before = services.tables.version(table)
                 services.tables.append(table, frame, app=app, number=token)
                 compact_grown(services.tables, table, since=before)
-                found = _stored(services, job) or (0, "", "")
-    rows, first_id, last_id = found
+                found = _stored(services, job) or (0, "", "", 0)
+    rows, first_id, last_id, without = found
     _announce(services, job, label)
-    return JobScored(version=label, rows=rows, first_id=first_id, last_id=last_id)
+    return JobScored(version=label, rows=rows, first_id=first_id, last_id=last_id, without=without)
 
 
 def job_scores(
@@ -245,25 +247,29 @@ def _manifest(services: Services, job: ScoringJob) -> tuple[Path, Manifest]:
     return folder, read_manifest(folder)
 
 
-def _stored(services: Services, job: ScoringJob) -> tuple[int, str, str] | None:
-    """How many scores of the job are in the table, its first id and its last; none for none."""
+def _stored(services: Services, job: ScoringJob) -> tuple[int, str, str, int] | None:
+    """How many scores of the job are in the table, its first id and its last; none for none.
+
+    The last number is how many of them have no prediction.
+    """
     table = table_of(job.deployment)
     if services.tables.version(table) is None:
         return None
     since_us = int(job.created_at.timestamp() * 1e6) - EARLIER_US
     identifier = pl.col("prediction_id")
-    rows, first, last = (
+    without = pl.col("prediction").is_nan().sum().alias("without")
+    rows, first, last, missing = (
         services.tables.scan(table)
         .filter(
             pl.col("scored_at_us") >= since_us,
             pl.col("request_id") == job.job_id,
             pl.col("route") == "batch",
         )
-        .select(pl.len(), identifier.min().alias("first"), identifier.max().alias("last"))
+        .select(pl.len(), identifier.min().alias("first"), identifier.max().alias("last"), without)
         .collect()
         .row(0)
     )
-    return (rows, first, last) if rows else None
+    return (rows, first, last, missing) if rows else None
 
 
 def _announce(services: Services, job: ScoringJob, label: str) -> None:

@@ -9,23 +9,23 @@ given, its scores are in the score log, by one write.
 from __future__ import annotations
 
 import asyncio
-from math import isfinite
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from penstock.deployment import prediction_bounds
-from penstock.errors import InputError, OverloadedError, PenstockError, UserCodeError
+from penstock.errors import OverloadedError, PenstockError, UserCodeError
 from penstock.features import Gathering
 from penstock.records import Score
 
 from .counts import LaneCounts
 from .lane_rows import Rows, StoreAway
+from .no_score import no_score
 from .patience import watch
 from .traces import BatchTrace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penstock.errors import UnavailableError
+    from penstock.errors import InputError, UnavailableError
     from penstock.records import Given
 
     from .ask import Ask, Waiting, Writer
@@ -285,8 +285,7 @@ class Lane(Gathering["Ask", "_Outcome"]):
             return rows.refused[place]
         if self._least <= prediction <= self._greatest:  # which no NaN is
             return None
-        label = self.version.label
-        return _no_probability(label, prediction) if isfinite(prediction) else _no_value(label)
+        return no_score(self.version.label, prediction)
 
     def _fail(self, asks: Sequence[Ask], error: Exception) -> None:
         for ask in asks:
@@ -334,22 +333,4 @@ def _failed(label: str, error: Exception) -> UserCodeError:
         "Look at its inputs, or roll back with 'penstock rollback'.",
         version=label,
         plain=f"{label} failed with {type(error).__name__}; see the log of the serving process.",
-    )
-
-
-def _no_value(label: str) -> InputError:
-    return InputError(
-        f"{label} has no finite prediction for these features. Check the values and the nulls "
-        "among them: the model was trained without such rows.",
-        version=label,
-        no_value=True,
-    )
-
-
-def _no_probability(label: str, prediction: float) -> InputError:
-    return InputError(
-        f"{label} predicts {prediction:g} for these features, which is no probability; expected 0 "
-        "to 1. Check what the model computes, or roll back with 'penstock rollback'.",
-        version=label,
-        no_value=True,
     )

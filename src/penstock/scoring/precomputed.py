@@ -71,12 +71,14 @@ def _all_rows(services: Services, table: str) -> pl.DataFrame:
     """The newest score of each entity that batch runs made; those of jobs are not among them."""
     scanned = services.tables.scan(table)
     of_runs = (pl.col("route") == "batch") & (pl.col("request_id") == "")
-    ids = _newest(scanned.filter(of_runs).select(*ASKED, *ORDER).collect())["prediction_id"]
+    there = scanned.filter(of_runs).select(*ASKED, *ORDER, "prediction").collect()
+    ids = _newest(there)["prediction_id"]
     return scanned.filter(pl.col("prediction_id").is_in(ids.implode())).collect()
 
 
 def _newest(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.sort(ORDER).unique(ASKED, keep="last")
+    """The newest rows of each entity, of those that have a prediction."""
+    return rows.filter(pl.col("prediction").is_finite()).sort(ORDER).unique(ASKED, keep="last")
 
 
 class _Filling:

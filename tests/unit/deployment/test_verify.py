@@ -10,17 +10,16 @@ import polars as pl
 import pytest
 
 import penstock as ps
-from penstock.deployment import Engine, sample_rows, verify
+from penstock.deployment import sample_rows, verify
 from penstock.deployment.probe import Question, probe
 from penstock.plan import Catalogue
 from penstock.registry import file_sha256, get_version, read_manifest, write_manifest
 from penstock.runtime import open_services
+from penstock.testing.lanes import Giving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from penstock.records import DeployCheck, Manifest
     from penstock.runtime import LocalServices
@@ -136,23 +135,13 @@ def test_declared_bounds_are_compared(verified: Verify) -> None:
     assert re.search(r"\d+ of 108 outside of -0.0001 to 0.41", broken["bounds"])
 
 
-class _Always(Engine):
-    name = "native"
-
-    def __init__(self, value: float) -> None:
-        self._value = value
-
-    def predict(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.full(len(x), self._value)
-
-
 @pytest.mark.parametrize(
     ("value", "holds"), [(-5e-5, True), (1.00005, True), (1.7, False), (np.nan, False)]
 )
 def test_a_probability_is_off_by_rounding_alone_whatever_is_declared(
     altered: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, value: float, *, holds: bool
 ) -> None:
-    engine = _Always(value)
+    engine = Giving(value)
     monkeypatch.setattr("penstock.deployment.probe.load_engine", lambda _folder, _manifest: engine)
     package = str(altered())
     for checks in (ps.Checks(), ps.Checks(low=-2.0, high=2.0)):

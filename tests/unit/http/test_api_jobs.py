@@ -25,6 +25,7 @@ from penstock.scoring import (
     score_batch,
     scores_in,
 )
+from penstock.testing.lanes import Giving
 from penstock.testing.protecting import protect
 
 from .test_api import Caller, caller, error_of
@@ -82,6 +83,23 @@ def test_entities_are_scored_and_fetched_by_the_page(caller: Caller) -> None:
     assert [event["ids"] for event in events] == [
         {"job_id": job["job_id"], "version": "direction@1"}
     ]
+
+
+def test_a_row_without_a_prediction_is_told_as_such(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(caller.services, "btc", version=1)
+    monkeypatch.setattr("penstock.scoring.jobs.load_engine", lambda *_: Giving(1.7))
+
+    job = _done(caller, {"entities": ["BTC"], "at": "2026-01-08T00:00:00Z"})
+
+    (score,) = _pages(caller, job, 2)
+    assert (job["state"], job["scored"]["rows"], job["scored"]["without"]) == ("succeeded", 1, 1)
+    assert score["prediction"] is None
+    assert score["probability"] == {"false": None, "true": None}
+    assert "which is no probability" in score["reason"]
+    alone = caller.http.get(f"/v1/scores/{score['prediction_id']}").json()
+    assert (alone["prediction"], alone["reason"]) == (None, score["reason"])
 
 
 def test_that_scores_are_ready_is_among_the_events(caller: Caller) -> None:

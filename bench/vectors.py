@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from penstock.ports import OnlineStore
 
 ENTITIES, EVENTS = 300, 400
+PARTITIONS = 4
 HOUR_US = 3_600_000_000
 NOW_US = 30 * 24 * HOUR_US
 COLUMNS = [f"f{i}" for i in range(5)]
@@ -60,12 +61,14 @@ def measure(*, quick: bool) -> list[Figure]:
         for name, store in stores.items():
             stack.callback(store.close)
             locks = FileLocks(home / "locks" / name)
-            for view in views:
-                refresh(tables, store, locks, view)
-            refresh_vectors(tables, store, locks, views[:1], NOW_US)
-            refresh_vectors(tables, store, locks, views, NOW_US)
-            for some in (views[:1], views):
-                figures += [_figure(name, store, some, n, quick=quick) for n in (1, 100)]
+            for count in (1, PARTITIONS):
+                for view in views:
+                    refresh(tables, store, locks, view, partitions=count)
+                refresh_vectors(tables, store, locks, views[:1], NOW_US)
+                refresh_vectors(tables, store, locks, views, NOW_US)
+                where = name if count == 1 else f"{name}, {count} partitions"
+                for some in (views[:1], views):
+                    figures += [_figure(where, store, some, n, quick=quick) for n in (1, 100)]
     return figures
 
 

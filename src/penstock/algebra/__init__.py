@@ -29,7 +29,7 @@ from .kernel import Each, compute_points, in_turn
 from .known import compute_points_as_known
 from .labels import check_label
 from .layout import newest_of, newest_one
-from .leaving import is_past, lacks_past, may_have_left, may_leave
+from .leaving import is_past, lacks_past, may_have_left, may_leave, past_from
 from .lookups import Found, Keyed, find_newest
 from .losses import score_values
 from .metrics import compute_metric, compute_metrics
@@ -124,6 +124,7 @@ __all__ = [
     "merge_spreads",
     "newest_of",
     "newest_one",
+    "past_from",
     "psi",
     "ratio_evidence",
     "reference_bins",

@@ -22,7 +22,7 @@ import numpy as np
 from .extract import is_stored
 from .layout import unpack
 from .state import NEVER_US
-from .windows import first_tile, is_expired, tile_of
+from .windows import tile_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .arrays import BoolArray, IntArray
     from .program import Program, Slot
 
-__all__ = ["is_past", "lacks_past", "may_have_left", "may_leave"]
+__all__ = ["is_past", "lacks_past", "may_have_left", "may_leave", "past_from"]
 
 
 def may_leave(program: Program) -> bool:
@@ -67,6 +67,25 @@ def _is_newest(program: Program, slot: Slot) -> bool:
     return slot.kind == "last" and is_stored(program, each)
 
 
+def past_from(program: Program, times: IntArray) -> IntArray:
+    """The first horizon at which each event is past, in a view whose values can come to an end.
+
+    Args:
+        program: The compiled view.
+        times: When each event is known, int64 microseconds.
+    """
+    # No window reaches into a tile any more once it begins at the tile's end.
+    ends = [
+        (tile_of(times, group.hop_us) + 1) * group.hop_us + group.reach_us
+        for group in program.groups
+        if group.hop_us
+    ]
+    if program.view.ttl_us:
+        ends.append(times + program.view.ttl_us)
+    latest: IntArray = np.max(ends, axis=0)
+    return latest
+
+
 def is_past(program: Program, times: IntArray, horizon_us: int) -> BoolArray:
     """Which events nothing that is asked from a time on can tell of.
 
@@ -75,17 +94,9 @@ def is_past(program: Program, times: IntArray, horizon_us: int) -> BoolArray:
         times: When each event is known, int64 microseconds.
         horizon_us: The time; ``NEVER_US`` where anything may be asked, and nothing is past.
     """
-    past = np.full(len(times), horizon_us > NEVER_US and may_leave(program))
-    if not past.any():
-        return past
-    for group in program.groups:
-        if group.hop_us:
-            oldest = first_tile(horizon_us, group.reach_us, group.hop_us)
-            past &= tile_of(times, group.hop_us) < oldest
-    if program.view.ttl_us:
-        at = np.full(len(times), horizon_us)
-        past &= is_expired(times, at, program.view.ttl_us)
-    return past
+    if horizon_us == NEVER_US or not may_leave(program):
+        return np.zeros(len(times), dtype=np.bool_)
+    return past_from(program, times) <= horizon_us
 
 
 def lacks_past(program: Program, values: Sequence[bytes]) -> BoolArray:

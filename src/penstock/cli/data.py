@@ -93,6 +93,9 @@ def features_build(
                 )
                 for one in views
             ]
+        for one in views if again else ():
+            # A stream process may have written some of what there was before.
+            drop_ready_vectors(services, one)
         ready = refresh_ready_vectors(services)
     rows = [
         (r.view, r.space, count(r.records), count(r.last_batch), "yes" if r.from_zero else "no")

@@ -22,6 +22,7 @@ from penstock.features import (
     drop_vectors,
     groups_of,
     layout_of,
+    layouts_of,
     lock_of,
     part_of,
     refresh,
@@ -117,7 +118,9 @@ def refresh_features(
             folded[space] = bring(view, slots)
         except PenstockError as error:
             _log().warning("a view in service was not refreshed", space=space, error=error.message)
-    _refresh_vectors(services, read)
+    own = {space for found in (read.declared, read.served) for space, view in found.items()
+           if view.source.name == source}  # fmt: skip
+    _refresh_vectors(services, read, slots and _among(own, slots))
     return folded
 
 
@@ -222,11 +225,23 @@ def _is_read(services: Services, read: _Read, name: str) -> bool:
         return False
     if part.space in read.scores:
         return True
+    if part.space in read.vectors:
+        # Where the views lie, and where they are going to.
+        views = [space_of(view) for view in read.vectors[part.space]]
+        layouts = layouts_of(services.online, views)
+        return part.of in {wanted_partitions(services), *(one.partitions for one in layouts)}
     layout = layout_of(services.online, part.space)
     return part.of in {0, layout.partitions, layout.left, wanted_partitions(services)}
 
 
-def _refresh_vectors(services: Services, read: _Read) -> list[VectorResult]:
+def _among(spaces: Collection[str], slots: Chosen) -> Chosen:
+    """The same for some views, and no partition of the others."""
+    return lambda space, count: slots(space, count) if space in spaces else ()
+
+
+def _refresh_vectors(
+    services: Services, read: _Read, slots: Chosen | None = None
+) -> list[VectorResult]:
     found: list[VectorResult] = []
     for space, views in read.vectors.items():
         try:
@@ -236,6 +251,7 @@ def _refresh_vectors(services: Services, read: _Read) -> list[VectorResult]:
                 services.locks,
                 views,
                 services.clock.now_us(),
+                slots=slots,
             )
         except PenstockError as error:
             _log().warning("vectors were not written", space=space, error=error.message)

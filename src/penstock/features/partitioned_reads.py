@@ -26,21 +26,19 @@ Mark: TypeAlias = "int | IntArray | None"
 None where a partition that was asked has not been built."""
 
 
-NOT_SWEPT = Swept()
-
-
 class Stored(NamedTuple):
     """What is stored of one view.
 
     Attributes:
         values: The values of the keys, in their order; None for an unknown one.
         mark: Number of the last raw batch they contain.
-        swept: From when on they tell of entities.
+        since_us: From when on they tell of entities, int64 microseconds: one for all, or one for
+            each.
     """
 
     values: list[bytes | None]
     mark: Mark
-    swept: Swept
+    since_us: int | IntArray
 
 
 class PartitionedReads:
@@ -59,7 +57,7 @@ class PartitionedReads:
         self._online = online
         self._views = spaces
         self._marks: list[Sequence[bytes]] = [(SWEPT,) if own else () for own in leaving]
-        self._seen: tuple[bool, Sequence[tuple[str, ...]]] | None = None
+        self._seen: _Seen | None = None
 
     def read(self, keys: Sequence[Sequence[bytes]]) -> list[Stored]:
         """The values of keys of each view, all as of one moment.
@@ -73,7 +71,7 @@ class PartitionedReads:
         """
         seen = self._seen or self._look_at_layouts()
         while True:
-            stored = self._try(*seen, keys)
+            stored = self._try(seen, keys)
             for one in stored:
                 if one.mark is None:
                     break
@@ -83,14 +81,14 @@ class PartitionedReads:
             if seen == before:
                 return stored
 
-    def _try(
-        self,
-        is_whole: bool,  # noqa: FBT001 - of what was seen
-        parts: Sequence[tuple[str, ...]],
-        keys: Sequence[Sequence[bytes]],
-    ) -> list[Stored]:
+    def counts(self) -> Sequence[int]:
+        """How many partitions each view has, as it was seen last: one object until it changes."""
+        return (self._seen or self._look_at_layouts()).counts
+
+    def _try(self, seen: _Seen, keys: Sequence[Sequence[bytes]]) -> list[Stored]:
         """What is stored, if the views lie as it was seen last."""
-        if is_whole:
+        parts = seen.parts
+        if seen.is_whole:
             asks = [
                 (space, [*own, *mark])
                 for (space,), own, mark in zip(parts, keys, self._marks, strict=True)
@@ -104,12 +102,25 @@ class PartitionedReads:
         found = iter(self._online.look([ask for plan in plans for ask in plan.asks]))
         return [plan.gather([next(found) for _ in plan.asks]) for plan in plans]
 
-    def _look_at_layouts(self) -> tuple[bool, Sequence[tuple[str, ...]]]:
-        """Whether every view is in one partition, and the spaces of each."""
+    def _look_at_layouts(self) -> _Seen:
         counts = [layout.partitions for layout in layouts_of(self._online, self._views)]
         parts = [*map(partition_spaces, self._views, counts)]
-        self._seen = max(counts, default=1) == 1, parts
+        self._seen = _Seen(max(counts, default=1) == 1, counts, parts)
         return self._seen
+
+
+class _Seen(NamedTuple):
+    """How views lie.
+
+    Attributes:
+        is_whole: Whether every view is in one partition.
+        counts: How many partitions each has.
+        parts: The spaces of each.
+    """
+
+    is_whole: bool
+    counts: Sequence[int]
+    parts: Sequence[tuple[str, ...]]
 
 
 class _Plan:
@@ -141,28 +152,31 @@ class _Plan:
             return _stored(found[0], self._rows)
         values: list[bytes | None] = [None] * self._rows
         each = np.zeros(self._rows, dtype=np.int64)
+        since = np.full(self._rows, NEVER_US)
         built: list[int] = []
-        horizon_us = seam_us = NEVER_US
         for answer, places in zip(found, self._places, strict=True):
             one = _stored(answer, len(places))
             if isinstance(one.mark, int):
                 built.append(one.mark)
                 each[places] = one.mark
-            horizon_us = max(horizon_us, one.swept.horizon_us)
-            seam_us = max(seam_us, one.swept.seam_us)
+            since[places] = one.since_us
             for place, value in zip(places.tolist(), one.values, strict=True):
                 values[place] = value
-        swept = Swept(horizon_us, seam_us)
         if len(built) < len(found):
-            return Stored(values, None, swept)
-        return Stored(values, each if self._rows else min(built), swept)
+            return Stored(values, None, since)
+        return Stored(values, each if self._rows else min(built), since)
 
 
 def _stored(found: Found, rows: int) -> Stored:
     """What one space holds of so many keys, which its mark may follow."""
     progress, values = found
     mark = None if progress is None or progress < 0 else progress
-    if len(values) == rows:
-        return Stored(values, mark, NOT_SWEPT)
-    packed = values.pop()
-    return Stored(values, mark, NOT_SWEPT if packed is None else Swept.read(packed))
+    packed = values.pop() if len(values) > rows else None
+    if packed is None:
+        return Stored(values, mark, NEVER_US)
+    swept = Swept.read(packed)
+    if rows == 1:
+        return Stored(values, mark, swept.since_us(values[0]))
+    if swept.horizon_us == NEVER_US or None not in values:
+        return Stored(values, mark, swept.seam_us)
+    return Stored(values, mark, np.array([swept.since_us(value) for value in values]))

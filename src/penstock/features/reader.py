@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from penstock.algebra import NEVER_US, ValueReader, as_of, compile_view, may_have_left, newest_one
+from penstock.algebra import ValueReader, as_of, compile_view, may_have_left, newest_one
 from penstock.errors import InputError, NotReadyError, nearest
 from penstock.spec import DType
 
 from .composition import Composition
 from .entities import encode_keys
-from .partitioned_reads import Mark, PartitionedReads, Stored
+from .partitioned_reads import PartitionedReads
 from .partitions import part_of
 from .spaces import built_to, space_of
-from .vectors import VectorReads
+from .vector_reads import VectorReads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from penstock.algebra import FloatArray, IntArray
     from penstock.ports import OnlineStore
     from penstock.spec import FeatureView, View
+
+    from .partitioned_reads import Mark, Stored
 
     Keys: TypeAlias = Sequence[str | int] | Mapping[str, Sequence[str | int]]
     Request: TypeAlias = Mapping[str, Sequence[object]]
@@ -95,8 +97,11 @@ class OnlineReader:
         names = [entity.name for entity in self.entities]
         self._entity_of = [names.index(view.source.entity.name) for view in self._views]
         self.takes_vectors = vectors
-        has_any = vectors and self._views
-        self._vectors = VectorReads(online, self._views, names) if has_any else None
+        self._vectors = (
+            VectorReads(online, self._views, names, self._partitioned)
+            if vectors and self._views
+            else None
+        )
 
     def progress(self) -> dict[str, int]:
         """Number of the last raw batch in the online store, by view name.
@@ -175,21 +180,17 @@ class OnlineReader:
         if not ready.rows:
             return self._by_views(encoded, len(at_us), at_us)
         if len(ready.rows) == len(at_us):
-            return Reading(ready.values, np.array(ready.as_of_us), [], ready.progress)
+            return Reading(ready.values, np.array(ready.as_of_us), [], *_settled(ready.seen))
         rest = sorted(set(range(len(at_us))) - set(ready.rows))
         read = self._by_views([[own[n] for n in rest] for own in encoded], len(rest), at_us[rest])
         values, times = np.empty((len(at_us), ready.values.shape[1])), at_us.copy()
         values[ready.rows], values[rest] = ready.values, read.values
         times[ready.rows], times[rest] = ready.as_of_us, read.as_of_us
         unknown = [rest[place] for place in read.unknown]
-        if read.progress == ready.progress and not read.by_row:
-            return Reading(values, times, unknown, read.progress)
-        # A batch was folded in between the two looks.
-        seen: list[Mapping[str, int]] = [ready.progress] * len(at_us)
-        for place, own in zip(rest, read.seen, strict=True):
-            seen[place] = own
-        least = {name: min(one[name] for one in seen) for name in ready.progress}
-        return Reading(values, times, unknown, least, seen)
+        # A batch may have been folded in between the two looks.
+        seen = dict(zip(ready.rows, ready.seen, strict=True))
+        seen |= zip(rest, read.seen, strict=True)
+        return Reading(values, times, unknown, *_settled([seen[n] for n in range(len(seen))]))
 
     def _by_views(
         self, encoded: Sequence[Sequence[bytes]], rows: int, at_us: int | IntArray
@@ -200,11 +201,11 @@ class OnlineReader:
         stored = [one.values for one in found]
         if rows == 1:
             at = at_us.item() if isinstance(at_us, np.ndarray) else at_us
-            since_us = [one.swept.since_us(one.values[0]) for one in found]
+            since_us = [int(one.since_us) for one in found]
             return self._one_row(stored, max([int(at), *since_us]), marks)
         times = np.full(rows, at_us, dtype=np.int64)
         for one in found:
-            times = as_of(one.values, np.maximum(times, _since(one)))
+            times = as_of(one.values, np.maximum(times, one.since_us))
         parts = [
             reader.read(values, times) for reader, values in zip(self._readers, stored, strict=True)
         ]
@@ -358,12 +359,14 @@ def _progress(
     return whole, [whole | dict(zip(differing, row, strict=True)) for row in rows]
 
 
-def _since(stored: Stored) -> IntArray | int:
-    """From when on a view tells of each entity."""
-    values, _, swept = stored
-    if swept.horizon_us == NEVER_US or None not in values:
-        return swept.seam_us
-    return np.where([value is None for value in values], swept.horizon_us, swept.seam_us)
+def _settled(
+    seen: Sequence[Mapping[str, int]],
+) -> tuple[Mapping[str, int], Sequence[Mapping[str, int]]]:
+    """The batches that all rows contain, and those of each row where they differ."""
+    first = seen[0]
+    if all(one is first or one == first for one in seen):
+        return first, ()
+    return {name: min(one[name] for one in seen) for name in first}, seen
 
 
 def _unknown(stored: Sequence[Sequence[bytes | None]]) -> list[int]:

@@ -16,8 +16,9 @@ from penstock.control import (
     drop_unread_spaces,
     refresh_features,
     refresh_ready_vectors,
+    want_partitions,
 )
-from penstock.features import groups_of
+from penstock.features import groups_of, part_of, partition_of
 from penstock.ingest import accept_events, ingest_log
 from penstock.plan import Catalogue, apply
 from penstock.ports import Put
@@ -149,6 +150,36 @@ def test_vectors_go_when_nobody_asks_for_them(
         values(served, ARRIVED), values(fleet.lanes["btc/champion"].version, ARRIVED)
     )
     fleet.close()
+
+
+def test_vectors_follow_their_views_into_partitions(
+    scored: LocalServices, group: VectorGroup, served: ServedVersion
+) -> None:
+    long_ago(scored)
+    want_partitions(scored, 3)
+    # A process that has one of the partitions writes the vectors of that one.
+    refresh_features(scored, "candles", slots=lambda _, count: range(min(count, 1)))
+    assert [name for name in spaces_of(scored, group) if "of3" in name] == []
+    refresh_features(scored, "candles")
+    assert drop_unread_spaces(scored) == [group.space]
+    parts = [part.space for part in group.parts(3)]
+    assert spaces_of(scored, group) == parts
+    arrive(scored, 777.0)
+    slot = partition_of(b"BTC", 3)
+    refresh_features(scored, "candles", slots=lambda _, count: {slot} & set(range(count)))
+    marks = [scored.online.get(space, [b"m"])[0] for space in parts]
+    batches = [group.marks.unpack(one or b"")[0] for one in marks]
+    assert [batch == max(batches) for batch in batches] == [one == slot for one in range(3)]
+    read = values(served, ARRIVED)
+    assert read[1, served.features.index("momentum.last_close")] == 777.0
+    served.take_vectors(scored.online, wanted=False)
+    np.testing.assert_array_equal(read, values(served, ARRIVED))
+    drop_ready_vectors(scored, group.views[0])
+    assert spaces_of(scored, group) == []
+
+
+def spaces_of(services: LocalServices, group: VectorGroup) -> list[str]:
+    return [name for name in services.online.spaces() if part_of(name).space == group.space]
 
 
 def test_vectors_go_before_their_view_is_built_from_nothing(

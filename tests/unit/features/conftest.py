@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+import shutil
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import polars as pl
 import pytest
+import redis
 
 from penstock.adapters.delta import DeltaTables
 from penstock.adapters.files import FileLocks
 from penstock.adapters.lmdb import LmdbOnlineStore
+from penstock.adapters.redis import RedisOnlineStore
 from penstock.features import RefreshResult, refresh
 from penstock.ports import Locks, OnlineStore, Tables
 from penstock.spec import DType
+from penstock.testing.ports import free_port
+from penstock.testing.redis_server import need_redis, redis_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from penstock.spec import FeatureView, Source
 
@@ -140,3 +147,72 @@ def next_world() -> Iterator[Callable[[], World]]:
             return opened
 
         yield another
+
+
+class Prepared(NamedTuple):
+    """Ports to prepare, and copies of them to kill refreshes in.
+
+    Attributes:
+        world: The ports; once there are copies, nothing is written there any more.
+        copied: Gives, by name, the same tables, and a store of one's own that holds what the first
+            one held.
+    """
+
+    world: World
+    copied: Callable[[str], AbstractContextManager[World]]
+
+
+@contextmanager
+def copied(world: World, folder: Path, name: str) -> Generator[World]:
+    """The same tables, and a store of one's own that holds what the first one held."""
+    world.online.close()  # a store is copied as it lies on disk
+    shutil.copytree(folder / "online", folder / name)
+    with closing(LmdbOnlineStore(folder / name)) as online:
+        yield World(world.tables, online, world.locks)
+    shutil.rmtree(folder / name)
+
+
+@pytest.fixture
+def lmdb(world: World, tmp_path: Path) -> Prepared:
+    """The ports, with the store that is embedded."""
+    return Prepared(world, partial(copied, world, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a Redis of our own; skips where there is none to start."""
+    need_redis()
+    port = free_port()
+    with redis_server(tmp_path_factory.mktemp("redis"), port, "--save", ""):
+        yield port
+
+
+@pytest.fixture
+def in_redis(running: int, world: World) -> Iterator[Prepared]:
+    """The ports, with the store in Redis."""
+    url = f"redis://127.0.0.1:{running}/0#"
+    with (
+        closing(redis.Redis(port=running)) as client,
+        closing(RedisOnlineStore(f"{url}first")) as first,
+    ):
+        client.flushdb()
+
+        @contextmanager
+        def copied(name: str) -> Generator[World]:
+            for key in cast("list[bytes]", client.keys("first:*")):
+                client.copy(key.decode(), name + key.decode().removeprefix("first"))
+            with closing(RedisOnlineStore(f"{url}{name}")) as online:
+                yield World(world.tables, online, world.locks)
+
+        yield Prepared(World(world.tables, first, world.locks), copied)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("lmdb", id="lmdb"),
+        pytest.param("in_redis", id="redis", marks=pytest.mark.slow),
+    ]
+)
+def prepared(request: pytest.FixtureRequest) -> Prepared:
+    """The ports, with either online store."""
+    return cast("Prepared", request.getfixturevalue(request.param))

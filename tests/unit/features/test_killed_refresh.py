@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import closing, contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-import redis
 
-from penstock.adapters.lmdb import LmdbOnlineStore
-from penstock.adapters.redis import RedisOnlineStore
 from penstock.algebra import compile_view, is_past, newest_of
 from penstock.features import built_to, refresh, space_of
 from penstock.features.sweeping import SWEPT, Swept
 from penstock.testing.killing import KilledError, Killer
-from penstock.testing.ports import free_port
-from penstock.testing.redis_server import need_redis, redis_server
 
-from .conftest import World
 from .test_online import HOUR_US, VIEW, make_records
 from .test_partitions import assert_same_as_offline
 from .test_sweeping import FAR_US
 from .test_sweeping import VIEW as LEAVING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
-    from contextlib import AbstractContextManager
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from penstock.ports import OnlineStore
     from penstock.spec import FeatureView
+
+    from .conftest import Prepared, World
 
 WRITES = ("claim", "write", "drop")
 KEYS = "abcdefgh"
@@ -117,73 +108,6 @@ def state(online: OnlineStore, case: Case) -> Mapping[str, object]:
         for name, own in items.items()
     }
     return {name: (online.progress(name), living[name], horizon_us) for name in items}
-
-
-class Prepared(NamedTuple):
-    """Ports to prepare, and copies of them to kill refreshes in.
-
-    Attributes:
-        world: The ports; once there are copies, nothing is written there any more.
-        copied: Gives, by name, the same tables, and a store of one's own that holds what the first
-            one held.
-    """
-
-    world: World
-    copied: Callable[[str], AbstractContextManager[World]]
-
-
-@contextmanager
-def copied(world: World, folder: Path, name: str) -> Generator[World]:
-    """The same tables, and a store of one's own that holds what the first one held."""
-    world.online.close()  # a store is copied as it lies on disk
-    shutil.copytree(folder / "online", folder / name)
-    with closing(LmdbOnlineStore(folder / name)) as online:
-        yield World(world.tables, online, world.locks)
-    shutil.rmtree(folder / name)
-
-
-@pytest.fixture
-def lmdb(world: World, tmp_path: Path) -> Prepared:
-    return Prepared(world, partial(copied, world, tmp_path))
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a Redis of our own; skips where there is none to start."""
-    need_redis()
-    port = free_port()
-    with redis_server(tmp_path_factory.mktemp("redis"), port, "--save", ""):
-        yield port
-
-
-@pytest.fixture
-def in_redis(running: int, world: World) -> Iterator[Prepared]:
-    url = f"redis://127.0.0.1:{running}/0#"
-    with (
-        closing(redis.Redis(port=running)) as client,
-        closing(RedisOnlineStore(f"{url}first")) as first,
-    ):
-        client.flushdb()
-
-        @contextmanager
-        def copied(name: str) -> Generator[World]:
-            for key in cast("list[bytes]", client.keys("first:*")):
-                client.copy(key.decode(), name + key.decode().removeprefix("first"))
-            with closing(RedisOnlineStore(f"{url}{name}")) as online:
-                yield World(world.tables, online, world.locks)
-
-        yield Prepared(World(world.tables, first, world.locks), copied)
-
-
-@pytest.fixture(
-    params=[
-        pytest.param("lmdb", id="lmdb"),
-        pytest.param("in_redis", id="redis", marks=pytest.mark.slow),
-    ]
-)
-def prepared(request: pytest.FixtureRequest) -> Prepared:
-    """The ports, with either online store."""
-    return cast("Prepared", request.getfixturevalue(request.param))
 
 
 def kill(world: World, case: Case, killer: Killer) -> None:

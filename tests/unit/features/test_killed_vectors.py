@@ -6,28 +6,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from penstock.features import drop_vectors, groups_of, refresh, refresh_vectors, vector_writing
+from penstock.features import (
+    drop_vectors,
+    groups_of,
+    layout_of,
+    part_of,
+    refresh,
+    refresh_vectors,
+    space_of,
+    vector_writing,
+)
 from penstock.testing.killing import KilledError, Killer
 
-from .test_killed_refresh import copied
-from .test_vectors import (
-    BASE,
-    CLICKS,
-    MINUTE_US,
-    ORDERS,
-    RECENT,
-    SALES,
-    START_US,
-    assert_same,
-    fold,
-    put,
-)
+from .test_vectors import BASE, CLICKS, MINUTE_US, ORDERS, RECENT, SALES, START_US, assert_same, put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-    from .conftest import World
+    from penstock.spec import FeatureView
+
+    from .conftest import Prepared, World
 
 MINUTE = 55
 
@@ -37,6 +35,11 @@ def arrive(world: World, number: int, *rows: tuple[str, int, int, int]) -> None:
     for source in (CLICKS, ORDERS, SALES):
         world.batches = number
         put(world, source, rows)
+
+
+def fold(world: World, views: Sequence[FeatureView] = BASE, count: int | None = None) -> None:
+    for view in views:
+        refresh(world.tables, world.online, world.locks, view, partitions=count)
 
 
 def first(_: World) -> None:
@@ -75,7 +78,20 @@ def built_again(world: World) -> None:
     refresh(world.tables, world.online, world.locks, RECENT, again=True)
 
 
-CASES = (first, newer, some_views, deleted, later, built_again)
+def other_partitions(world: World) -> None:
+    write(world, 40)
+    count = layout_of(world.online, space_of(RECENT)).partitions
+    fold(world, count=3 - count)
+
+
+CASES = {
+    f"{prepare.__name__}-{count}": (prepare, count)
+    for count, cases in {
+        1: (first, newer, some_views, deleted, later, built_again, other_partitions),
+        2: (newer, later, other_partitions),
+    }.items()
+    for prepare in cases
+}
 
 
 def write(world: World, minute: int = MINUTE) -> None:
@@ -85,7 +101,9 @@ def write(world: World, minute: int = MINUTE) -> None:
 
 def kept(world: World) -> dict[str, dict[bytes, bytes]]:
     """All vectors, and their marks."""
-    return {group.space: dict(world.online.items(group.space)) for group in groups_of(BASE)}
+    spaces = {group.space for group in groups_of(BASE)}
+    names = [name for name in world.online.spaces() if part_of(name).space in spaces]
+    return {name: dict(world.online.items(name)) for name in names}
 
 
 def kill(world: World, killer: Killer) -> None:
@@ -97,23 +115,27 @@ def kill(world: World, killer: Killer) -> None:
         write(world)
 
 
-@pytest.mark.parametrize("prepare", CASES, ids=[case.__name__ for case in CASES])
-def test_vectors_of_a_run_that_was_killed_are_not_taken_and_written_by_the_next(
-    world: World, tmp_path: Path, prepare: Callable[[World], None]
-) -> None:
+def begin(world: World, count: int) -> None:
+    """Records of all sources, folded into so many partitions."""
     arrive(world, 0, ("a", 1, 10, 4), ("b", 2, 20, 5), ("a", 1, 39, 6))
-    fold(world)
-    prepare(world)
-    world.online.close()
+    fold(world, count=count)
+
+
+@pytest.mark.parametrize(("prepare", "count"), CASES.values(), ids=CASES.keys())
+def test_vectors_of_a_run_that_was_killed_are_not_taken_and_written_by_the_next(
+    prepared: Prepared, prepare: Callable[[World], None], count: int
+) -> None:
+    begin(prepared.world, count)
+    prepare(prepared.world)
     counting = Killer(at=0)
-    with copied(world, tmp_path, "whole") as whole:
+    with prepared.copied("whole") as whole:
         kill(whole, counting)
         assert_same(whole, MINUTE)
         expected = kept(whole)
     assert counting.seen > 2
     for place in range(2 * counting.seen):
         killer = Killer(at=place // 2 + 1, after=bool(place % 2))
-        with copied(world, tmp_path, f"killed {place}") as killed:
+        with prepared.copied(f"killed {place}") as killed:
             with pytest.raises(KilledError):
                 kill(killed, killer)
             assert_same(killed, MINUTE)
@@ -122,17 +144,17 @@ def test_vectors_of_a_run_that_was_killed_are_not_taken_and_written_by_the_next(
             assert_same(killed, MINUTE)
 
 
-def test_what_comes_before_the_next_run_is_in_its_vectors(world: World, tmp_path: Path) -> None:
-    arrive(world, 0, ("a", 1, 10, 4), ("b", 2, 20, 5), ("a", 1, 39, 6))
-    fold(world)
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_comes_before_the_next_run_is_in_its_vectors(prepared: Prepared, count: int) -> None:
+    world = prepared.world
+    begin(world, count)
     newer(world)
     counting = Killer(at=0)
-    world.online.close()
-    with copied(world, tmp_path, "whole") as whole:
+    with prepared.copied("whole") as whole:
         kill(whole, counting)
     arrive(world, 2, ("a", 2, 56, 3), ("d", 1, 50, 2))
     for place in range(2 * counting.seen):
-        with copied(world, tmp_path, f"killed {place}") as killed:
+        with prepared.copied(f"killed {place}") as killed:
             with pytest.raises(KilledError):
                 kill(killed, Killer(at=place // 2 + 1, after=bool(place % 2)))
             fold(killed)

@@ -330,13 +330,41 @@ def test_vectors_leave_with_their_views(world: World) -> None:
     arrive(world, 0, "a", "b")
     bring(world)
     assert write(1) == {b"a", b"b"}
-    assert write(4) == {b"a", b"b"}  # at rest: what they say holds for ever
+    # They may leave from now on, with whatever comes: nothing is ready of them any more.
+    assert write(3) == set()
     arrive(world, 5, "b")
     bring(world)
-    assert write(5) == {b"a", b"b"}
-    assert write(9) == {b"b"}
+    assert write(5) == {b"b"}
     assert_vectors_exact(world, [VIEW], ["a", "b"])
-    assert write(10) == {b"b"}
+    assert write(9) == set()
+
+
+def test_each_row_is_told_as_of_the_horizon_of_its_own_partition(world: World) -> None:
+    keys = crowd("old", 12)
+    arrive(world, 0, *keys)
+    bring(world, partitions=3)
+    arrive(world, 9, *crowd("new", 12))
+    bring(world, slots=lambda *_: [1])
+    reader = OnlineReader(world.online, [VIEW])
+    together = reader.read(keys, 0)[1].tolist()
+    assert together == [reader.read([key], 0)[1].item() for key in keys]
+    assert len(set(together)) == 2
+
+
+def test_whom_the_views_know_no_more_has_no_vector(world: World) -> None:
+    arrive(world, 0, "a")
+    bring(world)
+    refresh_vectors(world.tables, world.online, world.locks, [VIEW], HOUR_US)
+    arrive(world, 5, "b")
+    assert bring(world).swept == 1
+    # By a clock that is behind, too: what has left says itself that it has.
+    refresh_vectors(world.tables, world.online, world.locks, [VIEW], HOUR_US)
+    plain, quick = (OnlineReader(world.online, [VIEW], vectors=own) for own in (False, True))
+    for hour in range(10):
+        wanted = plain.read_settled(["a", "b", "never"], hour * HOUR_US)
+        found = quick.read_settled(["a", "b", "never"], hour * HOUR_US)
+        assert found.unknown == wanted.unknown == [0, 2]
+        np.testing.assert_array_equal(found.as_of_us, wanted.as_of_us)
 
 
 def test_a_vector_does_not_hold_before_the_horizon_of_a_view_that_was_left(world: World) -> None:

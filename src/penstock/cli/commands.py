@@ -220,8 +220,8 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
             "set": Command(
                 "routing:routes_set",
-                "Change shares, shadows, pins or the fallback. Every serving process follows at "
-                "once; it holds until 'routes reset', or until other routes are applied.",
+                "Change who answers which requests, or the fallback. Every serving process follows "
+                "at once; it holds until 'routes reset', or until other routes are applied.",
                 "penstock routes set btc --share @3=0.05 --reason 'try it'",
             ),
             "reset": Command(

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, cast, get_args
 
 import msgspec
 import typer
+from rich.markup import escape
 
 from penstock.deployment import RouteEdit, change_routes, reset_routes
 from penstock.deployment import show_routes as routes_of
+from penstock.records import ALIASES, OFF
 from penstock.runtime import open_services
 from penstock.spec import Fallback, FallbackStep
 
@@ -55,6 +57,16 @@ def routes_set(  # noqa: PLR0913, PLR0917 - one parameter for each option
         [], "--pin", help="ALIAS=VERSION, such as champion=3: stays, wherever the alias points."
     ),
     unpin: list[str] = typer.Option([], "--unpin", help="ALIAS: follow it again."),
+    header: list[str] = typer.Option(
+        [], "--header", help="NAME=VALUE=TARGET, such as x-group=beta=@3 or x-group=beta=off."
+    ),
+    rule: list[str] = typer.Option(
+        [], "--rule", help="CONDITION=TARGET, such as 'amount > 1000=@3' or 'amount > 1000=off'."
+    ),
+    cached: str = typer.Option("", "--cached", help="Age of a last score that answers, or off."),
+    precomputed: str = typer.Option(
+        "", "--precomputed", help="Age of a batch score that answers, or off."
+    ),
     deadline: str = typer.Option("", "--deadline", help="Longest wait for a route, as 20ms."),
     to: str = typer.Option("", "--to", help="What falls back, in order: previous,cached,constant."),
     value: float = typer.Option(float("nan"), "--value", help="The constant."),
@@ -74,6 +86,13 @@ def routes_set(  # noqa: PLR0913, PLR0917 - one parameter for each option
             shares=shares,
             shadows=shadows,
             pins=pins,
+            headers=dict(_led("--header", word, "x-group=beta=@3") for word in header),
+            rules=dict(_led("--rule", word, "'amount > 1000=@3'") for word in rule),
+            ages={
+                role: None if age == DECLARED else age
+                for role, age in (("cached", cached), ("precomputed", precomputed))
+                if age
+            },
             fallback=_fallback(before.fallback, deadline, to, value),
             declared_fallback=fallback == DECLARED,
         )
@@ -131,6 +150,7 @@ def _said(found: Rerouted, now: datetime) -> list[str]:
         said.append(
             f"Changed at run time (revision {found.revision}) by {changes.changed_by} {when}{why}."
         )
+        said.append(f"Otherwise than declared: {escape(changes.text)}.")
     if found.processes or found.behind:
         behind = f", {len(found.behind)} not yet" if found.behind else ""
         several = f"{found.processes} serving processes have it"
@@ -159,6 +179,18 @@ def _shadow(word: str) -> tuple[str, bool | None]:
     if not target or text not in SWITCH:
         raise UsageError(f"--shadow {word!r}; write candidate=on, candidate=off or @3=on.")
     return target, SWITCH[text]
+
+
+def _led(option: str, word: str, example: str) -> tuple[str, str | None]:
+    """What a header or a rule is to lead to."""
+    what, _, target = word.rpartition("=")
+    what, target = what.strip(), target.strip()
+    if not what or not (target.startswith("@") or target in {*ALIASES, OFF, DECLARED}):
+        raise UsageError(
+            f"{option} {word!r} leads nowhere; write {example}, or {', '.join(ALIASES)}, off or "
+            "declared in place of @3."
+        )
+    return what, None if target == DECLARED else target
 
 
 def _pin(word: str) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from .probes import adversarial_rows, legal_rows, probes
 from .proof import TOLERANCE, Proof, prediction_bounds, prove
 from .regression import Replayed, compare_answers, regression_checks
 from .report import rollout_page
-from .rerouting import Rerouted, RouteEdit, change_routes, reset_routes, show_routes
+from .rerouting import Rerouted, change_routes, reset_routes, show_routes
 from .rollouts import (
     abort_rollout,
     begin_rollout,
@@ -27,6 +27,7 @@ from .rollouts import (
     move_rollout,
     rollouts,
 )
+from .route_edits import RouteEdit
 from .routed import RouteState, changes_of, route_states, version_behind
 from .sample import sample_rows
 from .splits import (

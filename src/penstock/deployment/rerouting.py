@@ -7,26 +7,22 @@ that declares other routes for the deployment ends all of it; applying anything 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from penstock.access import require_role
-from penstock.errors import (
-    ConflictError,
-    InputError,
-    NotFoundError,
-    NotReadyError,
-)
+from penstock.algebra import check_rules
+from penstock.errors import ConflictError, NotFoundError, NotReadyError
 from penstock.plan import Catalogue, routed
 from penstock.ports import Audit, Put
-from penstock.records import ALIASES, AppliedDeclaration, RouteChanges
+from penstock.records import ALIASES, OFF, AppliedDeclaration, RouteChanges
 from penstock.registry import aliases, get_version
 from penstock.spec import Fallback, key_of
 
 from .checks import check_version
 from .package import package
+from .route_edits import RouteEdit, differing, edited
 from .routed import RouteState, changes_of, route_states
 from .waiting import living, wait_until_taken_in
 
@@ -35,29 +31,9 @@ if TYPE_CHECKING:
     from penstock.records import Aliases
     from penstock.spec import Deployment
 
-__all__ = ["Rerouted", "RouteEdit", "change_routes", "reset_routes", "show_routes"]
+__all__ = ["Rerouted", "change_routes", "reset_routes", "show_routes"]
 
 WAIT_S = 30.0
-T = TypeVar("T")
-
-
-class RouteEdit(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be changed; what it leaves out stays as it is now.
-
-    Attributes:
-        shares: Share by target of a challenger: an alias, or ``@3``; 0 turns it off, none goes back
-            to what is declared.
-        shadows: On or off by target of a shadow; none goes back to what is declared.
-        pins: Version by alias; none lets the alias decide again.
-        fallback: Takes the place of what falls back now.
-        declared_fallback: Whether to go back to the declared fallback.
-    """
-
-    shares: Mapping[str, float | None] = {}
-    shadows: Mapping[str, bool | None] = {}
-    pins: Mapping[str, int | None] = {}
-    fallback: Fallback | None = None
-    declared_fallback: bool = False
 
 
 class Rerouted(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +83,7 @@ def change_routes(  # noqa: PLR0913 - the change, why, against what, and how lon
     expected: int | None = None,
     wait_s: float = WAIT_S,
 ) -> Rerouted:
-    """Change shares, shadows, pins or the fallback, in one transaction with its audit entry.
+    """Change routes or the fallback, in one transaction with its audit entry.
 
     What is to answer is packaged and checked first, as for a deployment. A change that leaves
     everything as it is writes nothing.
@@ -122,10 +98,12 @@ def change_routes(  # noqa: PLR0913 - the change, why, against what, and how lon
 
     Raises:
         AccessError: The caller is no admin.
-        NotFoundError: There is no such deployment, alias, version or route to go back to.
+        NotFoundError: There is no such deployment, alias, version or route to turn off.
         NotReadyError: An alias that is to answer points to no version.
-        InputError: Nothing is to be changed, or a share is not from 0 to below 1.
-        DeclarationError: The routes would not work together, such as shares of 1 and more.
+        InputError: Nothing is to be changed, a share is not from 0 to below 1, or a rule is no
+            condition.
+        DeclarationError: The routes would not work together, such as shares of 1 and more, or a
+            rule reads what no request says.
         GateError: A version that is to answer was refused by its gates.
         ConflictError: The changes have another revision than expected; or a version does not fit
             what is applied.
@@ -136,10 +114,11 @@ def change_routes(  # noqa: PLR0913 - the change, why, against what, and how lon
     catalogue = Catalogue.load(services.metadata)
     declared = catalogue.deployment(deployment)
     before = _expected(services, deployment, expected)
-    after = _edited(services, before, edit, reason)
-    if after is None:
+    by, at = services.actor, services.clock.now()
+    after = edited(declared, before, edit, by=by, at=at, reason=reason)
+    if not differing(before, after):
         return _shown(services, declared, before)
-    routed(declared, after)
+    check_rules(routed(declared, after))
     _prepare(services, catalogue, declared, after)
     _store(services, declared, before, after, "change routes")
     return _taken_in(services, declared, after, wait_s)
@@ -192,43 +171,6 @@ def _expected(services: Services, deployment: str, expected: int | None) -> Rout
     return before
 
 
-def _edited(
-    services: Services, before: RouteChanges, edit: RouteEdit, reason: str
-) -> RouteChanges | None:
-    """The changes as they will be; None where they are so already."""
-    if edit == RouteEdit():
-        raise InputError(
-            "Nothing is to be changed. Name a share, a shadow, a pin or a fallback, such as "
-            "--share challenger=0.1."
-        )
-    if edit.fallback is not None and edit.declared_fallback:
-        raise InputError("Give another fallback, or go back to the declared one; not both.")
-    for target, share in edit.shares.items():
-        if share is not None and not 0 <= share < 1:
-            raise InputError(f"The share {share:g} of {target!r} is not from 0 to below 1.")
-    for alias in edit.pins:
-        if alias not in ALIASES:
-            raise NotFoundError.of("alias", alias, ALIASES)
-    fallback = None if edit.declared_fallback else edit.fallback or before.fallback
-    shares = _merged(before.shares, edit.shares)
-    after = before.followed_by(
-        by=services.actor,
-        at=services.clock.now(),
-        shares=shares,
-        salts={target: salt for target, salt in before.salts.items() if target in shares},
-        shadows=_merged(before.shadows, edit.shadows),
-        pins=_merged(before.pins, edit.pins),
-        fallback=fallback,
-        reason=reason,
-    )
-    return None if _differing(before, after) == {} else after
-
-
-def _merged(before: Mapping[str, T], edit: Mapping[str, T | None]) -> dict[str, T]:
-    merged: dict[str, T | None] = {**before, **edit}
-    return {name: value for name, value in merged.items() if value is not None}
-
-
 def _prepare(
     services: Services, catalogue: Catalogue, declared: Deployment, after: RouteChanges
 ) -> None:
@@ -236,6 +178,8 @@ def _prepare(
     model = declared.model
     pointers = aliases(services.metadata, model.name)
     answering = [target for target, share in after.shares.items() if share]
+    led = (*after.headers.values(), *after.rules.values())
+    answering += [target for target in led if target != OFF]
     shadows = [target for target, wanted in after.shadows.items() if wanted]
     numbers = {f"@{version}": True for version in after.pins.values()}
     numbers |= dict.fromkeys(answering, True)
@@ -277,7 +221,7 @@ def _store(
     applied = services.metadata.read(AppliedDeclaration, key_of(declared))
     if applied is None:
         raise NotFoundError.of("deployment", declared.name)
-    difference = _differing(before, after) | ({"reason": after.reason} if after.reason else {})
+    difference = differing(before, after) | ({"reason": after.reason} if after.reason else {})
     services.metadata.write(
         Put(after, expected=before if before.revision else None),
         Put(applied, expected=applied),
@@ -288,24 +232,6 @@ def _store(
             difference=difference | {"revision": after.revision},
         ),
     )
-
-
-def _differing(before: RouteChanges, after: RouteChanges) -> dict[str, object]:
-    """Every change before and after, by what it is of; null for as declared."""
-    told: dict[str, object] = {}
-    for what in ("shares", "shadows", "pins"):
-        old: Mapping[str, object] = getattr(before, what)
-        new: Mapping[str, object] = getattr(after, what)
-        changed = {
-            name: [old.get(name), new.get(name)]
-            for name in sorted({*old, *new})
-            if old.get(name) != new.get(name)
-        }
-        if changed:
-            told[what] = changed
-    if before.fallback != after.fallback:
-        told["fallback"] = [msgspec.to_builtins(one.fallback) for one in (before, after)]
-    return told
 
 
 def _taken_in(

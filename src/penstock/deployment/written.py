@@ -13,7 +13,7 @@ from penstock.registry import aliases, get_version
 from penstock.spec import Deployment, Fallback, fingerprint
 
 from .pointing import SETTABLE, Settable
-from .rerouting import RouteEdit
+from .route_edits import RouteEdit
 from .routed import changes_of
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class RoutedState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     shares: Mapping[str, float] = {}
     shadows: Mapping[str, bool] = {}
     pins: Mapping[str, int] = {}
+    headers: Mapping[str, str] = {}
+    rules: Mapping[str, str] = {}
+    ages: Mapping[str, str] = {}
     fallback: Fallback | None = None
 
 
@@ -202,6 +205,9 @@ def _routes(changes: RouteChanges) -> RoutedState:
         shares={one: share for one, share in changes.shares.items() if one not in changes.salts},
         shadows=changes.shadows,
         pins=changes.pins,
+        headers=changes.headers,
+        rules=changes.rules,
+        ages=changes.ages,
         fallback=changes.fallback,
     )
 
@@ -292,6 +298,9 @@ def _route_changes(services: Services, wanted: DeployedState) -> Iterator[StateC
             shares={**dict.fromkeys(before.shares), **one.routes.shares},
             shadows={**dict.fromkeys(now.shadows), **one.routes.shadows},
             pins={**dict.fromkeys(now.pins), **one.routes.pins},
+            headers={**dict.fromkeys(now.headers), **one.routes.headers},
+            rules={**dict.fromkeys(now.rules), **one.routes.rules},
+            ages={**dict.fromkeys(now.ages), **one.routes.ages},
             fallback=one.routes.fallback,
             declared_fallback=one.routes.fallback is None,
         )

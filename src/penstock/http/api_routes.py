@@ -16,6 +16,7 @@ from .api_guard import Admin, Reader  # noqa: TC001 - FastAPI reads the annotati
 
 __all__ = ["FallbackBody", "RoutesBody", "route_routes"]
 
+DECLARED = "declared"
 Expected = Annotated[int | None, Query(ge=0, description="Revision as the caller knows it")]
 
 
@@ -42,6 +43,14 @@ class RoutesBody(BaseModel):
     pins: dict[str, int | None] = Field(
         {}, description="Version that an alias stands for here; null to follow the alias"
     )
+    headers: dict[str, str | None] = Field(
+        {}, description="Alias or @3 by x-group=beta; 'off', null as declared"
+    )
+    rules: dict[str, str | None] = Field(
+        {}, description="Alias or @3 by a condition, amount > 1000; 'off', null as declared"
+    )
+    cached: str = Field("", description="Age of a last score that answers; 'off' or 'declared'")
+    precomputed: str = Field("", description="The same of a batch score")
     fallback: FallbackBody | Literal["declared"] | None = Field(
         None, description="Another fallback, or 'declared' to go back"
     )
@@ -64,7 +73,7 @@ def show(name: str, acting: Reader) -> Response:
 
 
 def change(name: str, body: RoutesBody, acting: Admin) -> Response:
-    """Change shares, shadows, pins or the fallback; answered when every process has it."""
+    """Change routes or the fallback; answered when every process has it."""
     fallback = None
     if isinstance(body.fallback, FallbackBody):
         fallback = msgspec.convert(body.fallback.model_dump(), Fallback)
@@ -72,8 +81,15 @@ def change(name: str, body: RoutesBody, acting: Admin) -> Response:
         shares=body.shares,
         shadows=body.shadows,
         pins=body.pins,
+        headers=body.headers,
+        rules=body.rules,
+        ages={
+            role: None if age == DECLARED else age
+            for role, age in (("cached", body.cached), ("precomputed", body.precomputed))
+            if age
+        },
         fallback=fallback,
-        declared_fallback=body.fallback == "declared",
+        declared_fallback=body.fallback == DECLARED,
     )
     done = change_routes(acting, name, edit, reason=body.reason, expected=body.expected)
     return answer(done)

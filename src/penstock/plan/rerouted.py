@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from penstock.errors import DeclarationError
+from penstock.algebra import check_rules
+from penstock.errors import DeclarationError, InputError
 from penstock.records import RouteChanges
 from penstock.spec import Deployment, key_of, to_document
 
@@ -75,7 +76,9 @@ def _why_ended(
     if any(document.get(name) != applied.document.get(name) for name in ROUTED):
         return "they are declared anew"
     try:
-        routed(value, changes)
+        check_rules(routed(value, changes))
     except DeclarationError as error:  # such as a bandit, where somebody has added a challenger
         return f"they do not go with what is declared ({'; '.join(error.faults)})"
+    except InputError as error:  # a rule that another version of Penstock has written
+        return f"they cannot be read ({error.message})"
     return ""

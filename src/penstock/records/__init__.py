@@ -54,7 +54,7 @@ from .rollouts import (
     RolloutState,
     VersionCounts,
 )
-from .routing import RouteChanges
+from .routing import OFF, RouteChanges
 from .selection import FeatureRank, FeatureSelection, RankVerdict
 from .serving import ALL_WITHHELD, Given, Observation, Score, ServingStatus
 from .spans import Attribute, Span, SpanContext
@@ -65,6 +65,7 @@ __all__ = [
     "LIVE_EXPERIMENTS",
     "LIVE_STATES",
     "MANIFEST_SCHEMA",
+    "OFF",
     "Aliases",
     "AppliedDeclaration",
     "AppliedProject",

@@ -12,7 +12,12 @@ from penstock.spec import Fallback
 
 from .base import Record
 
-__all__ = ["RouteChanges"]
+__all__ = ["OFF", "RouteChanges"]
+
+OFF = "off"
+"""What a header, a rule or an age is changed to where its route is to answer nothing."""
+
+CHANGED = ("shares", "shadows", "pins", "headers", "rules", "ages", "fallback")
 
 
 class RouteChanges(Record, frozen=True):
@@ -32,6 +37,11 @@ class RouteChanges(Record, frozen=True):
         salts: An order of the entities of its own for a challenger, by its target: an experiment's,
             so that its halves say nothing of those of another.
         pins: The version that an alias stands for in this deployment, wherever it points.
+        headers: Where requests with a header go, by ``name=value``: an alias, ``@3``, or ``off``;
+            one that is not declared is added.
+        rules: Where requests that fulfil a condition go, by its text; likewise.
+        ages: How old a score may be that answers at once, by the role of the route (``cached``,
+            ``precomputed``), or ``off``.
         fallback: Takes the place of the declared one; none for the declared one.
         reason: Why, in the words of whoever changed it last.
         changed_at: When it was changed last.
@@ -49,6 +59,9 @@ class RouteChanges(Record, frozen=True):
     salts: Mapping[str, str] = {}
     shadows: Mapping[str, bool] = {}
     pins: Mapping[str, int] = {}
+    headers: Mapping[str, str] = {}
+    rules: Mapping[str, str] = {}
+    ages: Mapping[str, str] = {}
     fallback: Fallback | None = None
     reason: str = ""
 
@@ -60,7 +73,7 @@ class RouteChanges(Record, frozen=True):
     @property
     def is_empty(self) -> bool:
         """Whether everything is as declared."""
-        return not (self.shares or self.shadows or self.pins or self.fallback)
+        return not any(getattr(self, name) for name in CHANGED)
 
     @property
     def text(self) -> str:
@@ -68,6 +81,15 @@ class RouteChanges(Record, frozen=True):
         parts = [f"share of {target} is {share:g}" for target, share in self.shares.items()]
         parts += [f"shadow {name} is {'on' if on else 'off'}" for name, on in self.shadows.items()]
         parts += [f"{alias} is pinned to {version}" for alias, version in self.pins.items()]
+        for what, changed in (("header", self.headers), ("rule", self.rules)):
+            parts += [
+                f"{what} {label} {'is off' if to == OFF else f'leads to {to}'}"
+                for label, to in changed.items()
+            ]
+        parts += [
+            f"{role} scores {'are off' if age == OFF else f'answer for {age}'}"
+            for role, age in self.ages.items()
+        ]
         if self.fallback is not None:
             parts.append("another fallback")
         return "; ".join(parts)

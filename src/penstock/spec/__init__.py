@@ -60,6 +60,7 @@ from .dtypes import DType
 from .durations import DAY_US, HOUR_US, MINUTE_US, SECOND_US, duration_text, duration_us
 from .expectations import Expectation, between, matches, one_of, positive, unique
 from .experiments import EXPERIMENT_LOSSES, MEASURES, OUTCOME, Experiment, Guardrail
+from .expression_texts import read_expression
 from .expressions import (
     Call,
     Column,
@@ -322,6 +323,7 @@ __all__ = [
     "positive",
     "precomputed",
     "psi",
+    "read_expression",
     "references_of",
     "request_fields",
     "retrain",

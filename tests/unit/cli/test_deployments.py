@@ -35,13 +35,18 @@ def test_a_file_brings_versions_and_routes_back(
     home, file = ("--home", served.home), tmp_path / "deployed.json"
     with open_services(served.home) as services:
         deploy(services, "btc", version=1)
-        change_routes(services, "split", RouteEdit(shares={"@2": 0.1}), wait_s=0)
+        edit = RouteEdit(shares={"@2": 0.1}, headers={"x-a=b": "@2"}, rules={"symbol == 'S'": "@2"})
+        change_routes(services, "split", edit, wait_s=0)
     assert call("deployments", "export", file, *home).code == 0
     written = file.read_text()
     with open_services(served.home) as services:
         deploy(services, "btc", version=2)
-        change_routes(services, "split", RouteEdit(shares={"@2": 0.3}), wait_s=0)
-        change_routes(services, "btc", RouteEdit(pins={"previous": 2}), wait_s=0)
+        edit = RouteEdit(
+            shares={"@2": 0.3}, headers={"x-a=b": "off"}, rules={"symbol == 'T'": "@1"}
+        )
+        change_routes(services, "split", edit, wait_s=0)
+        edit = RouteEdit(pins={"previous": 2}, ages={"cached": "1m"})
+        change_routes(services, "btc", edit, wait_s=0)
 
     shown = call("deployments", "apply", file, "--dry-run", *home)
     with open_services(served.home) as services:
@@ -52,8 +57,9 @@ def test_a_file_brings_versions_and_routes_back(
     assert call("deployments", "export", *home).out == written
     assert json.loads(written)["deployments"]["btc"]["version"] == 1
     assert "direction@2 -> direction@1, through its checks" in shown.out
-    assert "share of @2 is 0.3 -> share of @2 is 0.1" in shown.out
-    assert "previous is pinned to 2 -> as declared" in shown.out
+    planned = " ".join(shown.out.split())
+    assert "-> share of @2 is 0.1; header x-a=b leads to @2; rule (symbol == 'S')" in planned
+    assert "previous is pinned to 2; cached scores answer for 1m -> as declared" in planned
     assert untouched == 2
     assert applied.code == 0, applied
     assert again == {"changes": [], "applied": False}

@@ -56,6 +56,25 @@ def test_routes_are_shown_set_and_reset(run: Callable[..., Said]) -> None:
     assert "All is as declared (revision 2)." in back.out
 
 
+def test_headers_rules_and_ages_are_set_and_shown(run: Callable[..., Said]) -> None:
+    words = ["--header", "X-Group=beta=@1", "--rule", "symbol == 'BTC' and True = candidate"]
+    words += ["--cached", "30s"]
+
+    done = run("routes", "set", "split", *words)
+    back = run("routes", "set", "split", "--header", "x-group=beta=off", "--cached", "declared",
+               "--rule", "(symbol == 'BTC') & True=declared")  # fmt: skip
+
+    said = " ".join(done.out.split())
+    for text in (
+        "header x-group=beta",
+        "rule ((symbol == 'BTC') & True)",
+        "Otherwise than declared: header x-group=beta leads to @1; rule",
+        "& True) leads to candidate; cached scores answer for 30s.",
+    ):
+        assert text in said, text
+    assert "All is as declared (revision 2)." in back.out
+
+
 def test_a_fallback_is_changed_in_part(run: Callable[..., Said]) -> None:
     done = run("routes", "set", "btc", "--deadline", "40ms", "--json")
     chain = run("routes", "set", "btc", "--to", "previous,cached", "--value", "0.5")
@@ -78,6 +97,11 @@ def test_a_fallback_is_changed_in_part(run: Callable[..., Said]) -> None:
         (["--share", "challenger=much"], "write challenger=0.1"),
         (["--shadow", "candidate=maybe"], "write candidate=on"),
         (["--pin", "champion=new"], "write champion=3"),
+        (["--header", "x-group=beta"], "write x-group=beta=@3, or champion, challenger"),
+        (["--header", "@2"], "leads nowhere"),
+        (["--rule", "symbol == 'BTC'"], "write 'amount > 1000=@3'"),
+        (["--rule", "symbol === 'BTC'=@2"], "is no condition"),
+        (["--cached", "later"], "max_age"),
         (["--to", "nowhere"], "write previous, cached, constant"),
         (["--value", "0.5"], "give --deadline too"),
         (["--fallback", "none"], "'declared'"),

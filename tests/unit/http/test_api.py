@@ -490,8 +490,15 @@ def test_routes_are_changed_and_taken_back_in_the_name_of_the_caller(caller: Cal
     assert error_of(caller.http.delete(path, params={"expected": 5})) == (409, "conflict")
     back = caller.http.post(path, json={"fallback": "declared"}).json()
     assert (back["fallback"], back["revision"]) == (None, 2)
-    reset = caller.http.delete(path, params={"expected": 2}).json()
-    assert (reset["revision"], reset["changes"]["shares"]) == (3, {})
+    led = {"headers": {"x-group=b": "@1"}, "rules": {"symbol == 'a'": "@2"}, "cached": "9s"}
+    found = caller.http.post(path, json=led).json()
+    assert [(one["name"], one["version"]) for one in found["routes"][3:]] == [
+        ("header", 1), ("rule", 2), ("cached", 0),
+    ]  # fmt: skip
+    led = {"headers": {"x-group=b": None}, "rules": {"symbol == 'a'": "off"}, "cached": "declared"}
+    assert len(caller.http.post(path, json=led).json()["routes"]) == 3
+    reset = caller.http.delete(path, params={"expected": 4}).json()
+    assert (reset["revision"], reset["changes"]["shares"]) == (5, {})
 
 
 @pytest.mark.parametrize(
@@ -502,6 +509,11 @@ def test_routes_are_changed_and_taken_back_in_the_name_of_the_caller(caller: Cal
         ({"shares": {"@2": 1.5}}, 422, "input"),
         ({"shares": {"@2": 0.7}}, 422, "declaration"),
         ({"shares": {"@9": 0.1}}, 404, "not_found"),
+        ({"headers": {"x-group": "@1"}}, 422, "input"),
+        ({"rules": {"symbol ==": "@1"}}, 422, "input"),
+        ({"rules": {"simbol == 'a'": "@1"}}, 422, "declaration"),
+        ({"precomputed": "1h"}, 422, "input"),
+        ({"cached": "off"}, 404, "not_found"),
         ({"fallback": {"deadline": "soon"}}, 422, "declaration"),
         ({"fallback": {"deadline": "1s", "to": "constant"}}, 422, "declaration"),
     ],

@@ -23,7 +23,7 @@ from .drift import PSI_FLOOR, count_bins, psi, reference_bins
 from .expressions import tidy, to_polars
 from .extract import Events, event_times, extract
 from .fold import count_too_late, fold
-from .functions import load_function
+from .functions import call_function, load_function
 from .graphs import GraphProgram, GraphRun, Predictor, check_graph
 from .kernel import Each, compute_points, in_turn
 from .known import compute_points_as_known
@@ -39,6 +39,7 @@ from .operators import dtype_of
 from .program import Program, compile_view
 from .read import ValueReader, as_of
 from .registers import hashes_of
+from .row_checks import require_by_row
 from .rows import RowFunction, Scalar, compile_row
 from .rules import check_rules, compile_rule
 from .sequential import ArmMean, Compared, arm_mean, compare, half_width, ratio_evidence
@@ -88,6 +89,7 @@ __all__ = [
     "arm_mean",
     "as_of",
     "asks_newest",
+    "call_function",
     "chances_best",
     "check_graph",
     "check_label",
@@ -128,6 +130,7 @@ __all__ = [
     "psi",
     "ratio_evidence",
     "reference_bins",
+    "require_by_row",
     "score_values",
     "shift",
     "span_of",

@@ -24,6 +24,7 @@ from penstock.spec import Call, Column, Constant, Expression, Function, Lead, co
 
 from .functions import call_function, load_function
 from .operators import ARITHMETIC, COMPARISONS, TOTAL, is_number
+from .row_checks import RowCheck
 from .rows import compile_row
 
 if TYPE_CHECKING:
@@ -144,10 +145,12 @@ class _Translator:
 
     def _function(self, node: Function) -> pl.Expr:
         body = load_function(node)
+        check = RowCheck(node, body)
 
         def apply(columns: Sequence[pl.Series]) -> pl.Series:
             arrays = [column.to_numpy() for column in columns]
             result = call_function(node, body, arrays)
+            check.see(arrays, result)
             return _finite(pl.Series(columns[0].name, result))
 
         numbers = [self._number(arg).fill_null(np.nan) for arg in node.args]

@@ -15,6 +15,7 @@ from penstock.spec import Call, Column, Constant, DType, Expression, Function, c
 
 from .functions import call_function, load_function
 from .operators import ARITHMETIC, COMPARISONS, dtype_of
+from .row_checks import RowCheck
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -63,12 +64,15 @@ def _compile(node: Expression) -> VectorFunction:
 
 def _function(node: Function) -> VectorFunction:
     body = load_function(node)
+    check = RowCheck(node, body)
     args = [_compile(arg) for arg in node.args]
 
     def run(arrays: Mapping[str, FloatArray]) -> FloatArray:
         rows = len(next(iter(arrays.values())))
         given = [np.broadcast_to(arg(arrays), rows) for arg in args]
-        return finite_or_null(call_function(node, body, given))
+        result = call_function(node, body, given)
+        check.see(given, result)
+        return finite_or_null(result)
 
     return run
 

@@ -29,6 +29,7 @@ from penstock.spec import (
     to_document,
 )
 
+from .by_row import row_faults
 from .catalogue import Catalogue
 from .deprecations import refused_uses, users_of, warnings_of
 from .difference import difference
@@ -150,6 +151,7 @@ def _plan(
     users = users_of(project.everything, kept)
     before = _applied_users(records, kept)
     faults = list(selection_faults(project.everything, kept))
+    faults += row_faults(project)
     faults += meaning_faults(metadata, project, records)
     faults += lookup_faults(metadata, project, records, _all_live(metadata, project))
     faults += [] if before is None else refused_uses(users, before, now.date())

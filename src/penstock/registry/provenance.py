@@ -9,16 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from penstock.spec import (
-    Average,
-    FeatureView,
     Function,
     Graph,
-    OnDemandView,
-    Predict,
-    Switch,
-    Vote,
     all_views,
     declarations_in,
+    declared_expressions,
     functions_of,
     key_of,
     to_document,
@@ -28,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from penstock.spec import Dataset, Expression, Model
+    from penstock.spec import Model
 
 __all__ = ["code_of", "definitions_of", "functions_in", "installed"]
 
@@ -43,7 +38,8 @@ def definitions_of(model: Model) -> dict[str, object]:
 
 def functions_in(model: Model) -> dict[str, str]:
     """Each Python function of the user in features, label, steps: ``module:qualname`` to sha256."""
-    roots = [*_expressions(model.dataset), *_steps(model)]
+    stating = [*all_views(model.dataset.views), model.dataset, *_graphs(model)]
+    roots = [root for one in stating for _, root in declared_expressions(one)]
     found = (function for root in roots for function in functions_of(root))
     return {_path(function): function.sha256 for function in found}
 
@@ -94,34 +90,12 @@ def _git(git: str, home: Path, *arguments: str) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def _expressions(dataset: Dataset) -> Iterator[Expression]:
-    for view in all_views(dataset.views):
-        if isinstance(view, OnDemandView):
-            yield from view.expressions.values()
-        else:
-            yield from _view_expressions(view)
-    if dataset.label is not None:
-        yield dataset.label.expression
-
-
-def _steps(model: Model) -> Iterator[Expression]:
-    """The expressions in the steps of a graph, and in those of graphs that it predicts with."""
-    if not isinstance(model, Graph):
-        return
-    for inner in model.models:
-        yield from _steps(inner)
-    for step in model.steps.values():
-        if isinstance(step, Switch):
-            yield from (condition for condition, _ in step.cases)
-        elif not isinstance(step, (Predict, Average, Vote)):
-            yield step
-
-
-def _view_expressions(view: FeatureView) -> Iterator[Expression]:
-    yield from view.derive.values()
-    for feature in view.features:
-        if feature.where is not None:
-            yield feature.where
+def _graphs(model: Model) -> Iterator[Graph]:
+    """A graph, and those that it predicts with."""
+    if isinstance(model, Graph):
+        yield model
+        for inner in model.models:
+            yield from _graphs(inner)
 
 
 def _path(function: Function) -> str:

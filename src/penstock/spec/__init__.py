@@ -34,6 +34,7 @@ from .datasets import (
     is_truth,
     stored_faults,
 )
+from .declared_expressions import declared_expressions
 from .deployments import (
     BatchScoring,
     Cron,
@@ -280,6 +281,7 @@ __all__ = [
     "day_of",
     "decayed_mean",
     "declarations_in",
+    "declared_expressions",
     "default_hop_us",
     "duration_text",
     "duration_us",

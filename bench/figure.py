@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Figure", "Unit", "alternate", "compared", "show", "timed"]
 
 Unit = Literal["s", "ms", "us", "MB", "1/s", "rows/s", "values"]
+RATES = frozenset({"1/s", "rows/s"})
+"""Units of what is better when greater."""
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +59,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         if self.budget is None:
             return None
         value = self.ours if self.ratio is None or self.absolute else self.ratio
-        return value >= self.budget if self.unit in {"1/s", "rows/s"} else value <= self.budget
+        return value >= self.budget if self.unit in RATES else value <= self.budget
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -143,11 +145,11 @@ def show(name: str, figures: Sequence[Figure], console: Console) -> None:
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
-    bound = ">=" if figure.unit == "1/s" else "<="
+    bound = ">=" if figure.unit in RATES else "<="
     budget = ""
     if figure.budget is not None:
         kind = f" {figure.unit}" if figure.ratio is None or figure.absolute else " x"
-        budget = f"{bound} {figure.budget:g}{kind}"
+        budget = f"{bound} {_number(figure.budget)}{kind}"
     verdict = {True: "yes", False: "[bold red]NO[/]", None: ""}[figure.holds]
     return (
         figure.what,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import statistics
 import time
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 from rich.table import Table
@@ -15,8 +17,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["Figure", "Unit", "alternate", "compared", "show", "timed"]
+__all__ = [
+    "Apart", "Figure", "Unit", "alternate", "apart", "compared", "peak_mb", "show",
+    "timed",
+]  # fmt: skip
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Unit = Literal["s", "ms", "us", "MB", "1/s", "rows/s", "values"]
 RATES = frozenset({"1/s", "rows/s"})
 """Units of what is better when greater."""
@@ -72,6 +79,33 @@ def timed(call: Callable[[], object]) -> float:
         return time.perf_counter() - start
     finally:
         gc.enable()
+
+
+class Apart(NamedTuple, Generic[T]):
+    """What was done in a process of its own.
+
+    Attributes:
+        found: What it returned.
+        peak_mb: Greatest resident size of the process.
+    """
+
+    found: T
+    peak_mb: float
+
+
+def apart(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Apart[T]:
+    """Call it once in a fresh process, so that its peak of memory is that of the call."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return Apart(pool.apply(call, args, kwargs), pool.apply(peak_mb))
+
+
+def peak_mb(process: int | Literal["self"] = "self") -> float:
+    """Greatest resident size of a process so far.
+
+    What ``getrusage`` tells begins with what the parent had.
+    """
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def alternate(

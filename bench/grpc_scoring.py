@@ -21,7 +21,7 @@ import numpy as np
 from penstock.http.grpc_messages import SERVICE, message
 
 from .figure import Figure
-from .project import build, command, free_port, process
+from .project import build, command, free_port, process, token_of
 
 CONNECTIONS, STREAMS = 4, 16
 BUDGET = 0.8
@@ -38,7 +38,7 @@ def measure(*, quick: bool) -> list[Figure]:
         home = Path(folder) / "home"
         home.mkdir()
         build(home)
-        token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
+        token = token_of(home)
         body = _request().SerializeToString()
         framed = home / "request.bin"
         framed.write_bytes(b"\0" + len(body).to_bytes(4, "big") + body)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -14,10 +12,7 @@ import penstock as ps
 from penstock.adapters.delta import DeltaTables
 from penstock.features import point_in_time
 
-from .figure import Figure, alternate, compared
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .figure import Figure, alternate, apart, compared
 
 COLUMNS = [f"f{i}" for i in range(10)]
 DAY_US = 86_400_000_000
@@ -98,9 +93,9 @@ def _bare_join(parquet: Path, spine: pl.DataFrame) -> pl.DataFrame:
 def _memory(folder: Path, *, points: int, events: int) -> list[Figure]:
     """Peak resident memory of one computation each, in a process of its own."""
     size = f"{points:,} points x {events:,}"
-    ours = _peak_mb(_join_of, folder, points, events)
-    bare = _peak_mb(_bare_of, folder, points, events)
-    windows = _peak_mb(_windows_of, folder, points, events)
+    ours = apart(_join_of, folder, points, events).peak_mb
+    bare = apart(_bare_of, folder, points, events).peak_mb
+    windows = apart(_windows_of, folder, points, events).peak_mb
     return [
         Figure(
             what=f"as of a time, {size} rows: peak memory",
@@ -117,20 +112,6 @@ def _memory(folder: Path, *, points: int, events: int) -> list[Figure]:
             budget=WINDOWS_MB,
         ),
     ]
-
-
-def _peak_mb(
-    work: Callable[[Path, int, int], None], folder: Path, points: int, events: int
-) -> float:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        pool.apply(work, (folder, points, events))
-        return pool.apply(_own_peak_mb)
-
-
-def _own_peak_mb() -> float:
-    """Of this process alone: what ``getrusage`` tells begins with what the parent had."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def _join_of(folder: Path, points: int, events: int) -> None:

@@ -21,7 +21,7 @@ from penstock.testing.many_models import multiply
 from penstock.testing.served_project import ServedProject, make_served_project
 
 from .figure import Figure, timed
-from .project import command, free_port, process
+from .project import serving
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -155,13 +155,10 @@ def _p99(times: list[float]) -> float:
 @contextmanager
 def _process(project: ServedProject) -> Generator[tuple[http.client.HTTPConnection, int, float]]:
     """A serving process: a connection to it, its id, and the seconds until it was ready."""
-    port = free_port()
-    known = {one.pid for one in psutil.Process().children()}
-    words = command("serve", "--home", str(project.home), "--port", str(port))
-    with process(words, f"http://127.0.0.1:{port}/v2/health/ready") as seconds:
-        (child,) = {one.pid for one in psutil.Process().children()} - known
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        yield connection, child, seconds
+    with serving(project.home) as server:
+        address = server.url.removeprefix("http://")
+        connection = http.client.HTTPConnection(address, timeout=30)
+        yield connection, server.process_id, server.ready_s
         connection.close()
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from .figure import Figure
 from .load import need_wrk, script
-from .project import build, command, free_port, process
+from .project import build, command, free_port, process, token_of
 
 USUAL, FLOOD, PROBES = 64, 640, 8
 BEGIN_S = 1.0
@@ -67,7 +67,7 @@ def _go_first() -> None:
 
 def _figures(home: Path, *, seconds: int) -> list[Figure]:
     port = free_port()
-    token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
+    token = token_of(home)
     names = [f"recent.last_x{i}" for i in range(10)] + [f"recent.mean_x{i}_6h" for i in range(10)]
     values = np.random.default_rng(3).normal(size=20).round(6).tolist()
     body = {"features": dict(zip(names, values, strict=True))}

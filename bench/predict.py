@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from .figure import Figure
 from .load import Load, need_wrk, script, wrk
-from .project import build, command, free_port, process
+from .project import build, echoing, serving, token_of
 
 CONNECTIONS = (1, 16, 64)
 
@@ -28,30 +27,22 @@ def measure(*, quick: bool) -> list[Figure]:
 
 
 def _compare(home: Path, *, rounds: int, seconds: int) -> list[Figure]:
-    port, floor = free_port(), free_port()
-    token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
-    base = f"http://127.0.0.1:{port}"
-    predict = f"{base}/v1/deployments/boosted/predict"
+    token = token_of(home)
     names = [f"recent.last_x{i}" for i in range(10)] + [f"recent.mean_x{i}_6h" for i in range(10)]
     values = np.random.default_rng(3).normal(size=20).round(6).tolist()
     by_features = script(
         home / "features.lua", [{"features": dict(zip(names, values, strict=True))}], token
     )
     by_entity = script(home / "entity.lua", [{"entity": {"device": 7}}], token)
-    serve = command("serve", "--home", str(home), "--port", str(port))
-    echo = [sys.executable, str(Path(__file__).with_name("echo.py")), str(floor)]
     figures: list[Figure] = []
-    with (
-        process(serve, f"{base}/v2/health/ready"),
-        process(echo, f"http://127.0.0.1:{floor}/"),
-    ):
+    with serving(home) as server, echoing() as echo:
+        predict = f"{server.url}/v1/deployments/boosted/predict"
         for connections in CONNECTIONS:
             loads: dict[str, list[Load]] = {"features": [], "entity": [], "echo": []}
             for _ in range(rounds):
                 loads["features"].append(wrk(predict, by_features, connections, seconds))
                 loads["entity"].append(wrk(predict, by_entity, connections, seconds))
-                address = f"http://127.0.0.1:{floor}/"
-                loads["echo"].append(wrk(address, by_features, connections, seconds))
+                loads["echo"].append(wrk(echo, by_features, connections, seconds))
             figures += _figures(connections, loads)
     return figures
 

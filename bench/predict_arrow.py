@@ -13,7 +13,7 @@ import polars as pl
 
 from .figure import Figure
 from .load import need_wrk, script_of_file, wrk
-from .project import build, command, free_port, process
+from .project import build, serving, token_of
 
 ROWS = (1, 64, 1_000)
 CONNECTIONS = 1
@@ -31,20 +31,15 @@ def measure(*, quick: bool) -> list[Figure]:
 
 
 def _compare(home: Path, *, rounds: int, seconds: int) -> list[Figure]:
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
     figures: list[Figure] = []
-    with process(
-        command("serve", "--home", str(home), "--port", str(port)), f"{base}/v2/health/ready"
-    ):
+    with serving(home) as server:
+        url = f"{server.url}/v1/deployments/boosted/predict"
         for rows in ROWS:
             for what, scripts in _scripts(home, rows).items():
                 rates: dict[str, list[float]] = {form: [] for form in scripts}
                 for _ in range(rounds):
                     for form, lua in scripts.items():
-                        load = wrk(
-                            f"{base}/v1/deployments/boosted/predict", lua, CONNECTIONS, seconds
-                        )
+                        load = wrk(url, lua, CONNECTIONS, seconds)
                         rates[form].append(load.requests_per_s * rows)
                 figures.append(
                     Figure(
@@ -67,7 +62,7 @@ def _scripts(home: Path, rows: int) -> dict[str, dict[str, Path]]:
         "of 20 features": pl.DataFrame(values, schema=names),
         "by entity key": pl.DataFrame({"device": [row % 50 for row in range(rows)]}),
     }
-    token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
+    token = token_of(home)
     found: dict[str, dict[str, Path]] = {}
     for what, frame in frames.items():
         part = "entity" if what.startswith("by") else "features"

@@ -1,7 +1,8 @@
-"""A small project with everything trained and deployed, for benchmarks that need one."""
+"""A small project with everything trained and deployed, and processes, for benchmarks."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,14 +12,15 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 DECLARED = """
 import penstock as ps
@@ -122,6 +124,55 @@ def process(
             with suppress(ProcessLookupError):  # it ended by itself
                 os.killpg(child.pid, signal.SIGTERM)
             child.wait(20)
+
+
+class Server(NamedTuple):
+    """A serving process.
+
+    Attributes:
+        url: Its address.
+        process_id: Of the process.
+        ready_s: Seconds until it was ready.
+    """
+
+    url: str
+    process_id: int
+    ready_s: float
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[Server]:
+    """Run a serving process over a project until the block ends."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    known = {one.pid for one in psutil.Process().children()}
+    words = command("serve", "--home", str(home), "--port", str(port))
+    with process(words, f"{url}/v2/health/ready") as seconds:
+        (child,) = {one.pid for one in psutil.Process().children()} - known
+        yield Server(url, child, seconds)
+
+
+def token_of(home: Path) -> str:
+    """The administrator's token of a project."""
+    return (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
+
+
+def ask(url: str, body: object, token: str) -> bytes:
+    """What a server answers to a JSON body."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(  # noqa: S310 - our own loopback address
+        url, json.dumps(body).encode(), headers
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - as above
+        return bytes(answer.read())
+
+
+@contextmanager
+def echoing(answer: Path | None = None) -> Iterator[str]:
+    """Run the floor of HTTP until the block ends, which may answer a file; gives its address."""
+    url = f"http://127.0.0.1:{(port := free_port())}/"
+    words = [sys.executable, str(Path(__file__).with_name("echo.py")), str(port)]
+    with process(words if answer is None else [*words, str(answer)], url):
+        yield url
 
 
 def answers(url: str) -> bool:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -36,7 +35,7 @@ from penstock.runtime import open_services
 
 from .figure import Figure
 from .load import Load, need_wrk, script, wrk
-from .project import build, command, free_port, process
+from .project import build, echoing, free_port, process, serving, token_of
 from .servers import PEERS, Peer, Place
 
 FOLDER = "PENSTOCK_BENCH_PEERS"
@@ -100,11 +99,9 @@ def measure(*, quick: bool) -> list[Figure]:
         home.mkdir()
         build(home, more=MORE, models=tuple(MODELS))
         files = {name: _exported(home, name) for name in MODELS}
-        port = free_port()
-        serve = command("serve", "--home", str(home), "--port", str(port))
-        with process(serve, f"http://127.0.0.1:{port}/v2/health/ready"):
+        with serving(home) as server:
             for model in MODELS:
-                ours = _ours(home, port, model)
+                ours = _ours(home, server.url, model)
                 figures.append(_beside_echo(home, model, ours, effort))
                 for peer in _present(model):
                     theirs = _beside(home, peer, files[model], ours, effort)
@@ -137,20 +134,17 @@ def _row() -> list[float]:
     return list(np.random.default_rng(3).normal(size=20).round(6).tolist())
 
 
-def _ours(home: Path, port: int, model: str) -> _Server:
-    token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
+def _ours(home: Path, url: str, model: str) -> _Server:
+    token = token_of(home)
     body = {"features": dict(zip(NAMES, _row(), strict=True))}
     lua = script(home / "ours.lua", [body], token)
-    return _Server(f"http://127.0.0.1:{port}/v1/deployments/{model}/predict", lua)
+    return _Server(f"{url}/v1/deployments/{model}/predict", lua)
 
 
 def _beside_echo(home: Path, model: str, ours: _Server, effort: _Effort) -> Figure:
     """The share of the floor: the same server, which decodes and sums and answers as shortly."""
-    floor = free_port()
-    url = f"http://127.0.0.1:{floor}/"
     lua = script(home / "echo.lua", [{"features": dict(zip(NAMES, _row(), strict=True))}], "")
-    echo = [sys.executable, str(Path(__file__).with_name("echo.py")), str(floor)]
-    with process(echo, url):
+    with echoing() as url:
         found = _alternate(ours, _Server(url, lua), effort)
     return Figure(
         what=f"{MODELS[model]}, 64 connections",

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from .figure import Figure, timed
-from .project import build, command, free_port, process, run
+from .project import build, command, free_port, run, serving
 
 
 def measure(*, quick: bool) -> list[Figure]:
@@ -48,10 +48,8 @@ def measure(*, quick: bool) -> list[Figure]:
 def _serve(home: Path, *, runs: int) -> Figure:
     times: list[float] = []
     for _ in range(runs):
-        port = free_port()
-        arguments = command("serve", "--home", str(home), "--port", str(port))
-        with process(arguments, f"http://127.0.0.1:{port}/v2/health/ready") as seconds:
-            times.append(seconds)
+        with serving(home) as server:
+            times.append(server.ready_s)
     return Figure(
         what="penstock serve, until ready with one model",
         ours=statistics.median(times),

@@ -13,7 +13,7 @@ from penstock.testing.collector import collector
 
 from .figure import Figure
 from .load import Load, need_wrk, script, wrk
-from .project import build, command, free_port, process
+from .project import build, command, free_port, process, token_of
 
 CONNECTIONS = 16
 SHARES = ("off", "0.0", "0.01", "1.0")
@@ -30,7 +30,7 @@ def measure(*, quick: bool) -> list[Figure]:
 
 
 def _compare(home: Path, *, rounds: int, seconds: int) -> list[Figure]:
-    token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
+    token = token_of(home)
     lua = script(home / "entity.lua", [{"entity": {"device": 7}}], token)
     addresses: dict[str, str] = {}
     loads: dict[str, list[Load]] = {share: [] for share in SHARES}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from penstock.testing.redis_server import redis_server
 
 from .figure import Figure
-from .project import DECLARED, answers, build, command, free_port, run
+from .project import DECLARED, answers, build, command, free_port, run, token_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,7 +177,7 @@ def measure(*, quick: bool) -> list[Figure]:
 
 
 def _figures(home: Path, stack: ExitStack, store: _Store, wanted: int) -> list[Figure]:
-    token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
+    token = token_of(home)
     ports = [free_port(), free_port()]
     servers = [_serve(home, stack, port) for port in ports]
     client = Client(ports, token, wanted)

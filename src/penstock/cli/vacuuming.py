@@ -1,10 +1,10 @@
-"""The command that removes old versions of stored features."""
+"""The command that removes old versions of stored features and of raw tables."""
 
 from __future__ import annotations
 
 import typer
 
-from penstock.control import VacuumedTable, vacuum_features
+from penstock.control import VacuumedTable, vacuum_features, vacuum_raw
 from penstock.spec import duration_us
 
 from .failures import UsageError
@@ -28,11 +28,14 @@ def features_vacuum(
     ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be removed."),
 ) -> None:
-    """Remove files of stored features that only old versions need."""
+    """Remove files of stored features and raw tables that only old versions need."""
     hours = _hours(older_than)
     with opened_as(screen, "reader" if dry_run else "admin") as services:
         older_than_h = hours or services.settings.features_retention_hours
-        found = vacuum_features(services, older_than_h=older_than_h, dry_run=dry_run)
+        found = [
+            *vacuum_features(services, older_than_h=older_than_h, dry_run=dry_run),
+            *vacuum_raw(services, older_than_h=older_than_h, dry_run=dry_run),
+        ]
     value = {"dry_run": dry_run, "older_than_h": older_than_h, "tables": found}
     if not found:
         screen.show(

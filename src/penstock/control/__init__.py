@@ -91,7 +91,7 @@ from .steps import step_functions
 from .triggers import due
 from .upkeep import CheckSchedule, ProfileSchedule, PruneSchedule, VacuumSchedule
 from .usage import Usage
-from .vacuuming import VacuumedTable, pinned_versions, vacuum_features
+from .vacuuming import VacuumedTable, pinned_versions, vacuum_features, vacuum_raw
 
 __all__ = [
     "BACK_OFF",
@@ -206,6 +206,7 @@ __all__ = [
     "train_run",
     "vacuum_features",
     "vacuum_pipeline",
+    "vacuum_raw",
     "vacuum_run",
     "view_states",
     "waiting_for",

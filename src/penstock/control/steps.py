@@ -39,7 +39,7 @@ from .pruning import prune_scores, vacuum_scores
 from .refreshing import drop_unread_spaces, refresh_features
 from .telling import telling
 from .training import TRAIN_STEPS
-from .vacuuming import vacuum_features
+from .vacuuming import vacuum_features, vacuum_raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -192,8 +192,9 @@ def _react(services: Services, _: Values, outputs: Values) -> Mapping[str, objec
 
 
 def _vacuum(services: Services, given: Values, _: Values) -> Mapping[str, object]:
-    found = vacuum_features(services, older_than_h=given["older_than_h"])
-    return {"tables": to_builtins(found)}
+    older_than_h = given["older_than_h"]
+    found = vacuum_features(services, older_than_h=older_than_h)
+    return {"tables": to_builtins([*found, *vacuum_raw(services, older_than_h=older_than_h)])}
 
 
 def _prune(services: Services, given: Values, _: Values) -> Mapping[str, object]:

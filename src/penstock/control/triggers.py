@@ -127,7 +127,7 @@ def due(  # noqa: PLR0913 - a schedule for each kind of run
         now_us: The time, in microseconds since 1970 UTC; the clock's when left out.
         check: When features are compared with the raw tables.
         profile: When features are profiled.
-        vacuum: When old versions of stored features are removed.
+        vacuum: When old versions of stored features and raw tables are removed.
         prune: When scores are removed that have been kept long enough.
     """
     known = known or Known()

@@ -15,6 +15,7 @@ from penstock.spec import Deployment, FeatureView
 
 from .pipelines import check_run, profile_run, prune_run, vacuum_run
 from .profiling import views_to_profile
+from .vacuuming import RAW
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,7 @@ class ProfileSchedule(NamedTuple):
 
 
 class VacuumSchedule(NamedTuple):
-    """When old versions of stored features are removed by themselves.
+    """When old versions of stored features and raw tables are removed by themselves.
 
     Attributes:
         every_us: How often, in microseconds; 0 for never.
@@ -134,12 +135,13 @@ class Upkeep:
         return self._new(run, lambda: bool(views_to_profile(self._services, self._catalogue)))
 
     def vacuum(self, schedule: VacuumSchedule) -> Submission | None:
-        """Old versions of stored features removed, where there are any."""
+        """Old versions of stored features and raw tables removed, where there are any."""
         slot_us = self._slot_us(schedule.every_us)
         if slot_us is None:
             return None
         run = vacuum_run(f"vacuum-features-{stamp(slot_us)}", older_than_h=schedule.older_than_h)
-        return self._new(run, lambda: bool(self._services.tables.names(STORED)))
+        names = self._services.tables.names
+        return self._new(run, lambda: any(names(prefix) for prefix in (STORED, *RAW)))
 
     def prune(self, schedule: PruneSchedule) -> Submission | None:
         """Scores removed that were kept long enough, and files that were merged."""

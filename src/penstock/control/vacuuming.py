@@ -1,4 +1,4 @@
-"""Old versions of stored features, removed where nothing names them."""
+"""Old versions of stored features and of raw tables, removed where nothing names them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
     from penstock.ports import Services
 
-__all__ = ["VacuumedTable", "pinned_versions", "vacuum_features"]
+__all__ = ["VacuumedTable", "pinned_versions", "vacuum_features", "vacuum_raw"]
 
 HOUR_US = 3_600_000_000
+RAW = ("raw/", "quarantine/")
+RAW_STAY_H = 24
+"""How long their files stay at least: nobody is kept from taking records in meanwhile, so there may
+be one that no version has yet."""
 
 
 class VacuumedTable(msgspec.Struct, frozen=True, kw_only=True):
-    """What a vacuum did with one table of stored features.
+    """What a vacuum did with one table.
 
     Attributes:
         table: The table.
@@ -64,25 +68,54 @@ def vacuum_features(
     for table in services.tables.names(STORED):
         try:
             with services.locks.hold(table_lock(table), wait_s=0):
-                # Asked again for each: what is named may have changed meanwhile.
-                kept = tuple(sorted(pinned_versions(services).get(table, ())))
-                removed = services.tables.vacuum(
-                    table, keep=kept, older_than_h=older_than_h, dry_run=dry_run
-                )
+                found += _vacuum(services, table, older_than_h, dry_run=dry_run)
         except UnavailableError:
             found.append(VacuumedTable(table=table, busy=True))
-            continue
-        if removed.files:
-            found.append(
-                VacuumedTable(
-                    table=table, files=removed.files, size_bytes=removed.size_bytes, kept=kept
-                )
-            )
     if not dry_run:
         before_us = services.clock.now_us() - older_than_h * HOUR_US
         drop_old_parts(services.scratch, before_s=before_us / 1e6)
-        _note(services, found)
+        _note(services, "vacuum features", found)
     return found
+
+
+def vacuum_raw(
+    services: Services, *, older_than_h: int, dry_run: bool = False
+) -> list[VacuumedTable]:
+    """Remove files of raw and quarantine tables that were merged into larger ones.
+
+    No record goes: the newest version has all of them. What can be read afterwards is what
+    ``vacuum_features`` leaves; old versions stay for a day at least.
+
+    Args:
+        services: The ports.
+        older_than_h: How many hours old versions stay.
+        dry_run: Only say what would be removed.
+
+    Returns:
+        What was done with each table that has something to remove.
+
+    Raises:
+        StateError: It is not known what a model in service names; nothing was removed.
+    """
+    stay_h = max(older_than_h, RAW_STAY_H)
+    names = [name for prefix in RAW for name in services.tables.names(prefix)]
+    found = [one for name in names for one in _vacuum(services, name, stay_h, dry_run=dry_run)]
+    if not dry_run:
+        _note(services, "vacuum raw", found)
+    return found
+
+
+def _vacuum(
+    services: Services, table: str, older_than_h: int, *, dry_run: bool
+) -> Iterator[VacuumedTable]:
+    """Yield what was done with a table, if there was anything."""
+    # Asked again for each: what is named may have changed meanwhile.
+    kept = tuple(sorted(pinned_versions(services).get(table, ())))
+    removed = services.tables.vacuum(table, keep=kept, older_than_h=older_than_h, dry_run=dry_run)
+    if removed.files:
+        yield VacuumedTable(
+            table=table, files=removed.files, size_bytes=removed.size_bytes, kept=kept
+        )
 
 
 def table_lock(table: str) -> str:
@@ -128,14 +161,14 @@ def _manifests(services: Services, known: set[str]) -> Iterator[dict[str, int]]:
                 ) from error
 
 
-def _note(services: Services, found: list[VacuumedTable]) -> None:
+def _note(services: Services, action: str, found: list[VacuumedTable]) -> None:
     for one in found:
         if not one.busy:
             difference = {"files": one.files, "size_bytes": one.size_bytes, "kept": list(one.kept)}
             services.metadata.write(
                 audit=Audit(
                     actor=services.actor,
-                    action="vacuum features",
+                    action=action,
                     subject=f"table/{one.table}",
                     difference=difference,
                 )

@@ -91,8 +91,8 @@ class Settings(BaseSettings):
             records, day by day; 0 for never.
         features_profile_days: How many days, up to the newest record, have a profile.
         features_profile_sample: At most so many points of a day are looked at.
-        features_vacuum_hours: How often the worker removes old versions of stored features; 0 for
-            never.
+        features_vacuum_hours: How often the worker removes old versions of stored features and raw
+            tables; 0 for never.
         features_retention_hours: How many hours such a version stays, where no dataset and no model
             names it; those stay for ever.
         scores_prune_hours: How often the worker removes scores that have been kept as long as their

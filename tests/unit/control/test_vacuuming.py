@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from datetime import timedelta
@@ -18,10 +19,12 @@ from penstock.control import (
     start,
     step_functions,
     vacuum_features,
+    vacuum_raw,
 )
 from penstock.datasets import build, load
 from penstock.errors import NotFoundError, StateError
 from penstock.features import Wanted, backfill, stored_features
+from penstock.ingest import accept_events, ingest_log
 from penstock.plan import Catalogue
 from penstock.ports import Delete
 from penstock.records import Aliases, DatasetSnapshot
@@ -66,11 +69,11 @@ def files(services: LocalServices, table: str) -> int:
     return len(list((services.layout.tables / table).glob("*.parquet")))
 
 
-def age(services: LocalServices, table: str) -> None:
-    """Let two hours pass since everything in the table happened; see ``vacuum_features``."""
+def age(services: LocalServices, table: str, hours: int = 2) -> None:
+    """Let some hours pass since everything in the table happened; see ``vacuum_features``."""
     folder = services.layout.tables / table
     log = folder / "_delta_log"
-    then_ms = int(time.time() * 1_000) - 7_200_000
+    then_ms = int(time.time() * 1_000) - 3_600_000 * hours
     for path in log.glob("*.json"):
         lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
         for line in lines:
@@ -141,6 +144,45 @@ def _damaged(_: object) -> object:
     raise StateError("damaged")
 
 
+def test_raw_tables_lose_what_was_merged_and_no_record(scored: LocalServices) -> None:
+    source = Catalogue.load(scored.metadata).source("candles")
+    table = "raw/candles"
+    (kept,) = pinned_versions(scored)[table]
+    pinned = scored.tables.scan(table, version=kept).collect()
+    for hour in (241, 242, 243):
+        ts = (START + timedelta(hours=hour)).isoformat()
+        row = {"symbol": "BTC", "ts": ts, "open": 9.0, "close": 8.0, "volume": 5.0}
+        accept_events(scored, source, json.dumps(row).encode(), "application/json")
+        assert ingest_log(scored, source) is not None
+    unnamed = scored.tables.version(table)
+    scored.tables.compact(table)
+    before, size = scored.tables.scan(table).collect(), files(scored, table)
+    age(scored, table, hours=23)
+    assert vacuum_raw(scored, older_than_h=1) == []
+    age(scored, table, hours=25)
+    with open_services(scored.home) as fresh:
+        told = vacuum_raw(fresh, older_than_h=1, dry_run=True)
+        assert vacuum_raw(fresh, older_than_h=48) == []
+        done = vacuum_raw(fresh, older_than_h=1)
+        assert done == told
+        (one,) = done
+        assert (one.table, one.kept) == (table, (kept,))
+        assert size - files(scored, table) == one.files >= 3
+        assert fresh.metadata.audit()[-1].action == "vacuum raw"
+        assert (
+            fresh.tables.scan(table)
+            .collect()
+            .sort("ts", "symbol")
+            .equals(before.sort("ts", "symbol"))
+        )
+        assert fresh.tables.scan(table, version=kept).collect().equals(pinned)
+        with pytest.raises(NotFoundError, match=f"Version {unnamed} .* was vacuumed"):
+            fresh.tables.scan(table, version=unnamed)
+        # Records go on coming in, and are counted on from where they were.
+        assert ingest_log(fresh, source) is None
+        assert fresh.tables.applied(table, table) == before["_batch"].max()
+
+
 def test_a_table_that_is_written_to_is_left_alone(scored: LocalServices, dataset: Dataset) -> None:
     (view,) = dataset.base_views
     table = fill(scored, view, 0, 2)
@@ -170,7 +212,6 @@ def test_the_worker_vacuums_once_in_each_interval(scored: LocalServices, dataset
     schedule = VacuumSchedule(HOUR_US, 5)
     now = scored.clock.now()
     now_us = scored.clock.now_us() + HOUR_US
-    assert due(scored, now_us=now_us, vacuum=schedule) == []
     table = fill(scored, view, 0, 1)
     (submission,) = due(scored, now_us=now_us, vacuum=schedule)
     assert submission.run_id == f"vacuum-features-{now + timedelta(hours=1):%Y%m%dT%H00}"

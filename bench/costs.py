@@ -125,7 +125,7 @@ async def _measured(
     scores = [await endpoint.score(_ask(services)) for _ in range(BATCH)]
     body = msgspec.json.encode(FEATURES)
     plain = msgspec.json.Decoder(dict[str, dict[str, float]]).decode
-    call = WholeCall({"path": "/", "headers": []})
+    call = WholeCall.of({"path": "/", "headers": []})
     answer = schema.told_one(scores[:1])
     taken = {
         "token": lambda: keeper.guard.check(header, "writer"),

@@ -83,7 +83,8 @@ class Gathering(ABC, Generic[Ask, Outcome]):
 
     def _push(self, ask: Ask) -> None:
         self._queue.append(ask)
-        self._wake()
+        if not self._scheduled:
+            self._wake()
 
     def _wake(self) -> None:
         """Turn to what waits, unless that is under way."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -62,6 +62,8 @@ KNOWN = (
     "/v1/features/{service}", METRICS, OPENAPI, *V2_PATHS, *ALIASES,
     *EXPLAINS,
 )  # fmt: skip
+
+AnyAnswer = TypeVar("AnyAnswer", bound="Answer | Streamed")
 
 
 class Beside(Protocol):
@@ -200,7 +202,7 @@ class ServeApp:
         answer = await self._guarded(call.scope["path"], answering)
         return None if answer is None else self.counted(kind, call, answer)
 
-    def counted(self, kind: str, call: Call, answer: Answer | Streamed) -> Answer | Streamed:
+    def counted(self, kind: str, call: Call, answer: AnyAnswer) -> AnyAnswer | Answer:
         """An answer, counted, and packed where that is worth it."""
         self._count(kind, answer.status)
         if isinstance(answer, Answer) and len(answer.body) >= WORTH_PACKING_BYTES:

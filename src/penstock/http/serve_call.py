@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from penstock.errors import InputError
+from penstock.scoring import Light
 
 from .arrow_columns import arrow_asked
 from .serve_errors import refusal
@@ -30,44 +31,38 @@ class Gone(Exception):  # noqa: N818 - no error: the client has hung up
     """Nobody waits for the answer any more."""
 
 
-class Call:
+class Call(Light):
     """A request, as far as it has been looked at.
 
-    Args:
+    Attributes:
         scope: What ASGI says of it.
         receive: Gives its body.
         arrived_us: When it came, in microseconds since 1970 UTC.
-
-    Attributes:
         limit_bytes: How long its body may be, unpacked too.
+        accept: The header of that name; empty for none.
+        authorization: Likewise.
+        content_type: Likewise.
+        encoding: How its body is packed; empty for as it is.
+        request_id: The client's id of it; empty for none.
         trace: Its trace; none where it is not traced.
         read: What the body of a request to infer says, where that has been looked at already.
     """
 
-    __slots__ = (
-        "accept",
-        "arrived_us",
-        "authorization",
-        "content_type",
-        "encoding",
-        "limit_bytes",
-        "read",
-        "receive",
-        "request_id",
-        "scope",
-        "trace",
-    )
+    scope: Message
+    receive: Receive
+    arrived_us: int = 0
+    limit_bytes: int = BODY_LIMIT_BYTES
+    accept: bytes = b""
+    authorization: bytes = b""
+    content_type: bytes = b""
+    encoding: bytes = b""
+    request_id: str = ""
+    trace: RequestTrace | None = None
+    read: InferRequest | None = None
 
-    def __init__(self, scope: Message, receive: Receive, arrived_us: int) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.arrived_us = arrived_us
-        self.authorization = self.content_type = self.accept = self.encoding = b""
-        self.request_id = ""
-        self.limit_bytes = BODY_LIMIT_BYTES
-        self.trace: RequestTrace | None = None
-        self.read: InferRequest | None = None
-        for name, value in scope["headers"]:
+    def __post_init__(self) -> None:
+        """Find the headers that most requests are asked for."""
+        for name, value in self.scope["headers"]:
             if name == b"authorization":
                 self.authorization = value
             elif name == b"content-type":
@@ -149,29 +144,31 @@ class Call:
 class WholeCall(Call):
     """A request whose body has come already.
 
-    Args:
-        scope: What ASGI would say of it.
-
     Attributes:
         is_plain: Whether it comes as it is, and neither it nor its answer is an Arrow stream.
         whole: The body, as it came; set with ``arrived_us`` once it has.
     """
 
-    __slots__ = ("is_plain", "whole")
+    is_plain: bool = True
+    whole: bytes = b""
 
-    def __init__(self, scope: Message) -> None:
-        super().__init__(scope, _nothing, 0)
-        self.is_plain = not (self.encoding or any(arrow_asked(self.content_type, self.accept)))
-        self.whole = b""
+    @classmethod
+    def of(cls, scope: Message, *, limit_bytes: int = BODY_LIMIT_BYTES) -> WholeCall:
+        """A request by its head.
+
+        Args:
+            scope: What ASGI would say of it.
+            limit_bytes: How long its body may be, unpacked too.
+        """
+        made = cls(scope, _nothing, limit_bytes=limit_bytes)
+        is_arrow = any(arrow_asked(made.content_type, made.accept))
+        made.is_plain = not (made.encoding or is_arrow)
+        return made
 
     def again(self) -> WholeCall:
-        """A request with the same head, as it is before anybody has looked at it."""
-        made = WholeCall.__new__(WholeCall)
-        made.scope, made.receive, made.arrived_us = self.scope, self.receive, 0
-        made.accept, made.authorization = self.accept, self.authorization
-        made.content_type, made.encoding = self.content_type, self.encoding
-        made.is_plain, made.limit_bytes = self.is_plain, self.limit_bytes
-        made.request_id, made.trace, made.read, made.whole = self.request_id, None, None, b""
+        """A request with the same head, whose body is still to come."""
+        made = self.__copy__()
+        made.whole, made.arrived_us = b"", 0
         return made
 
     async def _received(self) -> bytes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from penstock.scoring import Light
 
 from .serve_errors import PLAIN, Answer
 from .serve_stream import Streamed
@@ -82,48 +84,30 @@ class _Deaf:
         """Do nothing."""
 
 
-class Direct:
+class Direct(Light):
     """The request and its answer, in the place of uvicorn's ``RequestResponseCycle``.
 
-    Args:
+    Attributes:
         connection: Where it came from.
         app: Answers.
         way: Where the request's path leads.
         call: The request.
-        keep_alive: Whether the client wants to send more.
-
-    Attributes:
-        keep_alive: See above; taken back when the server ends.
+        keep_alive: Whether the client wants to send more; taken back when the server ends.
         refused: What to answer where it is turned away without being looked at.
         response_complete: Whether the answer has been sent, or nobody is there any more.
         disconnected: Whether the client has gone.
         message_event: What uvicorn sets when the client has gone.
     """
 
-    __slots__ = (
-        "_app", "_call", "_connection", "_way", "disconnected", "keep_alive", "refused",
-        "response_complete",
-    )  # fmt: skip
-
-    message_event = _Deaf()
-
-    def __init__(
-        self,
-        connection: Connection,
-        app: ServeApp,
-        way: Way,
-        call: WholeCall,
-        *,
-        keep_alive: bool,
-    ) -> None:
-        self._connection = connection
-        self._app = app
-        self._way = way
-        self._call = call
-        self.keep_alive = keep_alive
-        self.refused: Answer | None = None
-        self.response_complete = False
-        self.disconnected = False
+    message_event: ClassVar = _Deaf()
+    connection: Connection
+    app: ServeApp
+    way: Way
+    call: WholeCall
+    keep_alive: bool = True
+    refused: Answer | None = None
+    response_complete: bool = False
+    disconnected: bool = False
 
     def keep_head(self, data: bytes) -> None:
         """Keep the request's head, where it can be known again; before anything is done with it.
@@ -132,67 +116,64 @@ class Direct:
             data: What had come when the request was whole: any bytes that end with it.
         """
         if self.keep_alive:
-            self._app.heads.keep(data, self._way, self._call)
+            self.app.heads.keep(data, self.way, self.call)
 
     def complete(self, body: bytes) -> Load:
         """Take the body: the request is whole, and has arrived. Returns what else is under way."""
-        self._call.whole = body
-        self._call.arrived_us = self._app.clock.now_us()
-        return self._app.load
+        self.call.whole = body
+        self.call.arrived_us = self.app.clock.now_us()
+        return self.app.load
 
     def turn_away(self) -> None:
         """Do not look at the request."""
-        self.refused = self._app.turn_away(self._way)
+        self.refused = self.app.turn_away(self.way)
 
     def begin(self) -> bool:
         """Begin to answer without a task; false where it takes ``respond``."""
-        load = self._app.load
+        load = self.app.load
         load.without_task += 1
-        began = self._app.begin(self._way, self._call, self)
+        began = self.app.begin(self.way, self.call, self)
         if not began:
             load.without_task -= 1
         return began
 
     def give(self, kind: str, answer: Answer) -> None:
         """Send an answer that was found without a task."""
-        self._app.load.without_task -= 1
-        counted = self._app.counted(kind, self._call, answer)
-        if self._connection.flow.write_paused:
-            self._connection.start(self._respond(_at_once(counted)))
+        self.app.load.without_task -= 1
+        told = self.app.counted(kind, self.call, answer)
+        if self.connection.flow.write_paused:
+            self.connection.start(self._respond(_at_once(told)))
         else:
-            self._send(counted)
+            self.send(told)
 
     def give_later(self, kind: str, answering: Coroutine[None, None, Answer]) -> None:
         """Send an answer that takes a task after all."""
-        self._app.load.without_task -= 1
-        self._connection.start(self._respond(self._app.finish(kind, self._call, answering)))
+        self.app.load.without_task -= 1
+        self.connection.start(self._respond(self.app.finish(kind, self.call, answering)))
 
     def respond(self) -> Coroutine[None, None, None]:
         """Answer in a task; then it is the next request's turn."""
-        return self._respond(self._app.answer(self._call))
+        return self._respond(self.app.answer(self.call))
 
     async def _respond(self, answering: Coroutine[None, None, Answer | Streamed | None]) -> None:
         try:
             answer = await answering
             if isinstance(answer, Answer) and answer.overloaded:
-                await asyncio.sleep(self._connection.hold_s())
-            if self._connection.flow.write_paused:
-                await self._connection.flow.drain()
+                await asyncio.sleep(self.connection.hold_s())
+            if self.connection.flow.write_paused:
+                await self.connection.flow.drain()
         except BaseException:
             # The server ends, and does not wait any longer.
-            self._connection.transport.close()
+            self.connection.transport.close()
             raise
-        self._send(answer)
-
-    def _send(self, answer: Answer | Streamed | None) -> None:
         if isinstance(answer, Streamed):  # what is sent in parts goes through ASGI, never here
-            self._connection.transport.close()
+            self.connection.transport.close()
             answer = None
         self.send(answer)
 
     def send(self, answer: Answer | None) -> None:
         """Send the answer, if there is any; then it is the next request's turn."""
-        connection = self._connection
+        connection = self.connection
         self.response_complete = True
         if self.disconnected or answer is None or connection.transport.is_closing():
             return
@@ -203,5 +184,5 @@ class Direct:
         connection.on_response_complete()
 
 
-async def _at_once(answer: Answer | Streamed) -> Answer | Streamed:
+async def _at_once(answer: Answer) -> Answer:
     return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, NoReturn
 
 from penstock.access import Permissions, require_role, tell_denial, token_hash
@@ -37,7 +38,7 @@ class Guard:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._by_hash: dict[str, Identity] = {}
-        self._by_header: dict[bytes, Identity] = {}
+        self._let_in: defaultdict[Role, dict[bytes, Identity]] = defaultdict(dict)
         self._permissions = Permissions()
         self._decided: dict[tuple[bytes, str], AccessError | None] = {}
         self._told_s: dict[tuple[str, str], float] = {}
@@ -45,7 +46,7 @@ class Guard:
     def refresh(self, identities: Iterable[Identity], permissions: Permissions) -> None:
         """Take identities and permissions as they are now."""
         self._by_hash = {one.token_sha256: one for one in identities if one.token_sha256}
-        self._by_header = {}
+        self._let_in = defaultdict(dict)
         self._permissions = permissions
         self._decided = {}
 
@@ -59,11 +60,7 @@ class Guard:
         Raises:
             AccessError: There is no valid token, or its role does not reach.
         """
-        identity = self._by_header.get(header)
-        if identity is None:
-            identity = self._identify(header)
-        require_role(identity, role)
-        return identity
+        return self._let_in[role].get(header) or self._identify(header, role)
 
     def refusal(
         self,
@@ -130,7 +127,7 @@ class Guard:
         metadata, clock = self._services.metadata, self._services.clock
         await asyncio.to_thread(tell_denial, metadata, clock, error, user=user, subject=subject)
 
-    def _identify(self, header: bytes) -> Identity:
+    def _identify(self, header: bytes, role: Role) -> Identity:
         token = bearer_token(header.decode("latin-1"))
         found = self._by_hash.get(token_hash(token))
         if found is None:
@@ -139,7 +136,9 @@ class Guard:
                 "the server runs on, or run 'penstock init' there to make one; for a token of your "
                 "own, an admin runs 'penstock users add NAME'."
             )
-        if len(self._by_header) >= REMEMBERED:
-            self._by_header.clear()
-        self._by_header[header] = found
+        require_role(found, role)
+        let_in = self._let_in[role]
+        if len(let_in) >= REMEMBERED:
+            let_in.clear()
+        let_in[header] = found
         return found

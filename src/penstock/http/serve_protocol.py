@@ -130,8 +130,8 @@ class ServeProtocol(HttpToolsProtocol):
         """Take what the client has sent."""
         if self._broken or self.transport.is_closing():
             return
-        is_between = self._scoring is not None and self.rests
-        if is_between and self._take_known(data):
+        between = self._scoring if self.rests else None
+        if between is not None and self._take_known(between, data):
             return
         self._fresh = False
         self._chunk_bytes = len(data)
@@ -144,22 +144,21 @@ class ServeProtocol(HttpToolsProtocol):
             self._began_s = self.loop.time()
         if self._ready is not None:
             direct, self._ready = self._ready, None
-            if is_between:
+            if between is not None:
                 direct.keep_head(data)
             self._begin(direct)
 
-    def _take_known(self, data: bytes) -> bool:
+    def _take_known(self, app: ServeApp, data: bytes) -> bool:
         """Take a request whose head has been read before, past the parser; false for any other.
 
         The parser is between two requests, and stays there.
         """
-        app = cast("ServeApp", self._scoring)
         head = app.heads.of(data)
         if head is None:
             return False
-        direct = Direct(self, app, head.way, head.call.again(), keep_alive=True)
+        direct = Direct(self, app, head.way, head.call.again())
         self._complete(direct, data[head.size_bytes :])
-        self.cycle = cast("RequestResponseCycle", direct)
+        self.cycle = direct  # type: ignore[assignment]  # in its place; a cast is a call
         self._begin(direct)
         return True
 
@@ -230,19 +229,17 @@ class ServeProtocol(HttpToolsProtocol):
         way = app.ways.of(self.url)
         if not way.is_short or self.parser.get_method() != b"POST":
             return None
-        call = WholeCall(
-            {
-                "method": "POST",
-                "path": way.path,
-                "query_string": way.query,
-                "headers": self.headers,
-            }
-        )
-        call.limit_bytes = app.limit_bytes
+        scope = {
+            "method": "POST",
+            "path": way.path,
+            "query_string": way.query,
+            "headers": self.headers,
+        }
+        call = WholeCall.of(scope, limit_bytes=app.limit_bytes)
         if call.accept and stream_form(call.accept):
             return None
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        return Direct(self, app, way, call, keep_alive=keep_alive)
+        return Direct(self, app, way, call, keep_alive)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body; a long one is for uvicorn."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.errors import PenstockError
-from penstock.scoring import Together
+from penstock.scoring import Light, Together
 
 from .serve_scoring import ask_of, door_of
 from .serve_v2_rows import rows_of_tensors
@@ -50,59 +50,53 @@ class Origin(Protocol):
         ...
 
 
-class _Waiting:
+class _Waiting(Light):
     """Waits for the score of a row, in the place of a future and a task.
 
-    Args:
+    Attributes:
         kind: What the request is counted as.
         ask: The row.
         lane: The lane that it is given to.
         endpoint: The deployment.
         origin: Where the answer goes.
         tell: Makes an answer of its score.
+        is_done: Whether it has been told.
     """
 
-    __slots__ = ("_ask", "_endpoint", "_is_done", "_kind", "_lane", "_origin", "_tell")
-
-    def __init__(  # noqa: PLR0913, PLR0917 - what there is to know when the score comes
-        self, kind: str, ask: Ask, lane: Lane, endpoint: Endpoint, origin: Origin, tell: Tell
-    ) -> None:
-        self._kind = kind
-        self._ask = ask
-        self._lane = lane
-        self._endpoint = endpoint
-        self._origin = origin
-        self._tell = tell
-        self._is_done = False
+    kind: str
+    ask: Ask
+    lane: Lane
+    endpoint: Endpoint
+    origin: Origin
+    tell: Tell
+    is_done: bool = False
 
     def done(self) -> bool:
         """Whether it has been told."""
-        return self._is_done
+        return self.is_done
 
     def set_result(self, score: Score, /) -> None:
         """Answer with a score."""
-        self._end()
+        self.is_done = True
+        self.ask.waiting = None  # each holds the other
         try:
-            self._endpoint.answered(self._ask, self._lane, score)
-            answer = self._tell([score])
+            self.endpoint.answered(self.ask, self.lane, score)
+            answer = self.tell([score])
         except Exception as error:  # noqa: BLE001 - neighbours in the batch have no part in it
-            self._origin.give_later(self._kind, _raised(error))
+            self.origin.give_later(self.kind, _raised(error))
         else:
-            self._origin.give(self._kind, answer)
+            self.origin.give(self.kind, answer)
 
     def set_exception(self, exception: BaseException, /) -> None:
         """Find out what answers instead."""
-        self._end()
-        self._origin.give_later(self._kind, self._instead(exception))
-
-    def _end(self) -> None:
-        self._is_done = True
-        self._ask.waiting = None  # each holds the other
+        self.is_done = True
+        self.ask.waiting = None
+        self.origin.give_later(self.kind, self._instead(exception))
 
     async def _instead(self, error: BaseException) -> Answer:
         if not isinstance(error, (TimeoutError, PenstockError)):
             raise error
-        return self._tell([await self._endpoint.instead(self._ask, self._lane, error)])
+        return self.tell([await self.endpoint.instead(self.ask, self.lane, error)])
 
 
 class QuickDoor:
@@ -135,12 +129,12 @@ class QuickDoor:
             if asked is None:
                 return False
             rows, several, tell = asked
-            asks = [ask_of(endpoint, row, call) for row in rows]
-            ask = asks[0]
+            ask = ask_of(endpoint, rows[0], call)
             lane = None if several else endpoint.lane_of(ask)
         except Exception:  # noqa: BLE001 - the long way comes to the same, and says so
             return False
         if several:
+            asks = [ask, *[ask_of(endpoint, row, call) for row in rows[1:]]]
             _begin_all(way.kind, asks, endpoint, origin, tell)
             return True
         if lane is not None and endpoint.takes_at_once(ask, lane):

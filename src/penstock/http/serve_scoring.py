@@ -89,7 +89,7 @@ def door_of(keeper: Keeper, name: str) -> tuple[Door, Schema]:
         NotReadyError: It has been unloaded, or nothing has been deployed on it.
         UnavailableError: It rests; ``Waking.need`` loads it.
     """
-    door = _opened(keeper, name)
+    door = keeper.doors.get(name) or _opened(keeper, name)
     if door.schema is None:
         raise NotReadyError(door.endpoint.no_champion, deployment=name)
     return door, door.schema
@@ -248,14 +248,7 @@ class _OneVersion:
 
 def ask_of(answering: Answering, row: Row, call: Asked) -> Ask:
     """A row of a request as the deployment takes it."""
-    ask = Ask(
-        call.arrived_us,
-        key=row.key,
-        at_us=row.at_us,
-        values=row.values,
-        given=row.given,
-        request_id=call.request_id,
-    )
+    ask = Ask(call.arrived_us, row.key, row.at_us, row.values, call.request_id, row.given)
     if answering.headers:
         ask.headers = {
             name: call.header(name.encode()).decode("latin-1") for name in answering.headers

@@ -16,6 +16,7 @@ from .fleet import Fleet, Memory, build_fleet, look_at_ages, wake
 from .kept import KeptScores
 from .lane import LONGEST_WAIT_US, QUEUE_US, Lane
 from .lane_rows import unknown_error
+from .light import Light
 from .payloads import score_key
 from .routes import Chosen, RouteTable, share_of
 from .score_log import ScoreLog
@@ -60,6 +61,7 @@ __all__ = [
     "KeptScores",
     "Lane",
     "LaneCounts",
+    "Light",
     "Memory",
     "RequestTrace",
     "RouteTable",

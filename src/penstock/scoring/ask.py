@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from .light import Light
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,9 +16,6 @@ if TYPE_CHECKING:
     from .traces import RequestTrace
 
 __all__ = ["Ask", "Waiting", "Writer"]
-
-NOTHING: Mapping[str, Given] = {}
-NO_HEADERS: Mapping[str, str] = {}
 
 
 class Waiting(Protocol):
@@ -38,53 +37,34 @@ class Waiting(Protocol):
         ...
 
 
-class Ask:
+class Ask(Light):
     """One row that wants a prediction.
 
-    Args:
+    Attributes:
         arrived_us: When the request arrived, in microseconds since 1970 UTC.
         key: The entity's key; none when features are handed in.
         at_us: The time the features are wanted at; 0 for now.
         values: The features handed in, in the order of the version asked; none to look them up.
         request_id: The client's id of the request.
-        reason: Why this route answers, or why a fallback is asked.
         given: What the request says beside the key: keys of further entities and request fields.
         headers: The headers that its routes ask for, by name in lower case.
-
-    Attributes:
+        reason: Why this route answers, or why a fallback is asked.
         trace: The trace of the request; none where there is none.
         unknown: Whether its features were looked up, and there was nothing of its entities.
         waiting: Who waits for its score.
     """
 
-    __slots__ = (
-        "arrived_us", "at_us", "given", "headers", "key", "reason", "request_id", "trace",
-        "unknown", "values", "waiting",
-    )  # fmt: skip
-
-    def __init__(  # noqa: PLR0913 - what there is to know of a row
-        self,
-        arrived_us: int,
-        *,
-        key: str | int | None = None,
-        at_us: int = 0,
-        values: tuple[float | None, ...] | None = None,
-        request_id: str = "",
-        reason: str = "",
-        given: Mapping[str, Given] = NOTHING,
-        headers: Mapping[str, str] = NO_HEADERS,
-    ) -> None:
-        self.arrived_us = arrived_us
-        self.key = key
-        self.at_us = at_us
-        self.values = values
-        self.request_id = request_id
-        self.reason = reason
-        self.given = given
-        self.headers = headers
-        self.waiting: Waiting | None = None
-        self.trace: RequestTrace | None = None
-        self.unknown = False
+    arrived_us: int
+    key: str | int | None = None
+    at_us: int = 0
+    values: tuple[float | None, ...] | None = None
+    request_id: str = ""
+    given: Mapping[str, Given] = {}
+    headers: Mapping[str, str] = {}
+    reason: str = ""
+    trace: RequestTrace | None = None
+    unknown: bool = False
+    waiting: Waiting | None = None
 
     @property
     def trace_id(self) -> str:
@@ -93,16 +73,8 @@ class Ask:
 
     def again(self, *, values: tuple[float | None, ...] | None, reason: str = "") -> Ask:
         """The same row for another version."""
-        made = Ask(
-            self.arrived_us,
-            key=self.key,
-            at_us=self.at_us,
-            values=values,
-            request_id=self.request_id,
-            reason=reason,
-            given=self.given,
-        )
-        made.trace = self.trace
+        made = Ask(self.arrived_us, self.key, self.at_us, values, self.request_id, self.given)
+        made.reason, made.trace = reason, self.trace
         return made
 
 

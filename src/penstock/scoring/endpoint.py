@@ -264,12 +264,15 @@ class Endpoint:
             ask: The row; features handed in are in the champion's order.
             lane: What ``lane_of`` chose for it.
         """
-        is_open = self.circuits[lane.version.label].is_open
-        return not (lane.slow or is_open or is_stale(ask, lane, ask.arrived_us))
+        if lane.slow or self.circuits[lane.version.label].is_open:
+            return False
+        return ask.values is not None or not is_stale(ask, lane, ask.arrived_us)
 
     def give(self, ask: Ask, lane: Lane, waiting: Waiting) -> None:
         """Give a row to a lane that takes it at once."""
-        lane.take(self._lanes.fitted(ask, lane), waiting)
+        if lane is not self._lanes.champion:
+            ask = self._lanes.fitted(ask, lane)
+        lane.take(ask, waiting)
 
     def answered(self, ask: Ask, lane: Lane, score: Score) -> None:
         """Take note that a lane has answered a row; the shadows score it then."""

@@ -108,7 +108,7 @@ class Lane(Gathering["Ask", "_Outcome"]):
     def take(self, ask: Ask, waiting: Waiting) -> None:
         """Queue a row for whoever waits for it; otherwise as ``submit``."""
         ask.waiting = waiting
-        if self._is_full(ask):
+        if len(self._queue) >= BATCH_ROWS and self._is_full(ask):
             self.counts.failed += 1
             message = (
                 f"{len(self._queue)} rows wait for {self.version.label} already. Send fewer at a "
@@ -122,8 +122,6 @@ class Lane(Gathering["Ask", "_Outcome"]):
         """Whether a row would wait too long; the rows of a request are let in or refused as one."""
         queue = self._queue
         waiting = len(queue)
-        if waiting < BATCH_ROWS:
-            return False
         if waiting * self._row_us <= self.queue_us and waiting < QUEUE_ROWS:
             return False
         return queue[-1].arrived_us != ask.arrived_us

@@ -47,7 +47,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 def call_of(body: bytes, *headers: tuple[bytes, bytes]) -> WholeCall:
     scope = {"method": "POST", "path": PREDICT, "query_string": b"", "headers": list(headers)}
-    call = WholeCall(scope)
+    call = WholeCall.of(scope)
     call.whole, call.arrived_us = body, 5
     return call
 

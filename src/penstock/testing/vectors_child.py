@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
 from penstock.adapters.delta import DeltaTables
 from penstock.adapters.files import FileLocks
 from penstock.adapters.lmdb import LmdbOnlineStore
+from penstock.adapters.redis import RedisOnlineStore
+from penstock.errors import ConflictError
 from penstock.features import refresh_vectors
 
 if TYPE_CHECKING:
@@ -21,8 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["keep_vectors"]
 
 
-def keep_vectors(
-    say: Connection, folder: Path, views: Sequence[FeatureView], start_us: int, step_us: int
+def keep_vectors(  # noqa: PLR0913, PLR0917 - what a process is started with
+    say: Connection,
+    folder: Path,
+    views: Sequence[FeatureView],
+    start_us: int,
+    step_us: int,
+    url: str = "",
 ) -> None:
     """Refresh vectors for ever, each time for a later moment, and say each.
 
@@ -32,10 +39,13 @@ def keep_vectors(
         views: The views.
         start_us: The first moment.
         step_us: From one to the next.
+        url: The Redis that the online store is in; in the folder when left out.
     """
     tables, locks = DeltaTables(folder / "tables"), FileLocks(folder / "locks")
-    with closing(LmdbOnlineStore(folder / "online")) as online:
+    online = RedisOnlineStore(url) if url else LmdbOnlineStore(folder / "online")
+    with closing(online):
         for number in count():
             now_us = start_us + number * step_us
-            refresh_vectors(tables, online, locks, views, now_us)
+            with suppress(ConflictError):  # a view was dropped meanwhile
+                refresh_vectors(tables, online, locks, views, now_us)
             say.send(now_us)

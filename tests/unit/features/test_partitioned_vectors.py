@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.adapters.files import FileLocks
+from penstock.adapters.redis import RedisOnlineStore
 from penstock.errors import ConflictError
 from penstock.features import (
     OnlineReader,
@@ -23,7 +26,10 @@ from penstock.features import (
     space_of,
     vector_writing,
 )
+from penstock.testing.children import child
+from penstock.testing.vectors_child import keep_vectors
 
+from .conftest import open_world
 from .test_vectors import (
     BASE,
     CLICKS,
@@ -311,3 +317,48 @@ def test_a_view_that_is_dropped_while_its_vectors_are_written_leaves_none(split:
         split.fold(RECENT, 20, count=3)
         split.assert_same(20)
     assert refused > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["lmdb", "redis"])
+def test_kill(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Two processes write vectors at once, either is killed, and partitions come and go."""
+    with ExitStack() as stack:
+        world, url = open_world(tmp_path), ""
+        stack.callback(world.tables.close)
+        stack.callback(world.online.close)
+        if store == "redis":
+            url = f"redis://127.0.0.1:{request.getfixturevalue('running')}/0#killed-vectors"
+            world.online = stack.enter_context(closing(RedisOnlineStore(url)))
+        processes = Processes(world, FileLocks(tmp_path / "aside"))
+        rng = np.random.default_rng(11)
+        for turn in range(3):
+            minute = 20 * turn
+            given = (BASE, START_US + minute * MINUTE_US, MINUTE_US // 10, url)
+            with (
+                child(keep_vectors, tmp_path, *given) as one,
+                child(keep_vectors, tmp_path, *given) as other,
+            ):
+                for heard in range(2, 8, 2):
+                    for source in SOURCES:
+                        users, shops = rng.choice(["a", "b", "c"], 3), rng.integers(1, 3, 3)
+                        drawn = [
+                            (str(user), int(shop), minute + heard, int(shop))
+                            for user, shop in zip(users, shops, strict=True)
+                        ]
+                        processes.ingest(source, drawn)
+                    processes.fold_all(minute + heard, 1 + (turn + heard // 2) % MOST)
+                    one.listen(heard)
+                    processes.assert_same(minute + heard)
+                time.sleep(float(rng.uniform(0, 0.02)))
+                one.kill()
+                processes.assert_same(minute + 8)
+                processes.fold_all(minute + 9, 1 + turn % MOST)
+                other.listen(len(other.said) + 3)
+                processes.assert_same(minute + 9)
+        for source in SOURCES:
+            processes.ingest(source, [("a", 1, 69, 1)])
+        processes.fold_all(70)
+        processes.vectors(None, 70)
+        processes.assert_same(70)
+        assert len(asked_of(world, 70, "a", 1)) == 1

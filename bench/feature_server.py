@@ -1,23 +1,20 @@
 """Features by key over HTTP with wrk, beside the HTTP floor of the same server and ``feast serve``.
 
-From LMDB, and from Redis where there is a redis-server; on demand too. PENSTOCK_BENCH_FEAST names
-the interpreter of an environment with Feast; see ``bench feast``. Without it, only the floor stands
-beside.
+From LMDB, beside Feast on SQLite, and where there is a redis-server from Redis, beside Feast on
+Redis; on demand too. PENSTOCK_BENCH_FEAST names the interpreter of an environment with Feast; see
+``bench feast``. Without it, only the floor stands beside.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
-import urllib.request
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -27,7 +24,7 @@ from penstock.testing.redis_server import redis_server
 
 from .figure import Figure
 from .load import Load, need_wrk, script, wrk
-from .project import command, free_port, process, run
+from .project import ask, echoing, free_port, process, run, serving, token_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -70,6 +67,22 @@ asked = ps.FeatureService("asked", features=[ratios])
 """
 
 
+class Store(NamedTuple):
+    """Where features are kept, ours and Feast's.
+
+    Attributes:
+        name: What ours is called.
+        url: Our setting.
+        peer: What Feast's is called.
+        peer_redis: Feast's connection to Redis; empty for SQLite.
+    """
+
+    name: str
+    url: str
+    peer: str
+    peer_redis: str = ""
+
+
 def measure(*, quick: bool) -> list[Figure]:
     """Take the figures."""
     need_wrk("feature_server")
@@ -78,17 +91,19 @@ def measure(*, quick: bool) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder, ExitStack() as stack:
         home = Path(folder) / "home"
         _build(home)
-        stores = {"LMDB": "lmdb"}
+        stores = [Store("LMDB", "lmdb", "SQLite")]
         if shutil.which("redis-server"):
             port = free_port()
             stack.enter_context(redis_server(Path(folder) / "redis", port, "--save", ""))
-            stores["Redis"] = f"redis://127.0.0.1:{port}"
-        for store, url in stores.items():
-            with mock.patch.dict(os.environ, PENSTOCK_ONLINE_URL=url):
+            address = f"127.0.0.1:{port}"
+            stores.append(Store("Redis", f"redis://{address}", "Redis", f"{address},db=1"))
+        for store in stores:
+            with mock.patch.dict(os.environ, PENSTOCK_ONLINE_URL=store.url):
                 run(home, "features", "build")
-                for n in BUDGETS:
-                    loads = _loads(home, n, store, rounds=rounds, seconds=seconds)
-                    figures += _figures(n, store, loads)
+                with serving(home) as server, _feast(home, store) as feast:
+                    for n in BUDGETS:
+                        loads = _loads(home, n, server.url, feast, rounds=rounds, seconds=seconds)
+                        figures += _figures(n, store, loads)
     return figures
 
 
@@ -108,11 +123,11 @@ def _build(home: Path) -> None:
         run(home, *arguments)
 
 
-def _loads(
-    home: Path, entities: int, store: str, *, rounds: int, seconds: int
+def _loads(  # noqa: PLR0913 - who is asked, for how many, how often
+    home: Path, entities: int, ours_at: str, feast: str | None, *, rounds: int, seconds: int
 ) -> dict[str, list[Load]]:
     """What wrk saw of each server, which take turns."""
-    token = (home / ".penstock" / "token").read_text(encoding="utf-8").strip()
+    token = token_of(home)
     keys = np.random.default_rng(5).integers(0, ENTITIES, (BODIES, entities)).tolist()
     ours: list[dict[str, object]] = [
         {"entity": {"id": row[0]}} if entities == 1 else {"entities": {"id": row}} for row in keys
@@ -121,29 +136,23 @@ def _loads(
     amounts: object = 80.0 if entities == 1 else [80.0] * entities
     fields = [{"request": {"amount": amounts}, **body} for body in ours]
     with_fields = script(home / "fields.lua", fields, token)
-    addresses: dict[str, tuple[str, Path]] = {}
-    with ExitStack() as stack:
-        port = free_port()
-        base = f"http://127.0.0.1:{port}"
-        serve = command("serve", "--home", str(home), "--port", str(port))
-        stack.enter_context(process(serve, f"{base}/v2/health/ready"))
-        for service in SERVICES:
-            lua = with_fields if service == "asked" else asking
-            addresses[service] = f"{base}/v1/features/{service}", lua
-        answer = home / "answer.json"
-        answer.write_bytes(_ask(f"{base}/v1/features/ten", ours[0], token))
-        floor = free_port()
-        echo = [sys.executable, str(Path(__file__).with_name("echo.py")), str(floor), str(answer)]
-        stack.enter_context(process(echo, f"http://127.0.0.1:{floor}/"))
-        addresses["echo"] = f"http://127.0.0.1:{floor}/", asking
-        interpreter = os.environ.get(INTERPRETER)
-        if interpreter and store == "LMDB":
-            theirs = [
-                {"features": [f"last:{name}" for name in COLUMNS], "entities": {"id": row}}
-                for row in keys
-            ]
-            url = stack.enter_context(_feast(interpreter, home))
-            addresses["feast"] = url, script(home / "feast.lua", theirs, token)
+    features = f"{ours_at}/v1/features"
+    addresses = {
+        service: (f"{features}/{service}", with_fields if service == "asked" else asking)
+        for service in SERVICES
+    }
+    answer = home / "answer.json"
+    answer.write_bytes(ask(f"{features}/ten", ours[0], token))
+    if feast:
+        theirs = [
+            {"features": [f"last:{name}" for name in COLUMNS], "entities": {"id": row}}
+            for row in keys
+        ]
+        if b"NOT_FOUND" in ask(feast, theirs[0], token):
+            raise SystemExit("feast serve does not find an entity that was materialised")
+        addresses["feast"] = feast, script(home / "feast.lua", theirs, token)
+    with echoing(answer) as echo:
+        addresses["echo"] = echo, asking
         found: dict[str, list[Load]] = {name: [] for name in addresses}
         for _ in range(rounds):
             for name, (url, lua) in addresses.items():
@@ -151,22 +160,24 @@ def _loads(
     return found
 
 
-def _ask(url: str, body: object, token: str) -> bytes:
-    request = urllib.request.Request(  # noqa: S310 - our own loopback address
-        url, json.dumps(body).encode(), {"Authorization": f"Bearer {token}"}
-    )
-    with urllib.request.urlopen(request) as answer:  # noqa: S310 - as above
-        return bytes(answer.read())
-
-
 @contextmanager
-def _feast(interpreter: str, home: Path) -> Generator[str]:
-    """A running ``feast serve`` over its SQLite store with the newest values; gives its address."""
-    repository = home / "feast"
+def _feast(home: Path, store: Store) -> Generator[str | None]:
+    """A running ``feast serve`` over its store with the newest values, where there is one.
+
+    Gives its address.
+    """
+    interpreter = os.environ.get(INTERPRETER)
+    if not interpreter:
+        yield None
+        return
+    repository = home / f"feast-{store.peer}"
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     if not repository.exists():
+        made = [str(PEER), str(repository), str(home / "data" / "events.parquet")]
+        if store.peer_redis:
+            made.append(store.peer_redis)
         done = subprocess.run(
-            [interpreter, str(PEER), str(repository), str(home / "data" / "events.parquet")],
+            [interpreter, *made],
             capture_output=True, text=True, check=False, env=plain,
         )  # fmt: skip
         if done.returncode:
@@ -179,8 +190,8 @@ def _feast(interpreter: str, home: Path) -> Generator[str]:
         yield f"http://127.0.0.1:{port}/get-online-features"
 
 
-def _figures(entities: int, store: str, loads: Mapping[str, list[Load]]) -> list[Figure]:
-    people = f"{store}: {'1 entity' if entities == 1 else f'{entities} entities'}"
+def _figures(entities: int, store: Store, loads: Mapping[str, list[Load]]) -> list[Figure]:
+    people = f"{store.name}: {'1 entity' if entities == 1 else f'{entities} entities'}"
     rate = {name: _median(found, "requests_per_s") for name, found in loads.items()}
     figures: list[Figure] = []
     for service, words in SERVICES.items():
@@ -204,7 +215,7 @@ def _figures(entities: int, store: str, loads: Mapping[str, list[Load]]) -> list
         figures.append(
             Figure(
                 what=f"{people}, {SERVICES['ten']}, beside Feast", ours=rate["ten"], unit="1/s",
-                baseline=rate["feast"], baseline_name="feast serve 0.67 on SQLite",
+                baseline=rate["feast"], baseline_name=f"feast serve 0.67 on {store.peer}",
                 note=f"feast p99 {p99:.1f} ms",
             )
         )  # fmt: skip

@@ -1,7 +1,8 @@
 """A Feast repository for ``feast serve``, made by an interpreter of its own.
 
-Usage: ``python feast_server.py FOLDER EVENTS``. One view of ten floats over the events file,
-materialised into SQLite. Nothing of Penstock is imported.
+Usage: ``python feast_server.py FOLDER EVENTS [REDIS]``. One view of ten floats over the events
+file, materialised into SQLite, or into the Redis at that ``host:port,db=number``. Nothing of
+Penstock is imported.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ CONFIG = """\
 project: bench
 provider: local
 registry: registry.db
-online_store: {type: sqlite, path: online.db}
+online_store: ONLINE
 offline_store: {type: file}
 entity_key_serialization_version: 3
 """
 
 
-def main(folder: Path, events: Path) -> None:
+def main(folder: Path, events: Path, redis: str | None) -> None:
     """Declare, apply and materialise."""
     folder.mkdir()
-    (folder / "feature_store.yaml").write_text(CONFIG)
+    online = "{type: sqlite, path: online.db}"
+    if redis:
+        online = f'{{type: redis, connection_string: "{redis}"}}'
+    (folder / "feature_store.yaml").write_text(CONFIG.replace("ONLINE", online))
     store = FeatureStore(repo_path=str(folder))
     entity = Entity(name="id", join_keys=["id"], value_type=ValueType.INT64)
     view = FeatureView(
@@ -41,4 +45,4 @@ def main(folder: Path, events: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None)

@@ -43,6 +43,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         absolute: Whether the budget is on ``ours`` although there is a baseline.
         spread: Smallest and greatest of the runs.
         note: What a reader should know.
+        curve: What it is a point of, where many figures tell how one thing grows.
+        at: Where it lies on that curve.
     """
 
     what: str
@@ -54,6 +56,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     absolute: bool = False
     spread: tuple[float, float] | None = None
     note: str = ""
+    curve: str = ""
+    at: float | None = None
 
     @property
     def ratio(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 import penstock as ps
@@ -44,6 +45,7 @@ def sharpen(p, close):
 SAME = 1e-14
 """A model's engine may add up in another order for one row than for many: its last digit."""
 PREDICT = "/v1/deployments/blended/predict?features=true"
+EXPLAINED = "/v1/deployments/blended/predict?explain=true"
 
 
 @pytest.fixture
@@ -64,11 +66,20 @@ def _declared(services: LocalServices, functions: Any) -> Graph:  # noqa: ANN401
             "mean": ps.Average(["champion", "boosted"], weights=[1, 2]),
             "sharp": ps.function(functions.sharpen, "mean", "momentum.last_close"),
             "answer": ps.Switch([(ps.col("momentum.count_1d") < 3, "boosted")], otherwise="sharp"),
+            "why": ps.Explain("boosted", top=2),
         },
     )
     fallback = ps.Fallback(deadline="1s", to="constant", value=0.5)
     declare_more(services, ps.Deployment("blended", model=graph, fallback=fallback))
     return graph
+
+
+def _libraries(kind: str) -> set[str]:
+    """Paths of what a process of that kind has loaded, which this one has started."""
+    for child in psutil.Process().children():
+        if kind in child.cmdline():
+            return {mapped.path for mapped in child.memory_maps()}
+    raise AssertionError(f"no process of kind {kind} runs")
 
 
 def _answer(http: httpx.Client, body: object) -> dict[str, Any]:
@@ -130,6 +141,35 @@ def test_a_graph_is_served_replayed_and_rolled_back(
     assert "direction@1" in origin
     shown = call("explain", many["prediction_id"], "--home", served.home, "--json").value
     assert shown["explanation"]["method"] == "sampled"
+
+
+def test_what_a_graph_explains_stands_beside_its_answers(
+    served: ServedProject,
+    functions: Any,  # noqa: ANN401 - a module
+) -> None:
+    with open_services(served.home, actor="tester") as services:
+        promote(services, "direction", 2)
+        graph = _declared(services, functions)
+        deploy(services, "blended", version=make_graph_version(services, graph, run_id="r").version)
+    row = dict.fromkeys(served.features, 0.01) | {"momentum.count_1d": 20}
+
+    with serving(served) as http:
+        plain = _answer(http, {"features": row})
+        before = _libraries("serve")
+        found = http.post(EXPLAINED, json={"features": row}).raise_for_status().json()
+        more = _libraries("serve") - before
+        dear = http.post(EXPLAINED, json={"features": {**row, "momentum.last_close": 2e6}}).json()
+        schema = http.get("/openapi.json").json()["components"]["schemas"]["blended.answer"]
+
+    assert list(schema["properties"]["explanations"]["properties"]) == ["why"]
+    assert found["probability"] == plain["probability"]
+    why = found["explanations"]["why"]
+    assert (why["of"], why["method"], len(why["contributions"])) == ("boosted", "trees", 2)
+    assert why["prediction"] == pytest.approx(plain["parts"]["boosted"], abs=1e-6)
+    assert (dear["route"], dear["explanations"]) == ("fallback", {})  # a constant answered
+    assert before
+    others = {one for one in more if ".so" in one and "numpy" not in one}
+    assert not others, "arrays and NumPy are enough"
 
 
 def _named(served: ServedProject, score: Score) -> dict[str, float | None]:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from penstock.errors import DeclarationError, PenstockError, UserCodeError
-from penstock.spec import Average, Graph, Predict, Switch, Vote, graph_order, step_reads
+from penstock.spec import Average, Explain, Graph, Predict, Switch, Vote, graph_order, step_reads
 
 from .arrays import BoolArray, FloatArray
 from .vectors import compile_vector, finite_or_null
@@ -115,7 +115,9 @@ class GraphProgram:
         self.clock = clock
         self.columns = {name: place for place, name in enumerate(features)}
         self.steps = {
-            name: _Step(name, step, self, predictors) for name, step in graph.steps.items()
+            name: _Step(name, step, self, predictors)
+            for name, step in graph.steps.items()
+            if not isinstance(step, Explain)
         }
 
     def run(self, x: FloatArray) -> GraphRun:
@@ -129,6 +131,44 @@ class GraphProgram:
             UserCodeError: A step failed otherwise.
         """
         return _Rows(self, x).run()
+
+    def inputs_of(self, step: str) -> tuple[str, ...]:
+        """What a step is explained by: the features of its model, else those of the graph."""
+        predictor = self.steps[step].predictor
+        return self.features if predictor is None else predictor.features
+
+    def inputs(self, step: str, x: FloatArray) -> FloatArray:
+        """The values of ``inputs_of`` in rows, as the step has them.
+
+        Args:
+            step: The step.
+            x: float64 ``[n, features]``, NaN for null.
+
+        Raises:
+            PenstockError: As ``run`` does.
+        """
+        found = self.steps[step]
+        return x if found.predictor is None else _Rows(self, x).taken(found)
+
+    def value(self, step: str, inputs: FloatArray) -> FloatArray:
+        """What a step gives for its inputs, float64 ``[n]``, whether a switch leads there or not.
+
+        Args:
+            step: The step.
+            inputs: What ``inputs`` gives.
+
+        Raises:
+            PenstockError: As ``run`` does.
+        """
+        predictor = self.steps[step].predictor
+        if predictor is None:
+            return _Rows(self, inputs).value(step)
+        try:
+            return predictor.predict(inputs)
+        except PenstockError as error:
+            raise _named(step, error) from error
+        except Exception as error:
+            raise _failed(step, error) from error
 
 
 class _Step:
@@ -144,12 +184,11 @@ class _Step:
         self.name = name
         self.switch = _Cases(step) if isinstance(step, Switch) else None
         self.reads = () if self.switch else step_reads(step)
-        self.predict: Callable[[FloatArray], FloatArray] | None = None
+        self.predictor: Predictor | None = None
         self.own: Own | None = None
         match step:
             case Predict():
-                predictor = predictors[name]
-                self.predict = predictor.predict
+                self.predictor = predictor = predictors[name]
                 self.sources = [step.inputs.get(each, each) for each in predictor.features]
                 self.swaps = any(source not in program.columns for source in self.sources)
                 places = [program.columns.get(source, 0) for source in self.sources]
@@ -159,7 +198,7 @@ class _Step:
                 self.own = _average(step)
             case Vote():
                 self.own = _vote(step)
-            case Switch():
+            case Switch() | Explain():
                 pass
             case _:
                 self.own = compile_vector(step)
@@ -190,6 +229,12 @@ class _Rows:
         predictions = self._value(self._program.output, None)
         values = {name: self._values[name] for name in self._program.steps if name in self._values}
         return GraphRun(predictions, values, self._done, self._spent)
+
+    def value(self, name: str) -> FloatArray:
+        return self._value(name, None)
+
+    def taken(self, step: _Step) -> FloatArray:
+        return self._taken(step, {name: self.value(name) for name in step.reads}, None)
 
     def _value(self, name: str, rows: IntArray | None) -> FloatArray:
         """The values of a feature or step for rows; for all of them where none are named."""
@@ -230,8 +275,8 @@ class _Rows:
         found = NOTHING
         # Whatever a model or a function raises is told with the step that it comes from.
         try:
-            if step.predict is not None and count:
-                found = step.predict(self._taken(step, arrays, rows))
+            if step.predictor is not None and count:
+                found = step.predictor.predict(self._taken(step, arrays, rows))
             elif step.own is not None:
                 found = step.own(arrays)
                 if len(found) != count:  # of constants, or of no rows
@@ -300,7 +345,7 @@ def check_graph(graph: Graph) -> None:
 
 
 def _expressions(step: GraphStep) -> list[Expression]:
-    if isinstance(step, (Predict, Average, Vote)):
+    if isinstance(step, (Predict, Average, Vote, Explain)):
         return []
     if isinstance(step, Switch):
         return [condition for condition, _ in step.cases]

@@ -47,7 +47,10 @@ def graphs_show(screen: Screen, graph: str = GRAPH) -> None:
     with open_services(screen.home) as services:
         found = graph_state(services, graph)
     by_name = {step.name: step for step in found.steps}
-    rows = list(_rows(by_name, found.output, "", "", set()))
+    told: set[str] = set()
+    # What leads to no other stands beside the answer: it explains a step.
+    ends = [found.output, *(step.name for step in found.steps if step.name in found.explainers)]
+    rows = [row for name in ends for row in _rows(by_name, name, "", "", told)]
     title = found.version or f"{found.name}, without a version yet"
     if found.roles:
         title += f"  {', '.join(found.roles)}"

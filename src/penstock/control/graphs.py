@@ -54,6 +54,7 @@ class GraphState(msgspec.Struct, frozen=True, kw_only=True):
         moved: Names of the steps that a version made now would pin to another version.
         changed: Whether the graph is declared otherwise now.
         lacking: Names of the models that a version made now would lack one of.
+        explainers: Names of the steps that explain others.
     """
 
     name: str
@@ -64,6 +65,7 @@ class GraphState(msgspec.Struct, frozen=True, kw_only=True):
     moved: tuple[str, ...] = ()
     changed: bool = False
     lacking: tuple[str, ...] = ()
+    explainers: tuple[str, ...] = ()
 
 
 def graph_names(metadata: Metadata) -> tuple[str, ...]:
@@ -147,6 +149,7 @@ def _state(
         version=version.label if version else "",
         roles=tuple(one for one in ALIASES if number and getattr(pointers, one) == number),
         output=graph.output,
+        explainers=tuple(graph.explainers),
         steps=steps,
         moved=tuple(one.name for one in steps if one.pinned and one.now not in {"", one.pinned}),
         lacking=tuple(

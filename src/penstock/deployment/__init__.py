@@ -8,8 +8,10 @@ from .compiled import TreesEngine
 from .convert import Converted, to_onnx
 from .deploy import Deployed, deploy, refuse_going_around, rollback
 from .engine import Engine, GraphEngine, NativeEngine, OnnxEngine, SplitEngine
-from .forest import MISSING_RIGHT, Forest, pack_forest, read_forest, unpack_forest
+from .explainable import exact_form
+from .forest import MISSING_RIGHT, Forest, pack_forest, parts_of, read_forest, unpack_forest
 from .forest_onnx import forest_to_onnx
+from .linear import Linear, numbers_of
 from .loading import ENGINE_FILES, load_engine
 from .package import package
 from .pointing import point_alias
@@ -51,6 +53,7 @@ __all__ = [
     "Engine",
     "Forest",
     "GraphEngine",
+    "Linear",
     "NativeEngine",
     "OnnxEngine",
     "Proof",
@@ -76,6 +79,7 @@ __all__ = [
     "decide_rollout",
     "deploy",
     "deployed_state",
+    "exact_form",
     "forest_to_onnx",
     "get_rollout",
     "has_share",
@@ -83,8 +87,10 @@ __all__ = [
     "live_rollout",
     "load_engine",
     "move_rollout",
+    "numbers_of",
     "pack_forest",
     "package",
+    "parts_of",
     "plan_state",
     "point_alias",
     "prediction_bounds",

@@ -17,6 +17,7 @@ from penstock.registry import load_native
 
 from .candidates import Candidate, candidates
 from .engine import NativeEngine
+from .explainable import exact_forms
 from .loading import ENGINE_FILES, load_graph
 from .probes import legal_rows, probes
 from .proof import compare
@@ -117,7 +118,8 @@ def _choose_graph(folder: Path, manifest: Manifest) -> Choice:
         classifies = manifest.task == "classification"
         found.append(_try(other, x, native.predict(x), len(sample), classifies=classifies))
         found[0] = _Found(own, trial, len(x))
-    return _choose(_timed(found, sample), one=True)
+    made = _choose(_timed(found, sample), one=True)
+    return msgspec.structs.replace(made, files={**made.files, **exact_forms(folder, manifest)})
 
 
 def _try(candidate: Candidate, x: Floats, right: Floats, real: int, *, classifies: bool) -> _Found:

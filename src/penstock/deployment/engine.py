@@ -119,11 +119,13 @@ class GraphEngine(Engine):
     Attributes:
         output: The step that answers.
         apart: Whether a process of its own predicts for a step.
+        program: The graph, compiled.
     """
 
     def __init__(self, parts: GraphParts, name: EngineName, *, apart: bool) -> None:
         self.name = name
         self.apart = apart
+        self.program = parts.program
         self.output = parts.program.output
         self._run = parts.program.run
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from penstock.records import Manifest
 
-__all__ = ["MISSING_RIGHT", "Forest", "pack_forest", "read_forest", "unpack_forest"]
+__all__ = ["MISSING_RIGHT", "Forest", "pack_forest", "parts_of", "preparation", "read_forest",
+           "unpack_forest"]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -94,11 +95,11 @@ def read_forest(estimator: object, manifest: Manifest) -> Forest:
     Raises:
         NotSupportedError: It is no model of trees, or one that cannot be read; says why.
     """
-    steps, final = _parts(estimator)
+    steps, final = parts_of(estimator)
     width = len(manifest.features)
     model = _open(final, manifest)
     try:
-        return _build(model, final, manifest, _preparation(steps, width))
+        return _build(model, final, manifest, preparation(steps, width))
     except NotSupportedError:
         raise
     except Exception as error:
@@ -108,14 +109,15 @@ def read_forest(estimator: object, manifest: Manifest) -> Forest:
         ) from error
 
 
-def _parts(estimator: Any) -> tuple[list[Any], Any]:  # noqa: ANN401 - models have no common type
+def parts_of(estimator: Any) -> tuple[list[Any], Any]:  # noqa: ANN401 - models have no common type
+    """The steps that stand before an estimator, and the estimator."""
     named = getattr(estimator, "steps", None)
     if named is None:
         return [], estimator
     return [step for _, step in named[:-1] if step != "passthrough"], named[-1][1]
 
 
-def _open(final: Any, manifest: Manifest) -> Any:  # noqa: ANN401 - see _parts
+def _open(final: Any, manifest: Manifest) -> Any:  # noqa: ANN401 - see parts_of
     import treelite  # noqa: PLC0415 - only packaging needs it: serving reads arrays
 
     try:
@@ -133,8 +135,16 @@ def _open(final: Any, manifest: Manifest) -> Any:  # noqa: ANN401 - see _parts
         ) from error
 
 
-def _preparation(steps: Sequence[Any], width: int) -> tuple[Floats, Floats, Floats]:
-    """Fill, mean and scale of the steps before the trees."""
+def preparation(steps: Sequence[Any], width: int) -> tuple[Floats, Floats, Floats]:
+    """Fill, mean and scale of the steps before an estimator.
+
+    Args:
+        steps: The steps.
+        width: How many features there are.
+
+    Raises:
+        NotSupportedError: Others than filling and scaling stand there.
+    """
     fill, mean, scale = np.full(width, np.nan), np.zeros(width), np.ones(width)
     kinds = [type(step).__name__ for step in steps]
     if kinds not in (
@@ -143,7 +153,7 @@ def _preparation(steps: Sequence[Any], width: int) -> tuple[Floats, Floats, Floa
         ["StandardScaler"],
         ["SimpleImputer", "StandardScaler"],
     ):
-        raise NotSupportedError(f"the steps {', '.join(kinds)} stand before the trees")
+        raise NotSupportedError(f"the steps {', '.join(kinds)} stand before it")
     for step in steps:
         if type(step).__name__ == "SimpleImputer":
             fill = np.asarray(step.statistics_, dtype=np.float64)
@@ -157,7 +167,7 @@ def _preparation(steps: Sequence[Any], width: int) -> tuple[Floats, Floats, Floa
 
 def _build(
     model: Any,  # noqa: ANN401 - a model of treelite, whose fields have no types
-    final: Any,  # noqa: ANN401 - see _parts
+    final: Any,  # noqa: ANN401 - see parts_of
     manifest: Manifest,
     prepared: tuple[Floats, Floats, Floats],
 ) -> Forest:

@@ -21,6 +21,7 @@ from .serve_call import BODY_LIMIT_BYTES, Call, Gone
 from .serve_echo import Echo
 from .serve_errors import ELSEWHERE, Answer, failure, refuse
 from .serve_explain import EXPLAINS, ExplainDoor
+from .serve_explained import ExplainedDoor
 from .serve_features import answer_features
 from .serve_heads import Heads
 from .serve_listing import listing
@@ -122,11 +123,13 @@ class ServeApp:
         self.inference = InferenceDoor(keeper, self.version, self.meter, tracing, orders)
         # The meter makes this process known: who gives an order from then on waits for it.
         self.beside: list[Beside] = [self.meter, self.inference.obedience]
+        explain = ExplainDoor(keeper)
         self._doors: dict[str, AliasDoor | ExplainDoor] = {
             "alias": AliasDoor(keeper, self.version),
-            "explain": ExplainDoor(keeper),
+            "explain": explain,
         }
         self._echo = Echo(keeper)
+        self._explained = ExplainedDoor(keeper, self._echo, explain.turns)
         self._page = Page(self.version)
         self._quick = QuickDoor(keeper)
         self.ways = Ways()
@@ -258,6 +261,8 @@ class ServeApp:
         self._check(call, "writer", "POST")
         body = await call.body()
         seen = None
+        if call.flag("explain"):
+            return await self._explained.answer(call, name, body)
         if call.flag("features"):
             answering, schema, seen = await self._echo.reach(call, name)
         else:

@@ -6,7 +6,6 @@ nor its memory with them. Nothing is scored: no prediction id, no entry in the s
 
 from __future__ import annotations
 
-import asyncio
 import math
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,17 +13,17 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from penstock.errors import InputError, UnavailableError
+from penstock.errors import InputError
 from penstock.features import check_past
 from penstock.registry import get_version, views_of
 from penstock.scoring import explain_in_worker, in_row, unknown_error
 from penstock.spec import key_of
 
 from .serve_aliases import MODELS, tensors_of_json, versioned
-from .serve_apart import in_a_thread
 from .serve_errors import Answer
 from .serve_schema import moment
 from .serve_scoring import check_resting, door_of, named
+from .serve_turns import Turns
 from .serve_v2_rows import rows_of_tensors
 
 if TYPE_CHECKING:
@@ -38,12 +37,11 @@ if TYPE_CHECKING:
     from .serve_keeper import Keeper
     from .serve_schema import Row
 
-__all__ = ["EXPLAINS", "MOST_EXPLAINED", "ExplainDoor", "is_explain"]
+__all__ = ["EXPLAINS", "MOST_EXPLAINED", "ExplainDoor", "is_explain", "told_explanation"]
 
 EXPLAINS = ("/v1/deployments/{name}/explain", "/v1/models/{name}:explain")
 DEPLOYMENTS, EXPLAIN, ALIAS = "/v1/deployments/", "/explain", ":explain"
 MOST_EXPLAINED = 16
-MOST_WAITING = 8
 FROM_TABLES = "send the features as they were, which 'penstock features get --at' shows"
 
 Values = list[list[float | None]]
@@ -61,12 +59,14 @@ class ExplainDoor:
 
     Args:
         keeper: What is served, and who may ask.
+
+    Attributes:
+        turns: Turns at the worker process that explains.
     """
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
-        self._turn = asyncio.Semaphore(1)
-        self._waiting = 0
+        self.turns = Turns()
 
     async def answer(self, call: Call) -> Answer:
         """Answer a request.
@@ -116,30 +116,20 @@ class ExplainDoor:
     async def _explained(
         self, door: Door, version: ServedVersion, rows: Sequence[Row], now_us: int
     ) -> list[dict[str, object]]:
-        if self._waiting >= MOST_WAITING:
-            raise UnavailableError(
-                f"{MOST_WAITING} requests wait to be explained. Try again later.", retry_after_s=1
-            )
-        self._waiting += 1
         refuses = door.endpoint.declared.missing == "refuse"
-        try:
-            async with self._turn:
-                work = partial(self._explain, version, rows, now_us, refuses_unknown=refuses)
-                values, as_of, found = await in_a_thread(work, name="explanation")
-        finally:
-            self._waiting -= 1
-        parts = zip(values, as_of, found, strict=True)
-        return [_told(version.manifest, *part) for part in parts]
+        work = partial(self._explain, version, rows, now_us, refuses_unknown=refuses)
+        as_of, found = await self.turns.take(work)
+        return [_told(version.manifest, *part) for part in zip(as_of, found, strict=True)]
 
     def _explain(
         self, version: ServedVersion, rows: Sequence[Row], now_us: int, *, refuses_unknown: bool
-    ) -> tuple[Values, list[int], list[Explanation]]:
+    ) -> tuple[list[int], list[Explanation]]:
         """Look up what is not handed in, and have a worker explain it; in a thread."""
         ports = self._keeper.ports
         values, as_of = _values(version, rows, now_us, refuses_unknown=refuses_unknown)
         record = get_version(ports.metadata, version.manifest.model, version.manifest.version)
         folder = ports.artifacts.path(record.package)
-        return values, as_of, explain_in_worker(ports.executor, folder, values)
+        return as_of, explain_in_worker(ports.executor, folder, values)
 
 
 def _values(
@@ -169,28 +159,31 @@ def _values(
     return values, as_of
 
 
-def _told(
-    manifest: Manifest, values: Sequence[float | None], at_us: int, found: Explanation
-) -> dict[str, object]:
+def _told(manifest: Manifest, at_us: int, found: Explanation) -> dict[str, object]:
     """An explanation as a client is told it."""
-    parts = zip(found.contributions, values, strict=True)
-    return {
-        "model": manifest.model,
-        "version": manifest.version,
-        "as_of": moment(at_us),
+    about = {"model": manifest.model, "version": manifest.version, "as_of": moment(at_us)}
+    return about | told_explanation(found)
+
+
+def told_explanation(found: Explanation, top: int = 0) -> dict[str, object]:
+    """What an explanation says.
+
+    Args:
+        found: The explanation.
+        top: How many contributions are told, the greatest first, with the sum of the ``others``; 0
+            for all, in the model's order.
+    """
+    parts = list(found.contributions)
+    told: dict[str, object] = {
         "method": found.method,
         "space": found.space,
         "base": found.base,
         "output": found.output,
         "prediction": found.prediction,
         "background_rows": found.background_rows,
-        "contributions": [
-            {
-                "feature": part.feature,
-                "value": value,
-                "contribution": part.contribution,
-                "error": part.error,
-            }
-            for part, value in parts
-        ],
     }
+    if top:
+        parts.sort(key=lambda part: -abs(part.contribution))
+        told["others"] = math.fsum(part.contribution for part in parts[top:])
+        parts = parts[:top]
+    return told | {"contributions": [msgspec.to_builtins(part) for part in parts]}

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.registry import explainers_in
+
 from .openapi_parts import closed, content, listed, operation, slug
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.records import Manifest
 
     from .openapi_parts import Json
 
-__all__ = ["explain_path"]
+__all__ = ["BESIDE", "beside_schema", "explain_path"]
 
 NUMBER: Json = {"type": "number"}
+TEXT: Json = {"type": "string"}
+SPACES = ("probability", "log_odds", "value", "log")
+BESIDE: Json = {
+    "name": "explain",
+    "in": "query",
+    "schema": {"type": "boolean", "default": False},
+    "description": "Whether to tell what the graph explains, for up to 16 rows in JSON.",
+}
 
 
 def explain_path(name: str, manifest: Manifest) -> Json:
@@ -36,25 +48,47 @@ def explain_path(name: str, manifest: Manifest) -> Json:
     return {"post": explaining}
 
 
+def beside_schema(manifest: Manifest) -> Json:
+    """What is told beside an answer where explanations are asked for, by step.
+
+    Args:
+        manifest: Of the version that answers.
+    """
+    failed = closed({"error": closed({"kind": TEXT, "message": TEXT})})
+    explained = closed(
+        {"of": TEXT | {"description": "The step."}, **_found({"type": "string"}, SPACES)},
+        others=NUMBER | {"description": "The sum of contributions that are not told."},
+    )
+    said = {"anyOf": [explained, failed, {"type": "null"}]}
+    return closed({}, **dict.fromkeys(explainers_in(manifest), said)) | {
+        "description": "What the graph explains, where it is asked for; null for a step that was "
+        "not computed for the row, empty where another version answered."
+    }
+
+
 def _told(manifest: Manifest) -> Json:
+    spaces = SPACES[:2] if manifest.task == "classification" else SPACES[2:]
+    about: Json = {
+        "model": TEXT,
+        "version": {"type": "integer"},
+        "as_of": {"type": "string", "format": "date-time"},
+    }
+    return closed(about | _found({"type": "string", "enum": list(manifest.features)}, spaces))
+
+
+def _found(feature: Json, spaces: Sequence[str]) -> Json:
     part: Json = {
-        "feature": {"type": "string", "enum": list(manifest.features)},
+        "feature": feature,
         "value": {"type": ["number", "null"]},
         "contribution": NUMBER,
         "error": NUMBER | {"description": "Standard error; 0 where it is exact."},
     }
-    spaces = ["probability", "log_odds"] if manifest.task == "classification" else ["value", "log"]
-    return closed(
-        {
-            "model": {"type": "string"},
-            "version": {"type": "integer"},
-            "as_of": {"type": "string", "format": "date-time"},
-            "method": {"type": "string", "enum": ["linear", "trees", "sampled"]},
-            "space": {"type": "string", "enum": spaces, "description": "What adds up."},
-            "base": NUMBER | {"description": "Mean of test rows of the version."},
-            "output": NUMBER | {"description": "The base and all contributions."},
-            "prediction": NUMBER,
-            "background_rows": {"type": "integer"},
-            "contributions": listed(closed(part)),
-        }
-    )
+    return {
+        "method": {"type": "string", "enum": ["linear", "trees", "sampled"]},
+        "space": {"type": "string", "enum": list(spaces), "description": "What adds up."},
+        "base": NUMBER | {"description": "Mean of test rows of the version."},
+        "output": NUMBER | {"description": "The base and all contributions."},
+        "prediction": NUMBER,
+        "background_rows": {"type": "integer"},
+        "contributions": listed(closed(part)),
+    }

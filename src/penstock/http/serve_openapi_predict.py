@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.registry import explainers_in
+
 from .openapi_parts import STREAM, closed, content, listed, opened, operation, slug
+from .serve_openapi_explain import BESIDE, beside_schema
 from .serve_schema import MOST_ROWS
 
 if TYPE_CHECKING:
@@ -63,7 +66,7 @@ def predict_path(name: str, manifest: Manifest, fields: Fields) -> Json:
             "or handed in. An Arrow stream has the same names as columns. As text/event-stream or "
             "application/x-ndjson the scores come batch by batch."
         ),
-        parameters=[ECHO],
+        parameters=[ECHO, *([BESIDE] if explainers_in(manifest) else [])],
     )
     return {"post": answering}
 
@@ -120,6 +123,7 @@ def _answer(manifest: Manifest) -> Json:
     return opened(
         told,
         **({"parts": parts} if manifest.native == "graph" else {}),
+        **({"explanations": beside_schema(manifest)} if explainers_in(manifest) else {}),
         reason={"type": "string", "description": "Why a fallback answered."},
         features={
             "type": "object",

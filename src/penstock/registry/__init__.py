@@ -5,7 +5,7 @@ from __future__ import annotations
 from .aliases import aliases, find_version, nominate, point, promote, rollback, withdraw
 from .custom import CustomModel, CustomPlace
 from .custom_folder import sweep_custom_folders
-from .definitions import rebuild, views_of
+from .definitions import explainers_in, rebuild, views_of
 from .graph_files import GraphModel, GraphParts, open_graph, pack_graph
 from .native import TRUSTED_TYPES, NativeModel, as_native, load_native, open_native, save_native
 from .packages import (
@@ -37,6 +37,7 @@ __all__ = [
     "as_native",
     "check_file",
     "definitions_of",
+    "explainers_in",
     "file_sha256",
     "find_version",
     "get_version",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import StateError
 from penstock.plan import DECLARED_CLASSES
-from penstock.spec import Declared, FeatureView, OnDemandView, from_document
+from penstock.spec import Declared, Explain, FeatureView, OnDemandView, from_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from penstock.records import Manifest
     from penstock.spec import View
 
-__all__ = ["rebuild", "views_of"]
+__all__ = ["explainers_in", "rebuild", "views_of"]
 
 REF = "ref"
+EXPLAIN = str(Explain.__struct_config__.tag)
 
 
 def views_of(manifest: Manifest) -> tuple[View, ...]:
@@ -35,6 +36,13 @@ def views_of(manifest: Manifest) -> tuple[View, ...]:
     owner = f"{manifest.model}@{manifest.version}"
     found = [rebuild(key, manifest.definitions, known, owner=owner) for key in keys]
     return tuple(view for view in found if isinstance(view, (FeatureView, OnDemandView)))
+
+
+def explainers_in(manifest: Manifest) -> tuple[str, ...]:
+    """Names of the steps that explain others; none for a version of what is no graph."""
+    document = manifest.definitions.get(f"graph/{manifest.model}")
+    steps = document.get("steps", {}) if isinstance(document, dict) else {}
+    return tuple(name for name, step in steps.items() if step.get("type") == EXPLAIN)
 
 
 def rebuild(

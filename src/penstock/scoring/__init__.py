@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from .batch import BatchPin, BatchScored, pin_batch, score_batch
     from .drain import drain_scores, find_score
     from .explain import Contribution, Explanation, explain_rows
-    from .explain_worker import explain_in_worker
+    from .explain_steps import exact_explainer
+    from .explain_worker import explain_in_worker, steps_in_worker
     from .frames import SCORE_SCHEMA, score_frame, score_spine, scores_in, table_of
     from .jobs import JobPin, JobRow, JobScored, job_scores, pin_job, score_job
 
@@ -77,6 +78,7 @@ __all__ = [
     "audited_to",
     "build_fleet",
     "drain_scores",
+    "exact_explainer",
     "explain_in_worker",
     "explain_rows",
     "find_score",
@@ -99,6 +101,7 @@ __all__ = [
     "score_spine",
     "scores_in",
     "share_of",
+    "steps_in_worker",
     "table_of",
     "unknown_error",
     "wake",
@@ -110,7 +113,8 @@ LAZY = {
         ".batch": ("BatchPin", "BatchScored", "pin_batch", "score_batch"),
         ".drain": ("drain_scores", "find_score"),
         ".explain": ("Contribution", "Explanation", "explain_rows"),
-        ".explain_worker": ("explain_in_worker",),
+        ".explain_steps": ("exact_explainer",),
+        ".explain_worker": ("explain_in_worker", "steps_in_worker"),
         ".frames": ("SCORE_SCHEMA", "score_frame", "score_spine", "scores_in", "table_of"),
         ".jobs": ("JobPin", "JobRow", "JobScored", "job_scores", "pin_job", "score_job"),
     }.items()

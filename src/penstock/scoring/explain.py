@@ -17,7 +17,7 @@ from penstock.deployment import load_engine, read_forest, sample_rows
 from penstock.errors import InputError, NotSupportedError
 from penstock.registry import load_native
 
-from .explain_linear import LinearExplainer
+from .explain_linear import explainer_of_estimator
 from .explain_sampled import SampledExplainer
 from .explain_trees import ForestExplainer
 
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
     from penstock.records import Manifest
 
-__all__ = ["Contribution", "Explanation", "Method", "Space", "explain_rows"]
+__all__ = [
+    "CHECKED_ROWS", "SECONDS", "SEED", "Chosen", "Contribution", "Explainer", "Explanation",
+    "Method", "Space", "array_of", "drawn_rows", "explain_rows", "explained", "space_of",
+]  # fmt: skip
 
 Floats: TypeAlias = "NDArray[np.float64]"
 Method = Literal["linear", "trees", "sampled"]
@@ -106,44 +109,61 @@ def explain_rows(
                 f"A row has {len(row)} features; {manifest.model}@{manifest.version} takes "
                 f"{len(manifest.features)}."
             )
-    x = np.array(
-        [[math.nan if value is None else value for value in row] for row in rows], dtype=np.float64
-    ).reshape(len(rows), len(manifest.features))
+    x = array_of(rows).reshape(len(rows), len(manifest.features))
     chosen = _choose(folder, manifest)
-    return [_explained(chosen, manifest.features, row) for row in x]
+    return [explained(chosen, manifest.features, row) for row in x]
 
 
-class _Explainer(Protocol):
+def array_of(rows: Sequence[Sequence[float | None]]) -> Floats:
+    """Rows of features as an array, NaN for null."""
+    return np.array(
+        [[math.nan if value is None else value for value in row] for row in rows], dtype=np.float64
+    )
+
+
+def drawn_rows(sample: Floats) -> Floats:
+    """Rows of a package's sample to be the background, always the same."""
+    count = min(BACKGROUND_ROWS, len(sample))
+    drawn = np.random.default_rng(SEED).choice(len(sample), count, replace=False)
+    found: Floats = sample[drawn]
+    return found
+
+
+class Explainer(Protocol):
     """Explains rows of one model beside a background that it was made with."""
 
     base: float
 
     @property
-    def background_rows(self) -> int: ...
+    def background_rows(self) -> int:
+        """How many rows of the background count."""
+        ...
 
-    def output(self, x: Floats) -> Floats: ...
+    def output(self, x: Floats) -> Floats:
+        """The sum, or the prediction, of each row."""
+        ...
 
-    def contributions(self, x: Floats) -> tuple[Floats, Floats]: ...
+    def contributions(self, x: Floats) -> tuple[Floats, Floats]:
+        """What each feature of one row adds to the base, and the error of that."""
+        ...
 
 
-class _Chosen(msgspec.Struct, frozen=True):
+class Chosen(msgspec.Struct, frozen=True):
     """What explains a version, and in which space."""
 
     method: Method
     space: Space
-    explainer: _Explainer
+    explainer: Explainer
 
 
-def _choose(folder: Path, manifest: Manifest) -> _Chosen:
+def _choose(folder: Path, manifest: Manifest) -> Chosen:
     """What explains a version: exactly where there is a way, else by estimates."""
     sample, predicted = sample_rows(folder, manifest)
-    count = min(BACKGROUND_ROWS, len(sample))
-    drawn = np.random.default_rng(SEED).choice(len(sample), count, replace=False)
-    background = sample[drawn]
+    background = drawn_rows(sample)
     classifies = manifest.task == "classification"
     estimator = None if manifest.native == "graph" else load_native(folder, manifest).estimator
-    makers: list[tuple[Method, Callable[[], _Explainer]]] = [
-        ("linear", lambda: LinearExplainer(estimator, background)),
+    makers: list[tuple[Method, Callable[[], Explainer]]] = [
+        ("linear", lambda: explainer_of_estimator(estimator, background)),
         ("trees", lambda: ForestExplainer(read_forest(estimator, manifest), background)),
     ]
     for method, make in makers:
@@ -151,15 +171,25 @@ def _choose(folder: Path, manifest: Manifest) -> _Chosen:
         if exact is None:
             continue
         sums, wanted = exact.output(sample[:CHECKED_ROWS]), predicted[:CHECKED_ROWS]
-        space = _space_of(sums, wanted, classifies=classifies)
+        space = space_of(sums, wanted, classifies=classifies)
         if space is not None:
-            return _Chosen(method, space, exact)
+            return Chosen(method, space, exact)
     predict = load_engine(folder, manifest).predict
     sampled = SampledExplainer(predict, background, seed=SEED, seconds=SECONDS)
-    return _Chosen("sampled", "probability" if classifies else "value", sampled)
+    return Chosen("sampled", "probability" if classifies else "value", sampled)
 
 
-def _explained(chosen: _Chosen, names: Sequence[str], x: Floats) -> Explanation:
+def explained(chosen: Chosen, names: Sequence[str], x: Floats) -> Explanation:
+    """Explain a row.
+
+    Args:
+        chosen: How.
+        names: Of its features.
+        x: ``float64[features]``, NaN for null.
+
+    Raises:
+        InputError: There is no finite prediction for it.
+    """
     found, errors = chosen.explainer.contributions(x)
     output = float(chosen.explainer.output(x[None, :])[0])
     if not math.isfinite(output) or not np.isfinite(found).all():
@@ -187,7 +217,7 @@ def _explained(chosen: _Chosen, names: Sequence[str], x: Floats) -> Explanation:
     )
 
 
-def _made(make: Callable[[], _Explainer]) -> _Explainer | None:
+def _made(make: Callable[[], Explainer]) -> Explainer | None:
     """An exact explainer; none where the model is not of its kind."""
     try:
         return make()
@@ -195,11 +225,16 @@ def _made(make: Callable[[], _Explainer]) -> _Explainer | None:
         return None
 
 
-def _space_of(sums: Floats, predicted: Floats, *, classifies: bool) -> Space | None:
+def space_of(sums: Floats, predicted: Floats, *, classifies: bool) -> Space | None:
     """What the sums are of, found by what the model predicted for the same rows.
 
     None where no link makes the predictions of them: then the model is not what it looks like, and
     nothing is told of it that it does not compute.
+
+    Args:
+        sums: What the exact form gives.
+        predicted: What the model gives for the same rows.
+        classifies: Whether that is a probability.
     """
     spaces: tuple[Space, ...] = ("probability", "log_odds") if classifies else ("value", "log")
     for space in spaces:

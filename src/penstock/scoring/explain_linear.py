@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.deployment import numbers_of, parts_of
 from penstock.errors import NotSupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-__all__ = ["LinearExplainer"]
+    from penstock.deployment import Linear
+
+__all__ = ["LinearExplainer", "explainer_of_arrays", "explainer_of_estimator"]
 
 Floats = NDArray[np.float64]
+Prepare: TypeAlias = "Callable[[Floats], Floats]"
 
 
 class LinearExplainer:
     """Explains rows beside a background: exact Shapley values of the sum before any link.
 
     Args:
-        estimator: The fitted estimator, or a pipeline that fills and scales column by column.
+        prepare: Makes of rows what is multiplied, column by column.
+        coefficients: ``float64[features]``, by which.
+        intercept: Added to the sum.
         background: ``float64[m, features]``, NaN for null.
 
     Attributes:
         base: Mean of the background's sums.
 
     Raises:
-        NotSupportedError: It is not linear in its features.
+        NotSupportedError: What prepares the background leaves out values.
     """
 
-    def __init__(self, estimator: object, background: Floats) -> None:
-        self._steps, final = _parts(estimator)
-        self._coefficients = _numbers(final, "coef_")
-        intercept = _numbers(final, "intercept_")
-        width = background.shape[1]
-        if len(self._coefficients) != width or len(intercept) != 1:
-            raise NotSupportedError("it has no single sum of coefficients, one for each feature")
-        prepared = self._prepared(background)
-        if prepared.shape[1] != width or not np.isfinite(prepared).all():
+    def __init__(
+        self, prepare: Prepare, coefficients: Floats, intercept: float, background: Floats
+    ) -> None:
+        self._prepare = prepare
+        self._coefficients = coefficients
+        self._intercept = intercept
+        prepared = prepare(background)
+        if prepared.shape != background.shape or not np.isfinite(prepared).all():
             raise NotSupportedError("what stands before it adds, drops or leaves out values")
-        self._intercept = float(intercept[0])
         self._mean: Floats = prepared.mean(axis=0)
         self.base = float(self._mean @ self._coefficients) + self._intercept
         self.background_rows = len(background)
@@ -53,7 +57,7 @@ class LinearExplainer:
             x: ``float64[n, features]``.
         """
         with np.errstate(over="ignore", invalid="ignore"):  # the caller looks whether it is finite
-            found: Floats = self._prepared(x) @ self._coefficients + self._intercept
+            found: Floats = self._prepare(x) @ self._coefficients + self._intercept
         return found
 
     def contributions(self, x: Floats) -> tuple[Floats, Floats]:
@@ -63,25 +67,41 @@ class LinearExplainer:
             x: ``float64[features]``.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            found: Floats = self._coefficients * (self._prepared(x[None, :])[0] - self._mean)
+            found: Floats = self._coefficients * (self._prepare(x[None, :])[0] - self._mean)
         return found, np.zeros(len(found))
 
-    def _prepared(self, x: Floats) -> Floats:
-        for step in self._steps:
+
+def explainer_of_estimator(estimator: object, background: Floats) -> LinearExplainer:
+    """What explains a fitted estimator, or a pipeline that prepares column by column.
+
+    Args:
+        estimator: See above.
+        background: See ``LinearExplainer``.
+
+    Raises:
+        NotSupportedError: It is not linear in its features.
+    """
+    steps, final = parts_of(estimator)
+    coefficients, intercept = numbers_of(final, "coef_"), numbers_of(final, "intercept_")
+    if len(coefficients) != background.shape[1] or len(intercept) != 1:
+        raise NotSupportedError("it has no single sum of coefficients, one for each feature")
+
+    def prepare(x: Floats) -> Floats:
+        for step in steps:
             x = step.transform(x)
         return np.asarray(x, dtype=np.float64)
 
-
-def _parts(estimator: Any) -> tuple[Sequence[Any], object]:  # noqa: ANN401 - models have no common type
-    named = getattr(estimator, "steps", None)
-    if named is None:
-        return (), estimator
-    return [step for _, step in named[:-1] if step != "passthrough"], named[-1][1]
+    return LinearExplainer(prepare, coefficients, float(intercept[0]), background)
 
 
-def _numbers(final: object, name: str) -> Floats:
-    """An attribute as a plain array; empty where there is none of numbers."""
-    try:
-        return np.asarray(getattr(final, name, ()), dtype=np.float64).ravel()
-    except (TypeError, ValueError, AttributeError):
-        return np.zeros(0)
+def explainer_of_arrays(linear: Linear, background: Floats) -> LinearExplainer:
+    """What explains a linear model that is there as arrays.
+
+    Args:
+        linear: The model.
+        background: See ``LinearExplainer``.
+
+    Raises:
+        NotSupportedError: A value of the background is null that it does not fill.
+    """
+    return LinearExplainer(linear.prepared, linear.coefficients, linear.intercept, background)

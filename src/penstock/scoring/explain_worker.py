@@ -15,18 +15,20 @@ from penstock.ports import Task
 from penstock.registry import read_manifest
 
 from .explain import Explanation, explain_rows
+from .explain_steps import explain_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from penstock.ports import Executor
 
-__all__ = ["explain_in_worker", "explain_package"]
+__all__ = ["explain_in_worker", "explain_package", "steps_in_worker", "steps_of_package"]
 
 START_S, ROW_S = 30.0, 6.0
 """How long an explanation may take: to load what it needs, and for each row, of which an estimate
 takes up to five seconds."""
 FUNCTION = "penstock.scoring.explain_worker:explain_package"
+STEPS = "penstock.scoring.explain_worker:steps_of_package"
 
 
 def explain_package(*, package: str, rows: Sequence[Sequence[float | None]]) -> object:
@@ -43,6 +45,23 @@ def explain_package(*, package: str, rows: Sequence[Sequence[float | None]]) -> 
     return msgspec.to_builtins(explain_rows(folder, read_manifest(folder), rows))
 
 
+def steps_of_package(
+    *, package: str, steps: Sequence[str], values: Sequence[float | None]
+) -> object:
+    """Explain steps of a graph for one row; see ``explain_steps``.
+
+    Args:
+        package: Path of the package.
+        steps: The steps that explain.
+        values: The features of the graph.
+
+    Returns:
+        The explanations as plain values.
+    """
+    folder = Path(package)
+    return msgspec.to_builtins(explain_steps(folder, read_manifest(folder), steps, values))
+
+
 def explain_in_worker(
     executor: Executor, folder: Path, rows: Sequence[Sequence[float | None]]
 ) -> list[Explanation]:
@@ -54,8 +73,28 @@ def explain_in_worker(
             seconds a row; it is ended then.
     """
     arguments = {"package": str(folder), "rows": [list(row) for row in rows]}
-    timeout_s = START_S + ROW_S * len(rows)
-    task = Task(function=FUNCTION, arguments=arguments, timeout_s=timeout_s)
+    return _asked(executor, FUNCTION, arguments, len(rows))
+
+
+def steps_in_worker(
+    executor: Executor, folder: Path, steps: Sequence[str], values: Sequence[float | None]
+) -> list[Explanation]:
+    """Let a worker process explain steps of a graph for one row, and wait for it.
+
+    Raises:
+        PenstockError: What ``explain_steps`` raises.
+        UnavailableError: The worker process died, or it took longer than half a minute and six
+            seconds a step; it is ended then.
+    """
+    arguments = {"package": str(folder), "steps": list(steps), "values": list(values)}
+    return _asked(executor, STEPS, arguments, len(steps))
+
+
+def _asked(
+    executor: Executor, function: str, arguments: Mapping[str, object], count: int
+) -> list[Explanation]:
+    timeout_s = START_S + ROW_S * count
+    task = Task(function=function, arguments=arguments, timeout_s=timeout_s)
     try:
         ((_, found),) = executor.run([task])
     except UnavailableError as error:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from penstock.records import Given, Manifest
     from penstock.spec import FeatureView
 
+    from .explain_steps import StepExplainer
+
     Floats = NDArray[np.float64]
     Keys = Sequence[str | int] | Mapping[str, Sequence[str | int]]
     Features = tuple[Floats, NDArray[np.int64], Sequence[Mapping[str, int]], list[int]]
@@ -67,6 +69,8 @@ class ServedVersion:
         load_us: How long it took to load, check and warm it, in microseconds.
         fresh_until_us: Until when none of them is older than allowed.
         features: Full names of its features, in order.
+        explainers: What explains steps of a graph exactly, by name, as far as anybody asked; none
+            for a step of which there is no such form.
         takes: What a request says: entities and request fields, to their types.
     """
 
@@ -86,6 +90,7 @@ class ServedVersion:
         self.row_us = row_us
         self.graph = engine if isinstance(engine, GraphEngine) else None
         self.apart = _is_apart(manifest, engine)
+        self.explainers: dict[str, StepExplainer | None] = {}
         self.load_us = 0
         self.size_bytes = 0
         self.classifies = manifest.task == "classification"

@@ -85,6 +85,7 @@ from .feature_services import FeatureService
 from .features import FeatureView, ViewSubset
 from .graphs import (
     Average,
+    Explain,
     Graph,
     GraphStep,
     Predict,
@@ -205,6 +206,7 @@ __all__ = [
     "Entity",
     "Expectation",
     "Experiment",
+    "Explain",
     "Expression",
     "Fallback",
     "FallbackStep",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .datasets import Dataset
 from .features import FeatureView
-from .graphs import Average, Graph, Predict, Switch, Vote
+from .graphs import Average, Explain, Graph, Predict, Switch, Vote
 from .on_demand import OnDemandView
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def declared_expressions(value: Declared) -> Iterator[tuple[str, Expression]]:
             for name, step in value.steps.items():
                 if isinstance(step, Switch):
                     yield from ((f"steps.{name}", condition) for condition, _ in step.cases)
-                elif not isinstance(step, (Predict, Average, Vote)):
+                elif not isinstance(step, (Predict, Average, Vote, Explain)):
                     yield f"steps.{name}", step
         case _:
             return

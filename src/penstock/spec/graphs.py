@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Average",
+    "Explain",
     "Graph",
     "GraphStep",
     "Predict",
@@ -131,10 +132,30 @@ class Switch(Value, frozen=True, omit_defaults=True, tag="switch"):
                 yield f"{expression_text(condition)} is no condition; compare it with something"
 
 
+class Explain(Value, frozen=True, omit_defaults=True, tag="explain"):
+    """What each input of a step adds to what that gives; told beside an answer, where it is asked.
+
+    It gives no number: no step reads it, no score holds it, and a request that does not ask for it
+    computes none of it.
+
+    Attributes:
+        of: The step. One that predicts is explained by the features of its model, any other by
+            those of the graph.
+        top: How many contributions are told, the greatest first; 0 for all.
+    """
+
+    of: str
+    top: int = 0
+
+    def _faults(self) -> Iterator[str]:
+        if self.top < 0:
+            yield f"top={self.top} is negative; give how many contributions to tell, or 0 for all"
+
+
 GraphStep = Union[  # noqa: UP007 - as the classes in it
-    Predict, Average, Vote, Switch, Column, Constant, Call, Lead, Function
+    Predict, Average, Vote, Switch, Explain, Column, Constant, Call, Lead, Function
 ]
-"""A step of a graph: one of the four, or an expression over features and other steps."""
+"""A step of a graph: one of the five, or an expression over features and other steps."""
 
 
 class Graph(Model, frozen=True, kw_only=True, tag="graph"):
@@ -146,7 +167,8 @@ class Graph(Model, frozen=True, kw_only=True, tag="graph"):
 
     Attributes:
         dataset: The label, and every feature that its models and its steps read.
-        steps: The steps by name. The one that no other reads is the answer.
+        steps: The steps by name. The one that no other reads is the answer; those that explain
+            stand beside it.
     """
 
     candidates: Sequence[Trainer] = ()
@@ -161,8 +183,19 @@ class Graph(Model, frozen=True, kw_only=True, tag="graph"):
     @property
     def output(self) -> str:
         """The step that answers."""
-        read = {name for step in self.steps.values() for name in step_reads(step)}
-        return next(name for name in self.steps if name not in read)
+        return self._ends[0]
+
+    @property
+    def explainers(self) -> dict[str, Explain]:
+        """The steps that explain others, by name."""
+        return {name: step for name, step in self.steps.items() if isinstance(step, Explain)}
+
+    @property
+    def _ends(self) -> list[str]:
+        """The steps that no other computes with; of a sound graph that is the one that answers."""
+        counted = {name: step for name, step in self.steps.items() if not isinstance(step, Explain)}
+        read = {name for step in counted.values() for name in step_reads(step)}
+        return [name for name in counted if name not in read]
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -197,6 +230,8 @@ class Graph(Model, frozen=True, kw_only=True, tag="graph"):
         for read in dict.fromkeys(step_reads(step)):
             if read == name:
                 yield "it reads itself"
+            elif isinstance(self.steps.get(read), Explain):
+                yield f"it reads {read!r}, which explains a step and gives no number"
             elif read not in known:
                 yield f"it reads {read!r}, which is no step and no feature. {nearest(read, known)}"
         match step:
@@ -206,6 +241,9 @@ class Graph(Model, frozen=True, kw_only=True, tag="graph"):
                 yield from self._kind_faults(step)
             case Switch():
                 yield from self._switch_faults(step)
+            case Explain():
+                if step.of in self.dataset.feature_names:
+                    yield f"it explains the feature {step.of!r}; it has to explain a step"
             case _:
                 yield from _expression_faults(step)
 
@@ -235,7 +273,7 @@ class Graph(Model, frozen=True, kw_only=True, tag="graph"):
             yield from _expression_faults(condition)
 
     def _kind_faults(self, step: Average | Vote) -> Iterator[str]:
-        tasks = {name: self._task_of(name) for name in step.of}
+        tasks = {name: self.task_of(name) for name in step.of}
         known = {task for task in tasks.values() if task}
         if isinstance(step, Vote):
             for name, task in tasks.items():
@@ -251,21 +289,27 @@ class Graph(Model, frozen=True, kw_only=True, tag="graph"):
         if circle:
             yield f"its steps go round in a circle: {' -> '.join(circle)}"
             return
-        read = {name for step in self.steps.values() for name in step_reads(step)}
-        ends = [name for name in self.steps if name not in read]
+        ends = self._ends
         if len(ends) > 1:
             names = ", ".join(repr(name) for name in ends)
             yield f"nothing reads {names}; one step answers, and the others have to lead to it"
-        elif ends:
-            task = self._task_of(ends[0])
+        elif not ends:
+            yield "its steps explain, and none answers"
+        else:
+            task = self.task_of(ends[0])
             if task and task != self.dataset.task:
                 yield (
                     f"step {ends[0]!r}, which answers, gives a {task}; the label "
                     f"asks for a {self.dataset.task}"
                 )
 
-    def _task_of(self, name: str, above: tuple[str, ...] = ()) -> str:
-        """What a step gives, where that is known: ``classification``, ``regression``, or empty."""
+    def task_of(self, name: str, above: tuple[str, ...] = ()) -> str:
+        """What a step gives, where that is known: ``classification``, ``regression``, or empty.
+
+        Args:
+            name: The step.
+            above: Steps that it is looked at for.
+        """
         step = self.steps.get(name)
         if step is None or name in above:
             return ""
@@ -279,7 +323,7 @@ class Graph(Model, frozen=True, kw_only=True, tag="graph"):
             below = (*(then for _, then in step.cases), step.otherwise)
         else:
             return ""
-        tasks = {self._task_of(other, (*above, name)) for other in below}
+        tasks = {self.task_of(other, (*above, name)) for other in below}
         return tasks.pop() if len(tasks) == 1 else ""
 
 
@@ -293,6 +337,8 @@ def step_reads(step: GraphStep) -> tuple[str, ...]:
         case Switch():
             inner = [(*sorted(columns_of(condition)), then) for condition, then in step.cases]
             return (*(name for names in inner for name in names), step.otherwise)
+        case Explain():
+            return (step.of,)
         case _:
             return tuple(sorted(columns_of(step)))
 
@@ -304,16 +350,17 @@ def step_text(step: GraphStep) -> str:
             of = step.of if step.number else f"@{step.of}"
             swapped = [f"{feature} from {name}" for feature, name in step.inputs.items()]
             return f"predict {step.model.name}{of}" + (f", {', '.join(swapped)}" if swapped else "")
-        case Average() if step.weights:
-            parts = zip(step.weights, step.of, strict=True)
-            return "average " + ", ".join(f"{weight:g} x {name}" for weight, name in parts)
         case Average():
-            return f"average {', '.join(step.of)}"
+            weighted = [f"{weight:g} x " for weight in step.weights] or [""] * len(step.of)
+            parts = zip(weighted, step.of, strict=True)
+            return "average " + ", ".join(f"{weight}{name}" for weight, name in parts)
         case Vote():
             return f"vote {', '.join(step.of)} from {step.threshold:g}"
         case Switch():
             cases = [f"{then} where {expression_text(when)}" for when, then in step.cases]
             return f"switch {'; '.join(cases)}; else {step.otherwise}"
+        case Explain():
+            return f"explain {step.of}" + (f", the {step.top} greatest" if step.top else "")
         case _:
             return expression_text(step)
 

@@ -26,7 +26,7 @@ def services(served: ServedProject) -> Iterator[LocalServices]:
         yield opened
 
 
-def _blend(services: LocalServices, weight: float = 1.0) -> ps.Graph:
+def _blend(services: LocalServices, weight: float = 1.0, **more: ps.Explain) -> ps.Graph:
     model = Catalogue.load(services.metadata).model("direction")
     graph = ps.Graph(
         "blend",
@@ -36,6 +36,7 @@ def _blend(services: LocalServices, weight: float = 1.0) -> ps.Graph:
             "mean": ps.Average(["best", "boosted"], weights=[weight, 1]),
             "boosted": ps.Predict(model, of="@2"),
             "best": ps.Predict(model),
+            **more,
         },
     )
     declare_more(services, graph)
@@ -117,3 +118,18 @@ def test_the_tree_is_aligned_and_tells_each_step_once(
     ]
     told = _shown(capsys, "graphs", "list", "--home", served.home)
     assert "direction@1, direction@2" in told
+
+
+def test_what_explains_stands_beside_the_answer(
+    served: ServedProject, services: LocalServices, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _blend(services, why=ps.Explain("boosted", top=3))
+
+    found = graph_state(services, "blend")
+    shown = _shown(capsys, "graphs", "show", "blend", "--home", served.home).splitlines()
+
+    assert (found.output, found.explainers) == ("answer", ("why",))
+    assert [line.rstrip() for line in shown[-3:-1]] == [
+        "why            explain boosted, the 3 greatest",
+        "└─ boosted     see above",
+    ]

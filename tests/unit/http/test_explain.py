@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from penstock.deployment import deploy
-from penstock.http.serve_explain import MOST_EXPLAINED, MOST_WAITING
+from penstock.http.serve_explain import MOST_EXPLAINED
+from penstock.http.serve_turns import MOST_WAITING
 from penstock.scoring import drain_scores, explain_worker
 from penstock.testing.protecting import protect
 
@@ -97,9 +98,9 @@ def test_one_that_hangs_is_ended_and_the_next_is_explained(
     asked = encoded(entity={"symbol": "BTC"})
 
     async def conversation(client: Client) -> None:
-        others = _workers()
+        others = workers()
         first = (await client.post(EXPLAIN, asked)).json
-        (worker,) = _workers() - others
+        (worker,) = workers() - others
         worker.suspend()
         with monkeypatch.context() as patch:
             patch.setattr(explain_worker, "START_S", 0.5)
@@ -110,12 +111,12 @@ def test_one_that_hangs_is_ended_and_the_next_is_explained(
         again = await client.post(EXPLAIN, asked)
         assert again.status == 200, again.body
         assert again.json["contributions"] == first["contributions"]
-        assert worker not in _workers()
+        assert worker not in workers()
 
     talk(conversation)
 
 
-def _workers() -> set[psutil.Process]:
+def workers() -> set[psutil.Process]:
     """The processes that this one has tasks done by, and that live."""
     children = psutil.Process().children()
     return {

@@ -29,6 +29,9 @@ def test_the_first_project_of_the_guide_declares_a_graph(
 
     assert isinstance(declared["blend"], ps.Graph)
     assert declared["endpoint"].model is declared["blend"]
-    assert list(declared["blend"].steps) == ["quick", "deep", "mean", "sharp", "answer"]
+    assert list(declared["blend"].steps) == [
+        "quick", "deep", "mean", "sharp", "answer", "why",
+    ]  # fmt: skip
+    assert declared["blend"].output == "answer"
     before = declared["smooth"].steps["answer"]
     assert before.inputs == {"momentum.last_close": "typical"}

@@ -101,6 +101,18 @@ def test_a_graph_comes_back_from_its_documents() -> None:
     assert fingerprint(GOOD) == fingerprint(known["graph/blend"])  # type: ignore[arg-type]
 
 
+def test_what_explains_stands_beside_the_answer() -> None:
+    graph = _blend(**GOOD.steps, why=ps.Explain("deep", top=2), wherefore=ps.Explain("answer"))
+    assert (graph.output, list(graph.explainers)) == ("answer", ["why", "wherefore"])
+    assert [step_text(step) for step in graph.explainers.values()] == [
+        "explain deep, the 2 greatest",
+        "explain answer",
+    ]
+    assert fingerprint(graph) != fingerprint(GOOD)
+    known = {key_of(value): value for value in declarations_in([BOTH, QUICK, DEEP])}
+    assert from_document(ps.Graph, to_document(graph), known) == graph
+
+
 def test_a_model_that_changes_changes_its_graph() -> None:
     other = ps.Model("quick", dataset=QUICK.dataset, candidates=LINEAR, gates=[
         ps.at_least("roc_auc", 0.6)])  # fmt: skip
@@ -140,6 +152,20 @@ def test_all_faults_come_at_once_with_the_nearest_names() -> None:
         ({"a": ps.Switch([(ps.col("close.last_close") > 1, "close.last_close")],
                          otherwise="b"), "b": ps.Predict(QUICK)},
          "it leads to the feature 'close.last_close'"),
+        ({"a": ps.Predict(QUICK), "why": ps.Explain("b")},
+         "step 'why': it reads 'b', which is no step and no feature"),
+        ({"a": ps.Predict(QUICK), "why": ps.Explain("why")}, "step 'why': it reads itself"),
+        ({"a": ps.Predict(QUICK), "why": ps.Explain("close.last_close")},
+         "step 'why': it explains the feature 'close.last_close'; it has to explain a step"),
+        ({"a": ps.Predict(QUICK), "why": ps.Explain("a"), "b": ps.Average(["a", "why"])},
+         "step 'b': it reads 'why', which explains a step and gives no number"),
+        ({"a": ps.Predict(QUICK), "why": ps.Explain("a"), "wherefore": ps.Explain("why")},
+         "step 'wherefore': it reads 'why', which explains a step and gives no number"),
+        ({"a": ps.Predict(QUICK), "b": ps.Predict(DEEP), "why": ps.Explain("a")},
+         "nothing reads 'a', 'b'; one step answers"),
+        ({"why": ps.Explain("wherefore"), "wherefore": ps.Explain("why")},
+         "its steps go round in a circle"),
+        ({"why": ps.Explain("close.last_close")}, "its steps explain, and none answers"),
     ],
 )  # fmt: skip
 def test_what_is_no_graph_is_refused(steps: dict[str, object], said: str) -> None:
@@ -160,6 +186,7 @@ def test_what_is_no_graph_is_refused(steps: dict[str, object], said: str) -> Non
         (lambda: ps.Average(["a", "b"], weights=[0, 0]), "one has to be above 0"),
         (lambda: ps.Vote(["a", "b"], threshold=1), "no probability between 0 and 1"),
         (lambda: ps.Switch([], otherwise="a"), "it has no cases"),
+        (lambda: ps.Explain("a", top=-1), "top=-1 is negative"),
         (lambda: ps.Switch([(ps.col("a") + 1, "a")], otherwise="b"), "is no condition"),
     ],
 )

@@ -68,6 +68,9 @@ def routes_set(  # noqa: PLR0913, PLR0917 - one parameter for each option
         "", "--precomputed", help="Age of a batch score that answers, or off."
     ),
     deadline: str = typer.Option("", "--deadline", help="Longest wait for a route, as 20ms."),
+    slow_after: str = typer.Option(
+        "", "--slow-after", help="Time past which a version counts as slow, as 50ms; or off."
+    ),
     to: str = typer.Option("", "--to", help="What falls back, in order: previous,cached,constant."),
     value: float = typer.Option(float("nan"), "--value", help="The constant."),
     fallback: str = typer.Option("", "--fallback", help="'declared': the declared one again."),
@@ -93,7 +96,7 @@ def routes_set(  # noqa: PLR0913, PLR0917 - one parameter for each option
                 for role, age in (("cached", cached), ("precomputed", precomputed))
                 if age
             },
-            fallback=_fallback(before.fallback, deadline, to, value),
+            fallback=_fallback(before.fallback, deadline, slow_after, to, value),
             declared_fallback=fallback == DECLARED,
         )
         expected = before.revision if expect < 0 else expect
@@ -141,6 +144,8 @@ def _said(found: Rerouted, now: datetime) -> list[str]:
             "constant": f"constant {fallback.value}",
         }
         said = [f"After {fallback.deadline}: {', '.join(words[one] for one in fallback.steps)}."]
+        if fallback.slow_after:
+            said.append(f"Slow after {fallback.slow_after}: counts against the version.")
     changes = found.changes
     if changes.is_empty:
         said.append(f"All is as declared (revision {found.revision}).")
@@ -201,21 +206,24 @@ def _pin(word: str) -> tuple[str, int]:
     return alias, int(number)
 
 
-def _fallback(before: Fallback | None, deadline: str, to: str, value: float) -> Fallback | None:
+def _fallback(
+    before: Fallback | None, deadline: str, slow_after: str, to: str, value: float
+) -> Fallback | None:
     """The fallback with what was given changed; None where nothing was."""
     number = None if math.isnan(value) else value
-    if not (deadline or to or number is not None):
+    if not (deadline or slow_after or to or number is not None):
         return None
     steps = tuple(to.split(",")) if to else ()
     known = get_args(FallbackStep)
     if any(step not in known for step in steps):
         raise UsageError(f"--to {to!r}; write {', '.join(known)}, or several with commas.")
-    if before is None and not deadline:
+    if before is None and not deadline and slow_after in {"", OFF}:
         raise UsageError("Nothing falls back yet: give --deadline too, such as --deadline 20ms.")
-    fallback = before or Fallback(deadline=deadline, value=number)
+    fallback = before or Fallback(value=number)
     return msgspec.structs.replace(
         fallback,
         deadline=deadline or fallback.deadline,
+        slow_after="" if slow_after == OFF else slow_after or fallback.slow_after,
         to=cast("tuple[FallbackStep, ...]", steps) if steps else fallback.to,
         value=fallback.value if number is None else number,
     )

@@ -24,10 +24,11 @@ class FallbackBody(BaseModel):
     """What is to answer when a route is late or fails."""
 
     model_config = ConfigDict(extra="forbid")
-    deadline: str = Field(description="Longest wait, such as 20ms")
+    deadline: str = Field("10s", description="Longest wait, such as 20ms")
     to: FallbackStep | list[FallbackStep] = "previous"
     value: float | None = None
     max_age: str = ""
+    slow_after: str = Field("", description="Time past which a version counts as slow, as 50ms")
 
 
 class RoutesBody(BaseModel):

@@ -158,6 +158,7 @@ def _troubles(endpoints: Endpoints, done: Mapping[str, Counters]) -> Iterator[Fa
     errors: list[Sample] = []
     fallbacks: list[Sample] = []
     dropped: list[Sample] = []
+    slow: list[Sample] = []
     circuits: list[Sample] = []
     for name, counters in sorted(done.items()):
         of = {"deployment": name}
@@ -166,6 +167,8 @@ def _troubles(endpoints: Endpoints, done: Mapping[str, Counters]) -> Iterator[Fa
             errors.append(Sample(labels, number))
         for (to, cause), number in sorted(counters.fallbacks.items()):
             fallbacks.append(Sample({**of, "to": to, "cause": cause}, number))
+        for (route, version), number in sorted(counters.slow.items()):
+            slow.append(Sample({**of, "route": route, "version": str(version)}, number))
         dropped.append(Sample(of, counters.shadows_dropped))
     for name, endpoint in sorted(endpoints.items()):
         for lane in {lane.version.label: lane for lane in endpoint.lanes.values()}.values():
@@ -174,6 +177,8 @@ def _troubles(endpoints: Endpoints, done: Mapping[str, Counters]) -> Iterator[Fa
             circuits.append(Sample(labels, float(is_open)))
     text = "Rows that a version was asked for in vain, by kind of error."
     yield _counter("penstock_score_errors_total", text, errors)
+    text = "Answers of a version that took longer than the fallback's slow_after lets it."
+    yield _counter("penstock_slow_answers_total", text, slow)
     text = "Answers by a fallback, by what answered and why it was asked."
     yield _counter("penstock_fallbacks_total", text, fallbacks)
     text = "Shadow rows that were not scored."

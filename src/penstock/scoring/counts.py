@@ -63,6 +63,7 @@ class Counters:
         fallbacks: Answers by a fallback, by ``(what answered, why)``.
         errors: Rows that a version was asked for in vain, by ``(route, version, kind of error)``.
         last_us: When the last answer was given, in microseconds since 1970 UTC; 0 for never.
+        slow: Answers that took longer than their version may, by ``(route, version)``.
         lost: Scores that could not be logged, where those are answered all the same.
         shadows_dropped: Shadow rows that were not scored.
         stale: Requests by entity while a view was stale, by what became of them: ``served`` or
@@ -76,6 +77,7 @@ class Counters:
         self.durations: dict[tuple[str, int], Durations] = {}
         self.fallbacks: dict[tuple[str, Cause], int] = {}
         self.errors: dict[tuple[str, int, str], int] = {}
+        self.slow: dict[tuple[str, int], int] = {}
         self.last_us = self.lost = self.shadows_dropped = 0
         self.stale = {"served": 0, "refused": 0}
         self.stale_views: dict[str, int] = {}
@@ -114,6 +116,13 @@ class Counters:
     def lose(self, scores: int) -> None:
         """Count scores that could not be logged."""
         self.lost += scores
+
+    def lag(self, route: str, version: int) -> None:
+        """Count an answer of a version that took longer than it may."""
+        key = (route, version)
+        if key not in self.slow and len(self.slow) >= MOST_ANSWERERS:
+            del self.slow[next(iter(self.slow))]
+        self.slow[key] = self.slow.get(key, 0) + 1
 
     def fail(self, route: str, version: int, kind: str) -> None:
         """Count a row that a version was asked for in vain."""

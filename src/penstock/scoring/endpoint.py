@@ -18,7 +18,7 @@ from .by_version import ByVersion
 from .circuit import Circuit
 from .fallback import FallbackChain, reason_of
 from .kept import KeptScores
-from .lane import LONGEST_WAIT_US
+from .lane import LONGEST_WAIT_US, NEVER_SLOW_US
 from .lanes import PREVIOUS, Lanes, answer_within, is_rows_fault, is_stale, stale_ages
 from .routes import RouteTable
 from .shadows import Shadows
@@ -134,8 +134,10 @@ class Endpoint:
         self._returns = declared.on_breach == "return" and not any(
             route.version for route in declared.routes if route.role == "champion"
         )
+        slow_us = fallback.slow_us if fallback else None
         for lane in lanes.values():
             lane.deadline_us = self._deadline_us
+            lane.slow_us = slow_us or NEVER_SLOW_US
             lane.refuses_unknown = declared.missing == "refuse"
 
     @property
@@ -276,7 +278,10 @@ class Endpoint:
 
     def answered(self, ask: Ask, lane: Lane, score: Score) -> None:
         """Take note that a lane has answered a row; the shadows score it then."""
-        self.circuits[lane.version.label].succeeded()
+        if lane.lags:
+            self._lagged(lane)
+        else:
+            self.circuits[lane.version.label].succeeded()
         self.counters.answer(score)
         if ask.unknown:
             self.counters.miss("served")
@@ -367,10 +372,19 @@ class Endpoint:
         return score
 
     def _breached(self, lane: Lane, kind: str, why: str) -> None:
-        """Remember that a version failed or was late; a champion that goes on so is no good."""
+        """Remember that a version failed or was late."""
+        self._count_failure(lane, kind)
+        self._blame(lane, why)
+
+    def _lagged(self, lane: Lane) -> None:
+        """Remember that a version took longer than it may over what it has answered."""
+        self.counters.lag(lane.route, lane.version.manifest.version)
+        self._blame(lane, f"{lane.version.label} took longer than {lane.slow_us / 1000:g} ms")
+
+    def _blame(self, lane: Lane, why: str) -> None:
+        """Hold it against a version; a champion that goes on so is no good."""
         circuit = self.circuits[lane.version.label]
         circuit.failed(self.writer.clock.now_us())
-        self._count_failure(lane, kind)
         if not (circuit.is_confirmed and self._returns and lane is self._lanes.champion):
             return
         previous = self.lanes.get(PREVIOUS)

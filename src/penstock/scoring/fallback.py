@@ -151,9 +151,9 @@ class FallbackChain:
         if not circuit.allows(now_us):
             return None
         score, blamed = await self._try(ask, before, why, wait_us)
-        if score is not None:
+        if score is not None and not before.lags:
             circuit.succeeded()
-        elif blamed:
+        elif blamed or score is not None:
             circuit.failed(self._writer.clock.now_us())
         return score
 
@@ -190,6 +190,8 @@ class FallbackChain:
             return None, at_fault and (lane.away is None or ask.values is not None)
         if again.unknown:
             self._counters.miss("served")
+        if lane.lags:
+            self._counters.lag(lane.route, lane.version.manifest.version)
         return score, False
 
     def _shut(self, lane: Lane | None, cause: Cause) -> list[Lane]:
@@ -208,7 +210,8 @@ class FallbackChain:
     async def _insist(self, ask: Ask, lane: Lane, why: str) -> Score | None:
         """Ask a version in spite of its circuit, for as long as is left of the deadline.
 
-        An answer closes the circuit; a failure is none of the tries that prove a version no good.
+        An answer in time closes the circuit; a failure, or an answer that is slow, is none of the
+        tries that prove a version no good.
         """
         now_us = self._writer.clock.now_us()
         wait_us = ask.arrived_us + self._deadline_us - now_us
@@ -216,7 +219,7 @@ class FallbackChain:
         if wait_us <= 0 or stale or not self._lanes.usable(ask, lane):
             return None
         score, _ = await self._try(ask, lane, why, wait_us)
-        if score is not None:
+        if score is not None and not lane.lags:
             self._circuits[lane.version.label].succeeded()
         return score
 

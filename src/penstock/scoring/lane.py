@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .ask import Ask, Waiting, Writer
     from .served import ServedVersion
 
-__all__ = ["LONGEST_WAIT_US", "QUEUE_US", "Lane"]
+__all__ = ["LONGEST_WAIT_US", "NEVER_SLOW_US", "QUEUE_US", "Lane"]
 
 BATCH_ROWS = 64
 NEWEST_SHARE = 0.2
@@ -40,6 +40,7 @@ QUEUE_US = 50_000
 """Rows that would wait longer than this are refused: were they let in, under a load that lasts each
 row would wait as long as the whole queue, and nobody would be answered in time."""
 LONGEST_WAIT_US = 10_000_000
+NEVER_SLOW_US = 1 << 62
 STORE_AGAIN_S = 0.05
 NO_PARTS: Mapping[str, float | None] = {}
 NOTHING_GIVEN: Mapping[str, Given] = {}
@@ -68,6 +69,8 @@ class Lane(Gathering["Ask", "_Outcome"]):
         version: The version.
         counts: What it has done.
         deadline_us: Longest wait for an answer, in microseconds.
+        slow_us: How long a batch may take before its version counts as slow, in microseconds.
+        lags: Whether the batch that was answered last took longer.
         queue_us: Longest wait for its turn; a row that would wait longer is refused.
         away: Why the features cannot be read now; none while they can.
         refuses_unknown: Whether a row is refused while nothing is online of its entities.
@@ -86,6 +89,8 @@ class Lane(Gathering["Ask", "_Outcome"]):
         self.version = version
         self.counts = counts or LaneCounts()
         self.deadline_us = LONGEST_WAIT_US
+        self.slow_us = NEVER_SLOW_US
+        self.lags = False
         self.queue_us = QUEUE_US
         self.away: UnavailableError | None = None
         self.refuses_unknown = False
@@ -173,7 +178,7 @@ class Lane(Gathering["Ask", "_Outcome"]):
                 if self.away is not None and any(ask.values is None for ask in batch):
                     self.away = None  # what brings its features says nothing of the store
                 self._place(took_us)
-            if not self.slow and took_us > self.deadline_us // 2:
+            if not self.slow and (self.lags or took_us > self.deadline_us // 2):
                 self._move(slow=True)  # another batch would hold up the event loop as long
         except Exception as error:  # noqa: BLE001 - see above
             self._fail(batch, _failed(self.version.label, error))
@@ -237,6 +242,7 @@ class Lane(Gathering["Ask", "_Outcome"]):
                 continue
             answered.append(ask)
             scores.append(self._score(ask, rows, place, ids[place], prediction, now_us))
+        self.lags = rows.took_us > self.slow_us  # not the wait for its turn: that may be others'
         self.counts.computed(len(batch), rows.took_us)
         if rows.run is not None:
             self.counts.stepped(rows.run)

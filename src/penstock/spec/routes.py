@@ -141,26 +141,36 @@ class Fallback(Value, frozen=True, omit_defaults=True):
     """What answers when a route is late or fails.
 
     Attributes:
-        deadline: Longest wait for an answer, such as ``"20ms"``.
+        deadline: Longest wait for an answer, such as ``"20ms"``; then something else answers. 10
+            seconds when left out.
         to: What is tried, in order: ``previous`` answers with the version before the champion (for
             a challenger, with the champion), ``cached`` with the last score of the same entity,
             ``constant`` with ``value``. One word means that, and then ``value`` where there is one.
         value: The constant; none makes the request fail with 503.
         max_age: How old a score may be that ``cached`` answers with, such as ``"10m"``; as long as
             it is kept when left out.
+        slow_after: How long a version may take over a batch before that counts against it as a
+            failure does, such as ``"50ms"``. Its answers are given all the same; only where it is
+            slow again and again is something else asked. Nothing is slow when left out.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("max_age",)
+    LATER: ClassVar[tuple[str, ...]] = ("max_age", "slow_after")
 
-    deadline: str
+    deadline: str = "10s"
     to: FallbackStep | Sequence[FallbackStep] = "previous"
     value: float | None = None
     max_age: str = ""
+    slow_after: str = ""
 
     @property
     def deadline_us(self) -> int:
         """Longest wait in microseconds."""
         return duration_us(self.deadline)
+
+    @property
+    def slow_us(self) -> int | None:
+        """How long a version may take over a batch, in microseconds; none for any time."""
+        return duration_us(self.slow_after) if self.slow_after else None
 
     @property
     def max_age_us(self) -> int | None:
@@ -176,6 +186,7 @@ class Fallback(Value, frozen=True, omit_defaults=True):
 
     def _faults(self) -> Iterator[str]:
         yield from _duration_faults("deadline", self.deadline)
+        yield from self._slow_faults()
         steps = (self.to,) if isinstance(self.to, str) else tuple(self.to)
         for step in steps:
             if step not in STEPS:
@@ -190,6 +201,19 @@ class Fallback(Value, frozen=True, omit_defaults=True):
             yield from _duration_faults("max_age", self.max_age)
             if "cached" not in steps:
                 yield "max_age is for 'cached', which to does not name"
+
+    def _slow_faults(self) -> Iterator[str]:
+        if not self.slow_after:
+            return
+        faults = list(_duration_faults("slow_after", self.slow_after))
+        yield from faults
+        if not (faults or list(_duration_faults("deadline", self.deadline))):
+            slow_us = duration_us(self.slow_after)
+            if not 0 < slow_us < self.deadline_us:
+                yield (
+                    f"slow_after={self.slow_after!r} is not above zero and below the deadline of "
+                    f"{self.deadline}, at which an answer is cut"
+                )
 
 
 def _duration_faults(name: str, text: str) -> Iterator[str]:

@@ -86,8 +86,18 @@ def test_a_fallback_is_changed_in_part(run: Callable[..., Said]) -> None:
         "to": "previous",
         "value": None,
         "max_age": "",
+        "slow_after": "",
     }
     assert back.value["fallback"]["deadline"] == "250ms"
+
+
+def test_a_limit_alone_makes_a_fallback(run: Callable[..., Said]) -> None:
+    done = run("routes", "set", "split", "--slow-after", "50ms")
+    off = run("routes", "set", "split", "--slow-after", "off", "--json")
+
+    assert "After 10s: previous version." in done.out
+    assert "Slow after 50ms: counts against the version." in done.out
+    assert (off.value["fallback"]["deadline"], off.value["fallback"]["slow_after"]) == ("10s", "")
 
 
 @pytest.mark.parametrize(
@@ -105,6 +115,8 @@ def test_a_fallback_is_changed_in_part(run: Callable[..., Said]) -> None:
         (["--to", "nowhere"], "write previous, cached, constant"),
         (["--value", "0.5"], "give --deadline too"),
         (["--fallback", "none"], "'declared'"),
+        (["--slow-after", "off"], "give --deadline too"),
+        (["--slow-after", "1m"], "below the deadline of 10s"),
         ([], "Nothing is to be changed"),
         (["--share", "@2=0.1", "--expect", "4"], "at revision 0, not 4"),
     ],

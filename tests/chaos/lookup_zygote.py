@@ -20,12 +20,18 @@ MERCHANTS = ps.Source(
     timestamp="since",
     schema={"merchant": ps.String, "since": ps.Timestamp, "risk": ps.Float64},
 )
+RATED = ps.FeatureView(
+    "rated", source=MERCHANTS, features=[ps.mean("risk", over="20h", name="mean"), ps.count()]
+)
 PAYMENTS = ps.Source(
     "payments",
     entity=ps.Entity("user"),
     timestamp="ts",
     schema={"user": ps.String, "ts": ps.Timestamp, "merchant": ps.String},
-    lookups=[ps.Lookup(MERCHANTS, on="merchant", columns={"risk": "risk"}, within="50h")],
+    lookups=[
+        ps.Lookup(MERCHANTS, on="merchant", columns={"risk": "risk"}, within="50h"),
+        ps.Lookup(RATED, on="merchant", columns={"mean": "mean", "ratings": "count"}),
+    ],
 )
 
 

@@ -22,7 +22,7 @@ from tests.chaos.lookup_zygote import MERCHANTS, PAYMENTS
 import penstock as ps
 from penstock.ingest import GROUP, accept_events
 from penstock.plan import apply
-from penstock.records import Batch
+from penstock.records import Batch, CapturedFeature
 from penstock.runtime import open_services
 from penstock.testing.oracle import naive_lookup
 from penstock.testing.zygotes import kill_until_through
@@ -63,15 +63,18 @@ def test_each_record_finds_what_its_batch_says_however_often_it_is_killed(tmp_pa
         known = others.with_columns(times).collect().to_dicts()
         rows = services.tables.scan("raw/payments").sort("_batch", "_row").collect()
         batches = services.metadata.find(Batch, where={"source": "payments"})
+        kept = services.metadata.find(CapturedFeature)
     assert sorted(rows["user"]) == sorted(f"u{number}" for number in range(RECORDS))
     reached = {batch.number: batch.lookups[0].last_batch for batch in batches}
     assert len(set(reached.values())) > 1
-    lookup = PAYMENTS.lookups[0]
     for row in rows.with_columns(pl.col("ts").dt.epoch("us")).to_dicts():
         seen = [one for one in known if one["_batch"] <= reached[row["_batch"]]]
-        assert row["risk"] == naive_lookup(lookup, seen, row["merchant"], row["ts"])["risk"]
+        for lookup in PAYMENTS.lookups:
+            for name, value in naive_lookup(lookup, seen, row["merchant"], row["ts"]).items():
+                assert row[name] == (None if value is None else pytest.approx(value, rel=1e-9))
     found_nothing = {number: own["risk"].null_count() for (number,), own in rows.group_by("_batch")}
     assert found_nothing == {batch.number: batch.lookups[0].missing for batch in batches}
+    assert {one.column for one in kept} == {"mean", "ratings"}
     assert killed > 0
 
 
@@ -116,6 +119,6 @@ def test_what_was_acknowledged_before_is_found_however_often_a_stream_is_killed(
             assert time.monotonic() < end_s
             time.sleep(0.05)
 
-        rows = services.tables.scan("raw/payments").select("user", "risk").collect()
-        assert sorted(rows.iter_rows()) == sorted((f"u{n}", float(n)) for n in range(PAIRS))
+        rows = services.tables.scan("raw/payments").select("user", "risk", "ratings").collect()
+        assert sorted(rows.iter_rows()) == sorted((f"u{n}", float(n), 1) for n in range(PAIRS))
         assert kills > 1

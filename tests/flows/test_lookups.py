@@ -1,6 +1,6 @@
 """A model whose features come through a lookup: trained, asked, scored, replayed, checked.
 
-The spine is joined to another view by a column that was looked up, too.
+The spine is joined to another view by a column that was looked up, and another column is a feature.
 """
 
 from __future__ import annotations
@@ -33,16 +33,19 @@ fees = ps.Source(
     "fees", entity=ps.Entity("category"), timestamp="since",
     schema={"category": ps.String, "since": ps.Timestamp, "fee": ps.Float64},
     batch=ps.Files("fees.csv"))
+rated = ps.FeatureView("rated", source=merchants, features=[ps.mean("risk", over="60d")])
 payments = ps.Source(
     "payments", entity=ps.Entity("user"), timestamp="ts",
     schema={"user": ps.String, "ts": ps.Timestamp, "merchant": ps.String, "amount": ps.Float64,
             "fraud": ps.Boolean}, batch=ps.Files("payments*.csv"),
     lookups=[ps.Lookup(merchants, on="merchant",
-                       columns={"category": "category", "risk": "risk"})])
+                       columns={"category": "category", "risk": "risk"}),
+             ps.Lookup(rated, on="merchant", columns={"usual": "mean_risk_60d"})])
 habits = ps.FeatureView(
     "habits", source=payments, derive={"exposure": ps.col("amount") * ps.col("risk")},
     features=[ps.last("risk"), ps.mean("risk", over="7d"), ps.sum("exposure", over="7d"),
-              ps.count(over="7d", where=ps.col("category").eq("games"), name="games")])
+              ps.count(over="7d", where=ps.col("category").eq("games"), name="games"),
+              ps.mean("usual", over="7d")])
 tariff = ps.FeatureView("tariff", source=fees, features=[ps.last("fee")])
 fraud = ps.Dataset("fraud", spine=payments, features=[habits, tariff],
                    label=ps.Label("fraud", ps.col("fraud").eq(True)))

@@ -7,7 +7,7 @@
   ``fold`` the stream engine, ``ValueReader`` the reader of what the stream engine keeps.
 - ``leaving``: when an entity's value may leave the online store.
 - ``tombstones``: which records a deletion takes away.
-- ``lookups``: which record of another source is found for a record.
+- ``lookups``: which record of another source is found for a record, and which features.
 - ``spread``: how the values of a column lie, day by day.
 - ``drift``: how far a feature has moved from the rows a model learned from.
 - ``metrics``: how far predictions agree with what came true; ``losses``, score by score.
@@ -30,13 +30,13 @@ from .known import compute_points_as_known
 from .labels import check_label
 from .layout import newest_of, newest_one
 from .leaving import is_past, lacks_past, may_have_left, may_leave, past_from
-from .lookups import Found, Keyed, find_newest
+from .lookups import Found, FoundFeatures, Keyed, find_features, find_newest
 from .losses import score_values
 from .metrics import compute_metric, compute_metrics
 from .newest import NewestValues, asks_newest
 from .on_demand import OnDemandProgram, compile_on_demand
 from .operators import dtype_of
-from .program import Program, compile_view
+from .program import Program, captured_meaning, compile_view
 from .read import ValueReader, as_of
 from .registers import hashes_of
 from .row_checks import require_by_row
@@ -71,6 +71,7 @@ __all__ = [
     "Events",
     "FloatArray",
     "Found",
+    "FoundFeatures",
     "GraphProgram",
     "GraphRun",
     "IntArray",
@@ -90,6 +91,7 @@ __all__ = [
     "as_of",
     "asks_newest",
     "call_function",
+    "captured_meaning",
     "chances_best",
     "check_graph",
     "check_label",
@@ -110,6 +112,7 @@ __all__ = [
     "equal_bins",
     "event_times",
     "extract",
+    "find_features",
     "find_newest",
     "first_tile",
     "floored",

@@ -73,9 +73,8 @@ def compute_points_as_known(  # noqa: PLR0913, PLR0917 - what a computation depe
     waits = np.flatnonzero(high > first)
     waits = waits[late[high[waits] - 1] > until[waits]]
     low = first
-    reach_us = _reach_us(program)
-    if reach_us:
-        low = np.maximum(first, search(codes, at_us - reach_us))
+    if program.reach_us:
+        low = np.maximum(first, search(codes, at_us - program.reach_us))
     behind = np.cumsum(high[waits] - low[waits])
     start = 0
     while start < len(waits):
@@ -110,10 +109,3 @@ def _latest(codes: IntArray, arrived: IntArray) -> IntArray:
     span = len(known) + 1
     latest: IntArray = known[np.maximum.accumulate(codes * span + rank) - codes * span]
     return latest
-
-
-def _reach_us(program: Program) -> int:
-    """How far back from a point an event can matter; 0 for ever."""
-    if not all(group.hop_us for group in program.groups):
-        return 0
-    return max(program.view.ttl_us, *(group.reach_us + group.hop_us for group in program.groups))

@@ -1,8 +1,8 @@
-"""What is found of a source as of a time: the newest record of a key that is known by then.
+"""What is found of a source as of a time: the newest record of a key, or the features of it.
 
 The law of ``windows`` holds here too: times count with ``known_after``; of two records known at one
 time, the one that arrived later, by (``_batch``, ``_row``), is the newer; what stays true for
-``within`` is true while it is younger than that.
+``within`` is true while it is younger than that. Features are the batch engine's.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
-from .extract import Events
-from .kernel import Ordered, search_in
+from .extract import Events, extract
+from .kernel import Ordered, compute_points, search_in
+from .segments import gathered
 from .state import NEVER_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .arrays import IntArray
+    from .arrays import BoolArray, FloatArray, IntArray
+    from .program import Program
 
-__all__ = ["Found", "Keyed", "find_newest"]
+__all__ = ["Found", "FoundFeatures", "Keyed", "find_features", "find_newest"]
 
 BATCH, ROW = "_batch", "_row"
 
@@ -74,6 +76,67 @@ def find_newest(
     return Found(records, found)
 
 
+class FoundFeatures(NamedTuple):
+    """What features were at the times that were asked for.
+
+    Attributes:
+        values: float64 of shape (times, features), NaN for null.
+        any: Whether there was a record of the key as far back as the features can look.
+    """
+
+    values: FloatArray
+    any: BoolArray
+
+
+def find_features(
+    program: Program, parts: Sequence[Keyed], keys: pl.Series, at_us: IntArray
+) -> FoundFeatures:
+    """Compute the features of each key at a time.
+
+    Of each key only the records are looked at that one of its times can reach.
+
+    Args:
+        program: The compiled view.
+        parts: The records, of which those of a later part arrived after those of an earlier; at
+            least one part.
+        keys: The keys; null is an unknown one.
+        at_us: The time for each.
+    """
+    known = keys.drop_nulls().unique().sort()
+    codes = _places_in(known, keys)
+    asked = codes >= 0
+    first_us = np.full(len(known), np.iinfo(np.int64).max)
+    last_us = np.full(len(known), NEVER_US)
+    np.minimum.at(first_us, codes[asked], at_us[asked])
+    np.maximum.at(last_us, codes[asked], at_us[asked])
+    reach_us = program.reach_us
+    after_us = first_us - reach_us if reach_us else np.full(len(known), NEVER_US)
+    any_found = np.zeros(len(keys), dtype=np.bool_)
+    records: list[pl.DataFrame] = []
+    owners: list[IntArray] = []
+    for part in parts:
+        any_found |= part.newest(keys, at_us, reach_us) >= 0
+        places, own = part.between(known, after_us, last_us)
+        records.append(part.records[places])
+        owners.append(own)
+    # Of one key and time, older parts come first and each part is in the order of arrival.
+    events = extract(program, pl.concat(records), np.concatenate(owners))
+    return FoundFeatures(compute_points(program, events, codes, at_us), any_found)
+
+
+def _places_in(known: pl.Series, keys: pl.Series) -> IntArray:
+    """The place of each key among distinct sorted ones, -1 for another and for null."""
+    codes = np.full(len(keys), -1, dtype=np.int64)
+    asked = keys.is_not_null().arg_true()
+    if not len(known) or not len(asked):
+        return codes
+    own = keys.gather(asked)
+    places = known.search_sorted(own).clip(0, len(known) - 1).cast(pl.Int64)
+    same = (known.gather(places) == own).to_numpy()
+    codes[asked.to_numpy()[same]] = places.to_numpy()[same]
+    return codes
+
+
 class Keyed:
     """Records of a source in the order of key, time and arrival, to be found by key and time.
 
@@ -105,7 +168,7 @@ class Keyed:
             within_us: How long a record stays true; 0 for ever.
         """
         found = np.full(len(keys), -1, dtype=np.int64)
-        codes = self._codes(keys)
+        codes = _places_in(self._known, keys)
         asked = np.flatnonzero(codes >= 0)
         if not len(asked):
             return found
@@ -118,18 +181,25 @@ class Keyed:
         found[asked[holds]] = last[holds]
         return found
 
-    def _codes(self, keys: pl.Series) -> IntArray:
-        """The place of each key among those that there are, -1 for another and for null."""
-        known = self._known
-        codes = np.full(len(keys), -1, dtype=np.int64)
-        asked = keys.is_not_null().arg_true()
-        if not len(known) or not len(asked):
-            return codes
-        own = keys.gather(asked)
-        places = known.search_sorted(own).clip(0, len(known) - 1).cast(pl.Int64)
-        same = (known.gather(places) == own).to_numpy()
-        codes[asked.to_numpy()[same]] = places.to_numpy()[same]
-        return codes
+    def between(
+        self, keys: pl.Series, after_us: IntArray, until_us: IntArray
+    ) -> tuple[IntArray, IntArray]:
+        """The places of the records of each key that come to be known in a time.
+
+        Args:
+            keys: The keys, none of them null.
+            after_us: For each the time after which records count.
+            until_us: For each the last time at which they do.
+
+        Returns:
+            The places, one key after the other, and the place of each record's key among the keys.
+        """
+        codes = _places_in(self._known, keys)
+        there = np.flatnonzero(codes >= 0)
+        low = self._search(codes[there], after_us[there])
+        high = np.maximum(self._search(codes[there], until_us[there]), low)
+        places, owners = gathered(low, high)
+        return places, there[owners]
 
     @cached_property
     def _known(self) -> pl.Series:

@@ -13,16 +13,28 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from penstock.errors import DeclarationError
-from penstock.spec import Aggregate, AggregateOp, DType, Expression, FeatureView, columns_of
+from penstock.spec import Aggregate, AggregateOp, DType, Expression, FeatureView
 
 from .finish import needs_of
 from .operators import dtype_of
 from .states import State, StateKey, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
-__all__ = ["FORMAT", "Group", "Input", "Program", "Reading", "Slot", "Window", "compile_view"]
+    from penstock.spec import Captured
+
+__all__ = [
+    "FORMAT",
+    "Group",
+    "Input",
+    "Program",
+    "Reading",
+    "Slot",
+    "Window",
+    "captured_meaning",
+    "compile_view",
+]
 
 FORMAT = 1
 """Version of the packed layout; part of every fingerprint."""
@@ -178,6 +190,13 @@ class Program:
     def __post_init__(self) -> None:
         object.__setattr__(self, "width", len(self.view.names))
 
+    @property
+    def reach_us(self) -> int:
+        """How far back from the time it is asked for a record can matter; 0 for ever."""
+        if not all(group.hop_us for group in self.groups):
+            return 0
+        return max(self.view.ttl_us, *(group.reach_us + group.hop_us for group in self.groups))
+
 
 def compile_view(view: FeatureView) -> Program:
     """Compile a feature view.
@@ -298,36 +317,51 @@ def _slots_of(readings: tuple[Reading, ...]) -> tuple[int, ...]:
 
 def _wanted(view: FeatureView) -> set[str]:
     """Columns that decide the features: the source's and the derived ones."""
-    wanted = {feature.column for feature in view.features if feature.column}
-    for feature in view.features:
-        wanted |= columns_of(feature.where) if feature.where is not None else set()
-    for name in reversed(list(view.derive)):
-        if name in wanted:
-            wanted |= columns_of(view.derive[name])
-    return wanted
+    return set[str]().union(*(view.read_by(feature) for feature in view.features))
 
 
 def _fingerprint(view: FeatureView, wanted: set[str]) -> bytes:
-    source = view.source
-    features = [_meaning(feature) for feature in view.features]
-    meaning = [
-        FORMAT,
-        [source.name, source.entity.name, source.timestamp, source.known_after_us],
-        sorted((name, dtype) for name, dtype in source.schema.items() if name in wanted),
-        [(name, expression) for name, expression in view.derive.items() if name in wanted],
-        features,
-        *([view.ttl_us] if view.ttl_us else ()),
-        *_captured(view, wanted),
-    ]
+    meaning = [FORMAT, *_view_meaning(view, view.features, wanted)]
     return hashlib.sha256(msgspec.json.encode(meaning)).digest()[:8]
 
 
-def _captured(view: FeatureView, wanted: set[str]) -> Iterator[list[object]]:
-    """What the columns mean that records are completed with, where they are wanted."""
-    for name, one in sorted(view.source.captured.items()):
-        if name in wanted:
-            lookup = one.lookup
-            yield [name, one.dtype, lookup.source.name, lookup.on, one.column, lookup.within_us]
+def _view_meaning(
+    view: FeatureView, features: Iterable[Aggregate], wanted: Collection[str]
+) -> list[object]:
+    """What decides the values of features that are computed from some columns."""
+    source = view.source
+    return [
+        [source.name, source.entity.name, source.timestamp, source.known_after_us],
+        sorted((name, dtype) for name, dtype in source.schema.items() if name in wanted),
+        [(name, expression) for name, expression in view.derive.items() if name in wanted],
+        [_meaning(feature) for feature in features],
+        *([view.ttl_us] if view.ttl_us else ()),
+        *(
+            [name, *_capture(one)]
+            for name, one in sorted(source.captured.items())
+            if name in wanted
+        ),
+    ]
+
+
+def captured_meaning(captured: Captured) -> str:
+    """Hash of what decides the values of a column that records are completed with.
+
+    For a feature it is what the batch engine computes it from; names of its view and of itself do
+    not decide anything.
+    """
+    return hashlib.sha256(msgspec.json.encode(_capture(captured))).hexdigest()[:16]
+
+
+def _capture(captured: Captured) -> list[object]:
+    """What a column means that records are completed with."""
+    dtype, (lookup, column) = captured.dtype, captured
+    view = lookup.view
+    if view is None:
+        return [dtype, lookup.into.name, lookup.on, column, lookup.within_us]
+    (feature,) = view.features_of([column])
+    place = feature.names.index(column)
+    return [dtype, lookup.on, place, *_view_meaning(view, [feature], view.read_by(feature))]
 
 
 def _meaning(feature: Aggregate) -> list[object]:

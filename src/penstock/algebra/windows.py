@@ -18,7 +18,8 @@
 - Under a time-to-live an entity is only known at ``at`` while its newest event until then has
   ``time > at - ttl``; else every feature of the view is null.
 - A record looks into another source at its own time: it finds the newest record of the key with
-  ``time <= at``, and under ``within`` only one with ``time > at - within``.
+  ``time <= at``, and under ``within`` only one with ``time > at - within``; or the features of the
+  key at ``at``, over what the other source had stored by then.
 
 The whole past is the window of hop 0: one tile, index 0, that every query reaches.
 """

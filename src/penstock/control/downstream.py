@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from penstock.plan import Catalogue
+from penstock.plan import Catalogue, looked_up_features
 from penstock.records import ALIASES, Aliases, Batch, DatasetSnapshot, ModelVersion
 from penstock.scoring import SCORE_SCHEMA
 from penstock.spec import FeatureView, OnDemandView, Source, names_below
@@ -52,7 +52,7 @@ def _completed_links(services: Services, batch: Batch) -> Iterator[Link]:
     What was derived from the first of them was from them all: it reads the batches up to one.
     """
     for source in Catalogue.load(services.metadata).all(Source):
-        if batch.source not in {lookup.source.name for lookup in source.lookups}:
+        if batch.source not in {lookup.into.name for lookup in source.lookups}:
             continue
         found = [
             one
@@ -76,18 +76,42 @@ def _saw(looked_up: LookedUp, batch: Batch) -> bool:
 def column_products(
     services: Services, catalogue: Catalogue, columns: Sequence[str]
 ) -> tuple[Link, ...]:
-    """The datasets with some columns, or with features on demand of them, and their versions."""
+    """The datasets with some columns, or with features on demand of them, and their versions.
+
+    And so those with features of other views that are computed from these columns, looked up.
+    """
     wanted = set(columns) | {
         name
         for view in catalogue.all(OnDemandView)
         for name in view.names
         if not names_below([view], [name]).isdisjoint(columns)
     }
-    return tuple(
+    datasets = (
         _dataset_link(services, snapshot)
         for snapshot in services.metadata.find(DatasetSnapshot)
         if not wanted.isdisjoint(snapshot.feature_names)
     )
+    return (*datasets, *_aggregated_links(services, catalogue, columns))
+
+
+def _aggregated_links(
+    services: Services, catalogue: Catalogue, columns: Sequence[str]
+) -> Iterator[Link]:
+    """The views whose source's records were completed with some columns, and that read these."""
+    for view in catalogue.all(FeatureView):
+        read = [
+            f"{view.name}.{name}"
+            for feature in view.features
+            if not set(columns).isdisjoint(looked_up_features(view, feature))
+            for name in feature.names
+        ]
+        if read:
+            yield Link(
+                kind="looked up by",
+                id=view.source.name,
+                detail={"features": read},
+                links=column_products(services, catalogue, read),
+            )
 
 
 def _dataset_link(services: Services, snapshot: DatasetSnapshot) -> Link:

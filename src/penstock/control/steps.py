@@ -90,7 +90,7 @@ def _files(services: Services, given: Values, _: Values) -> Mapping[str, object]
             reasons[reason] = reasons.get(reason, 0) + count
     missing: dict[tuple[str, str], int] = {}
     for one in (one for batch in batches for one in batch.lookups):
-        missing[one.source, one.on] = missing.get((one.source, one.on), 0) + one.missing
+        missing[one.found_in, one.on] = missing.get((one.found_in, one.on), 0) + one.missing
     return {
         "batches": [batch.batch_id for batch in batches],
         "read": sum(batch.read for batch in batches),

@@ -173,6 +173,7 @@ def _looked_up_link(metadata: Metadata, looked_up: LookedUp, read: dict[str, str
         read[key] = found.batch_id if found else looked_up.source
     detail: dict[str, object] = {
         "source": looked_up.source,
+        **({"features of": looked_up.view} if looked_up.view else {}),
         "by": looked_up.on,
         "last batch": looked_up.last_batch,
         "found nothing": looked_up.missing,

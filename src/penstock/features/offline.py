@@ -313,10 +313,8 @@ def _in_reach(program: Program, first_us: int, last_us: int) -> pl.Expr:
     source = program.view.source
     stamp = pl.col(source.timestamp)
     wanted = stamp <= _instant(last_us - source.known_after_us)
-    if all(group.hop_us for group in program.groups):
-        before_us = max(group.reach_us + group.hop_us for group in program.groups)
-        before_us = max(before_us, program.view.ttl_us)
-        wanted &= stamp > _instant(first_us - before_us - source.known_after_us)
+    if program.reach_us:
+        wanted &= stamp > _instant(first_us - program.reach_us - source.known_after_us)
     return wanted
 
 

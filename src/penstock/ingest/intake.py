@@ -6,7 +6,8 @@ Under ``intake_lock``, so that one process at a time numbers a source's batches:
 2. The records are read and sorted, and those to be stored completed from other sources; nothing is
    written yet, so an error leaves nothing behind.
 3. The batch gets the next number ``n`` and its record is written as ``started``, with its origin,
-   what will become of its records, and how far the other sources were read.
+   what will become of its records, and how far the other sources were read; with the first that
+   is completed with a feature, what that means.
 4. The raw rows are appended under (``raw/<source>``, n), the quarantined ones under
    (``quarantine/<source>``, n). A table takes a number once, whoever brings it again.
 5. For records of a topic, the offset is committed.
@@ -46,7 +47,7 @@ from penstock.records import Batch, Event, EventKind
 from penstock.spec import Source, fingerprint
 
 from .columns import POLARS_TYPES
-from .layout import former_columns
+from .layout import former_columns, new_features
 from .lookups import Lookups
 from .parsed import Parsed
 from .sifting import Sifted, sift
@@ -156,6 +157,7 @@ def take_in(  # noqa: PLR0913 - what an intake depends on
         return store_batch(services, started, started)
     arrived_at = started.arrived_at if started else services.clock.now()
     former = former_columns(services.tables, source)
+    features = new_features(services.metadata, source)
     sifted = sift(services.tables, source, intake.parse(arrived_at), number=number)
     upto = {one.source: one.last_batch for one in started.lookups} if started else {}
     found = (lookups or Lookups(services.tables)).complete(source, sifted.stored, upto=upto)
@@ -163,7 +165,8 @@ def take_in(  # noqa: PLR0913 - what an intake depends on
     if started is None:
         started = _started(source, intake, sifted, number=number, arrived_at=arrived_at)
         started = msgspec.structs.replace(started, lookups=found.lookups)
-        services.metadata.write(Put(started, expected=None))
+        new = [Put(one, expected=None) for one in features if started.stored]
+        services.metadata.write(Put(started, expected=None), *new)
     _append(services.tables, source, started, sifted, former)
     intake.commit()
     judged = msgspec.structs.replace(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from penstock.algebra import Keyed
+from penstock.algebra import NEVER_US, Keyed
 
 from .columns import POLARS_TYPES
 from .tombstones import raw_name, read_tombstones, remaining_records
@@ -33,6 +33,7 @@ def keyed_records(  # noqa: PLR0913 - which records, and what of them
     after: int = 0,
     last: int,
     keys: pl.Series | None = None,
+    span_us: tuple[int, int] | None = None,
 ) -> Keyed:
     """The records of some batches that count as of the last of them, in the order of keys.
 
@@ -43,6 +44,8 @@ def keyed_records(  # noqa: PLR0913 - which records, and what of them
         after: Only batches after this one.
         last: Only batches up to this one, and only deletions up to it count.
         keys: Only records of these keys; of all when left out.
+        span_us: Only records that come to be known after the first of these times and by the second
+            of them; at any time when left out.
     """
     key, stamp = source.entity.name, source.timestamp
     wide = list(dict.fromkeys([key, stamp, BATCH, ROW, *columns]))
@@ -54,8 +57,16 @@ def keyed_records(  # noqa: PLR0913 - which records, and what of them
     wanted = (pl.col(BATCH) > after) & (pl.col(BATCH) <= last)
     if keys is not None:
         wanted &= pl.col(key).is_in(keys.drop_nulls().unique().implode())
+    if span_us is not None:
+        wanted &= pl.col(stamp) <= _instant(span_us[1] - source.known_after_us)
+        if span_us[0] > NEVER_US:
+            wanted &= pl.col(stamp) > _instant(span_us[0] - source.known_after_us)
     records = remaining_records(tables, source, last_batch=last, columns=wide)
     return Keyed(records.filter(wanted).collect(), key, stamp, source.known_after_us)
+
+
+def _instant(time_us: int) -> pl.Expr:
+    return pl.lit(time_us).cast(pl.Datetime("us", "UTC"))
 
 
 class KeptRecords:

@@ -1,4 +1,4 @@
-"""Which columns a raw table has, and whether a source's records fit into it.
+"""Which columns a raw table has, what they mean, and whether a source's records fit into it.
 
 First those that arrive, then the platform's own, which begin with ``_``, then those that records
 were completed with from other sources, in the order in which they were first looked up.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.errors import InputError
+from penstock.plan import captured_features
+from penstock.records import CapturedFeature
 
 from .columns import POLARS_TYPES
 from .tombstones import raw_name
@@ -16,10 +18,10 @@ from .tombstones import raw_name
 if TYPE_CHECKING:
     import polars as pl
 
-    from penstock.ports import Tables
+    from penstock.ports import Metadata, Tables
     from penstock.spec import Source
 
-__all__ = ["former_columns"]
+__all__ = ["former_columns", "new_features"]
 
 
 def former_columns(tables: Tables, source: Source) -> list[str]:
@@ -38,6 +40,29 @@ def former_columns(tables: Tables, source: Source) -> list[str]:
     completed = dict(columns[own[-1] + 1 :])
     _check_completed(source, completed)
     return [column for column in completed if column not in source.captured]
+
+
+def new_features(metadata: Metadata, source: Source) -> list[CapturedFeature]:
+    """The features that a source's records are completed with and that none had before.
+
+    Raises:
+        InputError: A column has values of a feature that was another; so it is where records are
+            taken in by a declaration from before the one that is applied.
+    """
+    new: list[CapturedFeature] = []
+    for one in captured_features(source):
+        known = metadata.read(CapturedFeature, one.key)
+        if known is None:
+            new.append(one)
+        elif known.meaning != one.meaning:
+            raise InputError(
+                f"Source {source.name!r} has raw data whose column {one.column!r} is "
+                f"{known.words}; now it would be {one.words}, and values never change. Give the "
+                "column another name in the lookup.",
+                source=source.name,
+                column=one.column,
+            )
+    return new
 
 
 def _check_arriving(source: Source, stored: dict[str, pl.DataType]) -> None:

@@ -12,9 +12,11 @@ from .entries import (
     ViewKind,
     derived_columns,
     feature_entries,
+    looked_up_features,
     service_entries,
 )
 from .fields import field_changes
+from .looked_up import captured_features
 from .protected import Lock, Locks, idle_protections, locks_of, protections_in
 from .readable import readable
 from .readers import Readers, readers_of
@@ -43,6 +45,7 @@ __all__ = [
     "VersionDifference",
     "ViewKind",
     "apply",
+    "captured_features",
     "compare_versions",
     "deprecated_in",
     "deprecation_of",
@@ -52,6 +55,7 @@ __all__ = [
     "field_changes",
     "idle_protections",
     "locks_of",
+    "looked_up_features",
     "preview",
     "protections_in",
     "readable",

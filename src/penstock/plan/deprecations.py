@@ -1,6 +1,7 @@
 """Who uses what is deprecated: those that do are warned, those that would begin to are refused.
 
-A user is a dataset, a model that learns from one, or a feature service. From the day of a
+A user is a dataset, a model that learns from one, a feature service, or a source whose records are
+completed with features. From the day of a
 deprecation on, a user that did not read the feature when the project was applied last may not begin
 to; whoever read it goes on. Deployments are no users of their own, so that no promotion or rollback
 is ever refused.
@@ -19,6 +20,7 @@ from penstock.spec import (
     FeatureService,
     FeatureView,
     Model,
+    Source,
     View,
     all_views,
     day_of,
@@ -143,7 +145,17 @@ def users_of(
             )
         elif isinstance(value, FeatureService):
             found[key_of(value)] = (value.views, value.names)
+        elif isinstance(value, Source) and (completed := _completed_with(value)):
+            found[key_of(value)] = completed
     return found
+
+
+def _completed_with(source: Source) -> Reads | None:
+    """The views and the features that a source's records are completed with; None for none."""
+    taken = [(one.lookup.view, one.column) for one in source.captured.values()]
+    named = [(view, f"{view.name}.{column}") for view, column in taken if view is not None]
+    views = {view.name: view for view, _ in named}
+    return (tuple(views.values()), [name for _, name in named]) if named else None
 
 
 def warnings_of(users: Users, today: date) -> tuple[str, ...]:

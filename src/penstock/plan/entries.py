@@ -16,7 +16,6 @@ from penstock.spec import (
     Monitor,
     OnDemandView,
     captured_words,
-    columns_of,
     entities_of,
     expression_words,
     feature_words,
@@ -36,10 +35,12 @@ __all__ = [
     "FeatureEntry",
     "ServiceEntry",
     "ViewKind",
+    "column_origins",
     "derived_columns",
     "feature_entries",
     "feature_tags",
     "looked_up_columns",
+    "looked_up_features",
     "service_entries",
 ]
 
@@ -218,7 +219,7 @@ def _aggregate(
         columns=columns,
         dtype=view.dtypes[columns[0]].value,
         meaning=feature_words(feature),
-        derived=_origins(view, feature),
+        derived=column_origins(view, feature),
         description=feature.description,
         view_description=view.description,
         unit=feature.unit,
@@ -230,14 +231,14 @@ def _aggregate(
     )
 
 
-def _origins(view: FeatureView, feature: Aggregate) -> dict[str, str]:
+def column_origins(view: FeatureView, feature: Aggregate) -> dict[str, str]:
     """Where the columns come from that a feature reads and that do not arrive with its records."""
     found = {name: expression_words(view.derive[name]) for name in derived_columns(view, feature)}
     return found | {name: captured_words(one) for name, one in _looked_up(view, feature)}
 
 
 def feature_tags(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:
-    """Its own tags, and those of its view, its source, and the sources whose columns it reads."""
+    """Its own tags, those of its view and source, and of what columns of it were looked up in."""
     tags = [*feature.tags, *view.tags, *view.source.tags]
     for name, _ in _looked_up(view, feature):
         tags += _origin_tags(view.source, name)
@@ -245,12 +246,18 @@ def feature_tags(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:
 
 
 def _origin_tags(source: Source, column: str) -> Iterator[str]:
-    """The tags of every other source that the values of a column come from or are found by."""
+    """The tags of all that the values of a column come from or are found by in other sources."""
     found = source.captured.get(column)
-    if found is not None:
-        yield from found.lookup.source.tags
-        yield from _origin_tags(found.lookup.source, found.column)
-        yield from _origin_tags(source, found.lookup.on)
+    if found is None:
+        return
+    view = found.lookup.view
+    if view is None:
+        yield from found.lookup.into.tags
+        yield from _origin_tags(found.lookup.into, found.column)
+    else:
+        for feature in view.features_of([found.column]):
+            yield from feature_tags(view, feature)
+    yield from _origin_tags(source, found.lookup.on)
 
 
 def looked_up_columns(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:
@@ -258,25 +265,36 @@ def looked_up_columns(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:
     return tuple(name for name, _ in _looked_up(view, feature))
 
 
+def looked_up_features(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:
+    """Full names of other views' features that a feature is computed from, through lookups."""
+    found = (
+        name for column, _ in _looked_up(view, feature) for name in _features(view.source, column)
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _features(source: Source, column: str) -> Iterator[str]:
+    """The features that the values of a column are, or are found by."""
+    found = source.captured.get(column)
+    if found is None:
+        return
+    view = found.lookup.view
+    if view is None:
+        yield from _features(found.lookup.into, found.column)
+    else:
+        yield f"{view.name}.{found.column}"
+    yield from _features(source, found.lookup.on)
+
+
 def _looked_up(view: FeatureView, feature: Aggregate) -> Iterator[tuple[str, Captured]]:
     """Those columns, each with where it comes from."""
-    wanted = {feature.column}
-    if feature.where is not None:
-        wanted |= columns_of(feature.where)
-    for name in derived_columns(view, feature):
-        wanted |= columns_of(view.derive[name])
+    wanted = view.read_by(feature)
     return (pair for pair in view.source.captured.items() if pair[0] in wanted)
 
 
 def derived_columns(view: FeatureView, feature: Aggregate) -> tuple[str, ...]:
     """The view's derived columns that a feature is computed from, through each other, in order."""
-    wanted = {feature.column}
-    if feature.where is not None:
-        wanted |= columns_of(feature.where)
-    for name, expression in reversed(list(view.derive.items())):
-        # A derived column reads only those above it, so from the last to the first is enough.
-        if name in wanted:
-            wanted |= columns_of(expression)
+    wanted = view.read_by(feature)
     return tuple(name for name in view.derive if name in wanted)
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from penstock.algebra import captured_meaning
 from penstock.errors import DeclarationError, StateError
-from penstock.records import Batch, DatasetSnapshot, DeclarationVersion
+from penstock.records import Batch, CapturedFeature, DatasetSnapshot, DeclarationVersion
 from penstock.spec import (
     FeatureView,
     Source,
     base_views,
+    captured_words,
+    feature_words,
     from_document,
     key_of,
+    kind_of,
     names_below,
     to_document,
 )
 
 from .catalogue import Catalogue
-from .entries import looked_up_columns
+from .entries import column_origins, looked_up_columns
 from .readable import lookups_in
 
 if TYPE_CHECKING:
@@ -27,7 +31,28 @@ if TYPE_CHECKING:
     from penstock.records import AppliedDeclaration, ModelVersion
     from penstock.spec import Project
 
-__all__ = ["lookup_faults", "meaning_faults"]
+__all__ = ["captured_features", "lookup_faults", "meaning_faults"]
+
+
+def captured_features(source: Source) -> tuple[CapturedFeature, ...]:
+    """What the features mean that a source's records are completed with, as it is declared."""
+    found: list[CapturedFeature] = []
+    for name, one in source.captured.items():
+        view = one.lookup.view
+        if view is None:
+            continue
+        (feature,) = view.features_of([one.column])
+        parts = {one.column: feature_words(feature), **column_origins(view, feature)}
+        told = ", ".join(f"{column} = {words}" for column, words in parts.items())
+        found.append(
+            CapturedFeature(
+                source=source.name,
+                column=name,
+                meaning=captured_meaning(one),
+                words=f"{captured_words(one)} ({told})",
+            )
+        )
+    return tuple(found)
 
 
 def meaning_faults(
@@ -36,7 +61,7 @@ def meaning_faults(
     """Yield each looked-up column that comes to mean another, although there are values of the old.
 
     Whatever was ever applied counts, also where the column was given up in between: the raw table
-    still has its values.
+    still has its values. A feature means another where its view says so, or what that reads.
 
     Args:
         metadata: Where earlier versions of sources, and their batches, are remembered.
@@ -52,22 +77,38 @@ def meaning_faults(
             (name, before)
             for document in known
             for name, before in lookups_in(document).items()
-            if name in now and before.text != now[name].text
+            if name in now and before.text != now[name].text and before.kind == kind_of(Source)
         }
         ways = _ways(metadata, source) if others else set()
         for name, before in sorted(others):
-            if (before.source, before.on) in ways:
-                yield (
-                    f"{key}: lookups.{name} changes from {before.text!r} to {now[name].text!r}, "
-                    "but its raw data has values of the old meaning, which never change; give the "
-                    "new column another name"
-                )
+            if (before.name, before.on) in ways:
+                yield _changed(key, name, before.text, now[name].text)
+        yield from _feature_faults(metadata, source)
 
 
 def _ways(metadata: Metadata, source: Source) -> set[tuple[str, str]]:
     """The other source and the column of every lookup that stored records have gone through."""
     batches = metadata.find(Batch, where={"source": source.name})
-    return {(one.source, one.on) for batch in batches for one in batch.lookups}
+    return {(one.source, one.on) for batch in batches for one in batch.lookups if not one.view}
+
+
+def _feature_faults(metadata: Metadata, source: Source) -> Iterator[str]:
+    """Yield each column with values of a feature that is to be anything else."""
+    words = {one.column: one.words for one in captured_features(source)}
+    for name, one in source.captured.items():
+        before = metadata.read(CapturedFeature, CapturedFeature.key_of(source.name, name))
+        if before is not None and before.meaning != captured_meaning(one):
+            after = words.get(name, captured_words(one))
+            yield _changed(key_of(source), name, before.words, after)
+
+
+def _changed(key: str, name: str, before: str, after: str) -> str:
+    # Where what changed is below what the words say, they are the same.
+    way = f"from {before!r} to {after!r}" if before != after else f"in what {before!r} is made of"
+    return (
+        f"{key}: lookups.{name} changes {way}, but its raw data has values of the old meaning, "
+        "which never change; give the new column another name"
+    )
 
 
 def lookup_faults(

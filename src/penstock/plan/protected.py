@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from penstock.errors import nearest
-from penstock.spec import FeatureView, OnDemandView, Protection, all_views, columns_of
+from penstock.spec import (
+    FeatureView,
+    OnDemandView,
+    Protection,
+    all_views,
+    base_views,
+    columns_of,
+)
 
-from .entries import feature_tags
+from .entries import feature_tags, looked_up_features
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -55,8 +62,9 @@ def protections_in(declarations: Iterable[Declaration]) -> tuple[Protection, ...
 def locks_of(views: Iterable[View], protections: Iterable[Protection]) -> dict[str, Locks]:
     """The locks on each feature of some views and of those below them, by its full name.
 
-    A feature computed on demand has the locks of whatever it reads beside its own. Of two
-    definitions of a view, as of an older version of a model and of now, each counts.
+    A feature computed on demand has the locks of whatever it reads beside its own; so has one of
+    columns that are features of another view, looked up. Of two definitions of a view, as of an
+    older version of a model and of now, each counts.
 
     Args:
         views: The views.
@@ -66,8 +74,9 @@ def locks_of(views: Iterable[View], protections: Iterable[Protection]) -> dict[s
     tags = {tag for one in protections for tag in one.tagged}
     named = {view.name for one in protections for view in one.views}
     found: dict[str, Locks] = {}
-    inner_first = reversed(list(all_views(views)))
-    for view in inner_first:
+    views = list(views)
+    looked_up = [one for view in base_views(views) for one in view.source.looks_through]
+    for view in (*looked_up, *reversed(list(all_views(views)))):
         for name, its_tags, reads in _columns(view):
             locks = {Lock("tag", tag, name, (view.name,)) for tag in its_tags if tag in tags}
             if view.name in named:
@@ -102,8 +111,9 @@ def _columns(view: View) -> Iterator[tuple[str, set[str], list[str]]]:
     if isinstance(view, FeatureView):
         for feature in view.features:
             tags = set(feature_tags(view, feature))
+            reads = looked_up_features(view, feature)
             for column in feature.names:
-                yield f"{view.name}.{column}", tags, []
+                yield f"{view.name}.{column}", tags, list(reads)
         return
     for name, expression in view.expressions.items():
         read = sorted(columns_of(expression) - set(view.request))

@@ -53,12 +53,14 @@ class LookupText(NamedTuple):
     """Where a column comes from that is looked up.
 
     Attributes:
-        source: Name of the other source.
+        kind: What is looked into: ``source`` or ``feature_view``.
+        name: Its name.
         on: The column that its key is looked up by.
         text: All of it, in words.
     """
 
-    source: str
+    kind: str
+    name: str
     on: str
     text: str
 
@@ -71,10 +73,10 @@ def lookups_in(document: Mapping[str, object]) -> dict[str, LookupText]:
         return {}  # of another version of Penstock
     found: dict[str, LookupText] = {}
     for one in lookups:
-        source = one.source.ref.partition("/")[2]
+        kind, _, other = one.source.ref.partition("/")
         for name, column in one.columns.items():
-            text = lookup_words(column, source, one.on, one.within)
-            found[name] = LookupText(source, one.on, text)
+            text = lookup_words(column, other, one.on, one.within)
+            found[name] = LookupText(kind, other, one.on, text)
     return found
 
 

@@ -6,7 +6,7 @@ from .access import Denial, Grant, GrantKind
 from .bandits import BanditArm, BanditState, BanditUpdate
 from .base import Record, to_plain
 from .consistency import CheckOrigin, FeatureCheck, FeatureReport, ReadSample, ReadSamples
-from .data import Batch, DatasetSnapshot, Deletion, LookedUp, StoredPin
+from .data import Batch, CapturedFeature, DatasetSnapshot, Deletion, LookedUp, StoredPin
 from .declarations import AppliedDeclaration, AppliedProject, DeclarationVersion
 from .experiments import (
     LIVE_EXPERIMENTS,
@@ -79,6 +79,7 @@ __all__ = [
     "Batch",
     "CanaryCounts",
     "CanaryStep",
+    "CapturedFeature",
     "Check",
     "CheckOrigin",
     "ColumnBins",

@@ -10,7 +10,7 @@ import msgspec
 
 from .base import Record
 
-__all__ = ["Batch", "DatasetSnapshot", "Deletion", "LookedUp", "StoredPin"]
+__all__ = ["Batch", "CapturedFeature", "DatasetSnapshot", "Deletion", "LookedUp", "StoredPin"]
 
 
 class Deletion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -39,13 +39,52 @@ class LookedUp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         source: The other source.
         on: The column whose values were looked up.
         last_batch: The other source's greatest batch number then; 0 where it had none.
-        missing: How many of the batch's stored records found nothing.
+        missing: How many of the batch's stored records found nothing: no record, or for features
+            none of their key as far back as these look.
+        view: The feature view whose features were looked up; empty where columns were.
     """
 
     source: str
     on: str
     last_batch: int = 0
     missing: int = 0
+    view: str = ""
+
+    @property
+    def found_in(self) -> str:
+        """What was looked into: the view, or the source."""
+        return self.view or self.source
+
+
+class CapturedFeature(Record, frozen=True):
+    """A feature that records of a source have been completed with: what its column means for ever.
+
+    Written with the first batch that has values of it.
+
+    Attributes:
+        source: The source whose records have it.
+        column: Its column of the raw table.
+        meaning: Hash of what it was computed from.
+        words: The same in words.
+    """
+
+    KIND: ClassVar[str] = "captured_feature"
+    INDEXED: ClassVar[tuple[str, ...]] = ("source",)
+
+    source: str
+    column: str
+    meaning: str
+    words: str
+
+    @property
+    def key(self) -> str:
+        """``source/column``."""
+        return self.key_of(self.source, self.column)
+
+    @staticmethod
+    def key_of(source: str, column: str) -> str:
+        """The key of a source's column."""
+        return f"{source}/{column}"
 
 
 class Batch(Record, frozen=True):

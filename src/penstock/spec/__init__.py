@@ -20,6 +20,7 @@ from .aggregate_functions import (
     var,
 )
 from .aggregates import Aggregate, AggregateOp, default_hop_us
+from .arriving import Entity, Files, Topic
 from .bandits import Bandit
 from .base import Declared, Named, Value, argument_names
 from .cron import CronTimes, cron_times
@@ -82,7 +83,6 @@ from .expressions import (
     lit,
 )
 from .feature_services import FeatureService
-from .features import FeatureView, ViewSubset
 from .graphs import (
     Average,
     Explain,
@@ -165,7 +165,7 @@ from .routes import (
     shadow,
 )
 from .score_logs import ScoreLog
-from .sources import Captured, Entity, Files, Lookup, Source, Topic
+from .sources import Captured, FeatureView, Lookup, Source, ViewSubset
 from .words import captured_words, expression_words, feature_words, lookup_words
 
 __all__ = [

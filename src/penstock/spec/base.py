@@ -53,6 +53,10 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if faults:
             raise DeclarationError.of(self._subject(), faults)
 
+    def decided_by(self, other: Declared) -> Declared:
+        """What of a declaration that this value refers to decides what the value means."""
+        return other
+
     def _subject(self) -> str:
         """How messages call this value."""
         return type(self).__name__

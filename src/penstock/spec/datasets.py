@@ -29,7 +29,8 @@ from .sources import Source
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .features import FeatureView
+    from .sources import FeatureView
+
 
 __all__ = [
     "Dataset",

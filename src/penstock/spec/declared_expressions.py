@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .datasets import Dataset
-from .features import FeatureView
 from .graphs import Average, Explain, Graph, Predict, Switch, Vote
 from .on_demand import OnDemandView
+from .sources import FeatureView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

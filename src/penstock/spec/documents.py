@@ -116,18 +116,37 @@ def fingerprint(value: Declared, known: dict[int, str] | None = None) -> str:
     if id(value) in known:
         return known[id(value)]
     document = _canonical(_plain(value, top=True, shown=False))
-    inner = {key_of(other): fingerprint(other, known) for other in references_of(value)}
+    inner: dict[str, str] = {}
+    for holder, other in _held(value):
+        found = _decisive(holder, other, known)
+        before = inner.setdefault(key_of(other), found)
+        if found not in before:  # of one view one lookup may want other features than the next
+            inner[key_of(other)] = before + found
     text = json.dumps([document, inner], sort_keys=True, separators=(",", ":"))
     known[id(value)] = found = hashlib.sha256(text.encode()).hexdigest()
     return found
 
 
+def _decisive(holder: object, other: Declared, known: dict[int, str]) -> str:
+    """The fingerprint of what decides something of a declaration that is referred to."""
+    part = holder.decided_by(other) if isinstance(holder, Value) else other
+    found = fingerprint(part, known)
+    if part is not other:
+        del known[id(part)]  # it lives no longer than this call, and another may get its identity
+    return found
+
+
 def _inside(value: object) -> Iterator[Declared]:
+    return (child for _, child in _held(value))
+
+
+def _held(value: object) -> Iterator[tuple[object, Declared]]:
+    """The declarations that are referred to, each with the value that has it in a field."""
     for child in _children(value):
         if isinstance(child, Declared):
-            yield child
+            yield value, child
         else:
-            yield from _inside(child)
+            yield from _held(child)
 
 
 def _children(value: object) -> Iterator[object]:

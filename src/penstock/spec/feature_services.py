@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from .base import Named, unique_faults
 from .documents import fingerprint
-from .features import ViewSubset
 from .on_demand import Features, View, entities_of, request_fields, view_faults, views_in
+from .sources import ViewSubset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .arriving import Entity
     from .dtypes import DType
-    from .sources import Entity
 
 __all__ = ["FeatureService", "feature_faults"]
 

@@ -14,14 +14,14 @@ from .described import Described, deprecation_faults, described_by, instead_faul
 from .documents import kind_of
 from .dtypes import DType
 from .expressions import Expression, columns_of, expression_fault, leads_of
-from .features import FeatureView, ViewSubset
+from .sources import FeatureView, ViewSubset
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from typing import Unpack
 
+    from .arriving import Entity
     from .described import Shown
-    from .sources import Entity
 
 __all__ = [
     "Features",

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .arriving import Entity
 from .base import Named, unique_faults
 from .datasets import Dataset
 from .deployments import Deployment, Trigger
 from .documents import declarations_in, kind_of
 from .feature_services import FeatureService
-from .features import FeatureView
 from .graphs import Graph
 from .models import Model
 from .monitors import Monitor
 from .on_demand import OnDemandView, replacement_faults
 from .protection import Protection
-from .sources import Entity, Source
+from .sources import FeatureView, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

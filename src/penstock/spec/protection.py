@@ -18,9 +18,9 @@ class Protection(Named, frozen=True, kw_only=True, tag="protection"):
     """Features that only those who were granted them may read.
 
     Protected are the features that have one of the tags, by themselves, through their view or
-    source, or through a source that a column of theirs was looked up in; all features of the views;
-    and whatever is computed from any of these on demand. A grant is given with
-    ``penstock access grant``.
+    source, or through what a column of theirs was looked up in; all features of the views; and
+    whatever is computed from any of these, on demand or where they were looked up. A grant is given
+    with ``penstock access grant``.
 
     Attributes:
         tagged: The tags, such as ``["pii", "financial"]``.

@@ -49,8 +49,8 @@ def lookup_words(column: str, source: str, on: str, within: str) -> str:
     """Where a column that is looked up comes from, in words.
 
     Args:
-        column: The column of the other source.
-        source: The other source's name.
+        column: The column of the other source, or the feature's name within its view.
+        source: Name of the other source, or of the view.
         on: The column that its key is looked up by.
         within: How long what was found stays true; empty for ever.
     """

@@ -64,8 +64,21 @@ def naive_lookup(lookup: Lookup, records: Sequence[Record], key: object, at_us: 
             int64 microseconds.
         key: The key it looks for.
         at_us: When the record is known.
+
+    Returns:
+        The new columns; features of the approximate operators as they would be if they were exact.
     """
-    source = lookup.source
+    source = lookup.into
+    if lookup.view is not None:
+        own = [record for record in records if record[source.entity.name] == key]
+        values = {
+            name: value
+            for feature in lookup.view.features
+            for name, value in zip(
+                feature.names, naive_feature(lookup.view, feature, own, at_us), strict=True
+            )
+        }
+        return {name: values[column] for name, column in lookup.columns.items()}
     newest: Record = {}
     newest_us = -math.inf
     for record in records:

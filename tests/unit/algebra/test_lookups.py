@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -9,8 +10,8 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.algebra import Keyed, find_newest
-from penstock.spec import DType, Entity, Lookup, Source
+from penstock.algebra import Keyed, compile_view, find_features, find_newest
+from penstock.spec import DType, Entity, FeatureView, Lookup, Source, count, first, last, last_k
 from penstock.testing.oracle import naive_lookup
 
 AFTER_US = 3
@@ -45,21 +46,24 @@ def keyed(records: list[tuple[str, int, int]], first: int) -> Keyed:
     return Keyed(frame.sample(fraction=1.0, shuffle=True, seed=1), "key", "ts", AFTER_US)
 
 
-@given(
-    st.lists(st.tuples(keys, times, st.integers(0, 9)), max_size=9),
-    st.lists(st.integers(0, 9), max_size=3),
-    asked,
-    st.sampled_from([0, 1, 4]),
-)
+def parts_of(records: list[tuple[str, int, int]], cuts: list[int]) -> list[Keyed]:
+    bounds = sorted({0, *(min(cut, len(records)) for cut in cuts), len(records)})
+    pairs = list(pairwise(bounds)) or [(0, 0)]
+    return [keyed(records[low:high], low) for low, high in pairs]
+
+
+histories = st.lists(st.tuples(keys, times, st.integers(0, 9)), max_size=9)
+cuttings = st.lists(st.integers(0, 9), max_size=3)
+
+
+@given(histories, cuttings, asked, st.sampled_from([0, 1, 4]))
 def test_the_newest_is_found_in_whatever_part_it_is(
     records: list[tuple[str, int, int]],
     cuts: list[int],
     wanted: list[tuple[str | None, int]],
     within_us: int,
 ) -> None:
-    bounds = sorted({0, *(min(cut, len(records)) for cut in cuts), len(records)})
-    pairs = list(pairwise(bounds)) or [(0, 0)]
-    parts = [keyed(records[low:high], low) for low, high in pairs]
+    parts = parts_of(records, cuts)
     names = pl.Series([key for key, _ in wanted], dtype=pl.String)
     at_us = np.array([at for _, at in wanted], dtype=np.int64)
 
@@ -69,3 +73,41 @@ def test_the_newest_is_found_in_whatever_part_it_is(
     lookup = Lookup(SOURCE, on="on", columns={"x": "x"}, within=within)
     rows = [{"key": key, "ts": ts, "x": x} for key, ts, x in records]
     assert found == [naive_lookup(lookup, rows, key, at)["x"] for key, at in wanted]
+
+
+@given(histories, cuttings, asked, st.booleans(), st.sampled_from(["", "2us"]))
+def test_features_are_the_oracle_s_in_whatever_part_their_records_are(
+    records: list[tuple[str, int, int]],
+    cuts: list[int],
+    wanted: list[tuple[str | None, int]],
+    lifelong: bool,  # noqa: FBT001 - drawn
+    ttl: str,
+) -> None:
+    windowed = [
+        last_k("x", 2, over="4us", hop="0s", name="newest"),
+        count(over="1us", hop="0s", name="count"),
+        first("x", over="3us", hop="0s", name="first"),
+    ]
+    view = FeatureView(
+        name="v",
+        source=SOURCE,
+        features=[*windowed, *([last("x", name="last")] if lifelong else [])],
+        ttl=ttl,
+    )
+    names = pl.Series([key for key, _ in wanted], dtype=pl.String)
+    at_us = np.array([at for _, at in wanted], dtype=np.int64)
+
+    found = find_features(compile_view(view), parts_of(records, cuts), names, at_us)
+
+    columns = {name.partition(".")[2]: name.partition(".")[2] for name in view.names}
+    lookup = Lookup(view, on="on", columns=columns)
+    rows = [{"key": key, "ts": ts, "x": x} for key, ts, x in records]
+    for values, (key, at) in zip(found.values.tolist(), wanted, strict=True):
+        expected = naive_lookup(lookup, rows, key, at)
+        assert [None if math.isnan(one) else one for one in values] == list(expected.values())
+    since_us = -(2**63) if lifelong else -4  # as far back as the longest window looks
+    reached = [
+        any(one == key and at + since_us <= ts + AFTER_US <= at for one, ts, _ in records)
+        for key, at in wanted
+    ]
+    assert found.any.tolist() == reached

@@ -3,10 +3,18 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from penstock.algebra import compile_view
+from penstock.algebra import captured_meaning, compile_view
 from penstock.errors import DeclarationError
 from penstock.spec import Aggregate, DType, Entity, FeatureView, Lookup, Source, col
 from penstock.testing.strategies import source
+
+WORDS = Source(
+    name="words",
+    entity=Entity(name="word"),
+    timestamp="ts",
+    schema={"word": DType.STRING, "ts": DType.TIMESTAMP, "a": DType.FLOAT64,
+            "b": DType.FLOAT64},
+)  # fmt: skip
 
 
 def view_of(*features: Aggregate, **others: object) -> FeatureView:
@@ -45,16 +53,8 @@ def test_only_what_is_needed_is_read_and_hashed() -> None:
 
 
 def test_what_a_looked_up_column_means_is_hashed_where_it_is_read() -> None:
-    words = Source(
-        name="words",
-        entity=Entity(name="word"),
-        timestamp="ts",
-        schema={"word": DType.STRING, "ts": DType.TIMESTAMP, "a": DType.FLOAT64,
-                "b": DType.FLOAT64},
-    )  # fmt: skip
-
     def of(column: str, within: str = "", read: str = "w") -> bytes:
-        lookup = Lookup(words, on="word", columns={"w": column}, within=within)
+        lookup = Lookup(WORDS, on="word", columns={"w": column}, within=within)
         looking = msgspec.structs.replace(source(), lookups=(lookup,))
         feature = Aggregate(op="sum", column=read)
         return compile_view(FeatureView(name="v", source=looking, features=(feature,))).fingerprint
@@ -62,6 +62,35 @@ def test_what_a_looked_up_column_means_is_hashed_where_it_is_read() -> None:
     assert len({of("a"), of("b"), of("a", "1h")}) == 3
     plain = compile_view(view_of(Aggregate(op="sum", column="x"))).fingerprint
     assert {of("a", read="x"), of("b", read="x")} == {plain}
+
+
+def test_what_a_looked_up_feature_means_is_hashed_where_it_is_read() -> None:
+    def of(
+        *features: Aggregate, name: str = "counted", read: str = "w", **others: object
+    ) -> tuple[bytes, str]:
+        view = FeatureView(name=name, source=WORDS, features=features, **others)  # type: ignore[arg-type]
+        lookup = Lookup(view, on="word", columns={"w": "it"})
+        looking = msgspec.structs.replace(source(), lookups=(lookup,))
+        reader = FeatureView(name="v", source=looking, features=(Aggregate(op="sum", column=read),))
+        return compile_view(reader).fingerprint, captured_meaning(looking.captured["w"])
+
+    mean = Aggregate(op="mean", column="a", over="1d", name="it")
+    found = of(mean)
+    derive = {"a2": col("a") * 2}
+    doubled = Aggregate(op="mean", column="a2", over="1d", name="it")
+    others = [
+        of(Aggregate(op="mean", column="b", over="1d", name="it")),
+        of(Aggregate(op="mean", column="a", over="2d", name="it")),
+        of(mean, ttl="3d"),
+        of(doubled, derive=derive),
+        of(doubled, derive={"a2": col("a") * 3}),
+    ]
+    assert len({*others, found}) == 6
+    assert len({meaning for _, meaning in (*others, found)}) == 6
+    more = Aggregate(op="max", column="b")
+    assert of(mean, more, name="other", derive=derive) == of(more, mean) == found
+    plain = compile_view(view_of(Aggregate(op="sum", column="x"))).fingerprint
+    assert of(mean, read="x")[0] == plain
 
 
 def test_the_fingerprint_follows_the_meaning_and_not_the_names() -> None:

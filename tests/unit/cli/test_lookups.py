@@ -146,3 +146,57 @@ def test_lineage_goes_through_a_lookup_both_ways(home: Path, call: Call) -> None
     assert merchants in up
     assert payments in down
     assert "habits" in down
+
+
+LOOKUP = 'ps.Lookup(merchants, on="merchant", columns={"risk": "risk"}, within="30d")'
+RATED = (
+    'rated = ps.FeatureView("rated", source=merchants, features=[ps.mean("risk", over="30d")])\n'
+)
+OF_A_VIEW = PROJECT.replace(
+    LOOKUP, 'ps.Lookup(rated, on="merchant", columns={"risk": "mean_risk_30d"})'
+).replace("payments = ps.Source(", RATED + "payments = ps.Source(")
+
+
+def test_features_of_another_view_are_looked_up(home: Path, call: Call) -> None:
+    (home / "project.py").write_text(OF_A_VIEW)
+    assert call("apply", "--home", home).code == 0
+
+    said = call("ingest", "payments", "--home", home)
+
+    told = " ".join((said.out + said.err).split())
+    assert "payments: 1 of 3 records found nothing in rated by merchant" in told
+    (ann,) = call("features", "get", "habits", "--keys", "ann", "--home", home, "--json").value
+    assert (ann["habits.mean_risk"], ann["habits.sum_exposure"]) == (0.5, 17.5)
+    shown = call("features", "show", "habits.sum_exposure", "--home", home).out
+    assert "risk = mean_risk_30d of rated by merchant" in shown
+    assert "internal" in shown
+    (used,) = call("features", "show", "rated.mean_risk_30d", "--home", home, "--json").value[
+        "used_by"
+    ]
+    assert (used["kind"], used["name"]) == ("source", "payments")
+
+    (home / "project.py").write_text(
+        OF_A_VIEW.replace('over="30d"', 'over="20d", name="mean_risk_30d"')
+    )
+    plan = call("plan", "--home", home)
+    assert plan.code != 0
+    assert "lookups.risk changes from 'mean_risk_30d of rated by merchant" in " ".join(
+        plan.err.split()
+    )
+
+
+def test_lineage_goes_through_a_view_that_was_looked_up(home: Path, call: Call) -> None:
+    (home / "project.py").write_text(OF_A_VIEW)
+    assert call("apply", "--home", home).code == 0
+    merchants, payments = (
+        batch for one in call("ingest", "--home", home, "--json").value for batch in one["batches"]
+    )
+
+    up = call("lineage", payments, "--home", home).out
+    down = call("lineage", merchants, "--home", home).out
+
+    assert merchants in up
+    assert "features of=rated" in " ".join(up.split())
+    assert "habits.mean_risk" in call("lineage", "rated", "--home", home).out
+    assert payments in down
+    assert "habits" in down

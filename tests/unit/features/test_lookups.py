@@ -55,6 +55,19 @@ def next_services() -> Iterator[Callable[[], LocalServices]]:
         yield another
 
 
+def paid(known_after: str, lookup: ps.Lookup) -> Source:
+    return ps.Source(
+        "payments",
+        entity=ps.Entity("user"),
+        timestamp="ts",
+        schema={"user": ps.String, "ts": ps.Timestamp, "merchant": ps.String,
+                "amount": ps.Float64},
+        nullable=["merchant"],
+        known_after=known_after,
+        lookups=[lookup],
+    )  # fmt: skip
+
+
 def declared(known_after: tuple[str, str], within: str) -> FeatureView:
     merchants = ps.Source(
         "merchants",
@@ -66,16 +79,8 @@ def declared(known_after: tuple[str, str], within: str) -> FeatureView:
         known_after=known_after[0],
     )  # fmt: skip
     columns = {"risk": "risk", "category": "category"}
-    payments = ps.Source(
-        "payments",
-        entity=ps.Entity("user"),
-        timestamp="ts",
-        schema={"user": ps.String, "ts": ps.Timestamp, "merchant": ps.String,
-                "amount": ps.Float64},
-        nullable=["merchant"],
-        known_after=known_after[1],
-        lookups=[ps.Lookup(merchants, on="merchant", columns=columns, within=within)],
-    )  # fmt: skip
+    lookup = ps.Lookup(merchants, on="merchant", columns=columns, within=within)
+    payments = paid(known_after[1], lookup)
     return ps.FeatureView(
         "habits",
         source=payments,
@@ -88,6 +93,39 @@ def declared(known_after: tuple[str, str], within: str) -> FeatureView:
             ps.count(over="6h", where=ps.col("category").eq("food")),
             ps.count("category"),
             ps.approx_distinct("category"),
+        ],
+    )
+
+
+def declared_over_features(known_after: tuple[str, str], within: str) -> FeatureView:
+    """As ``declared``, with features of merchants in the place of their columns."""
+    merchants = declared(known_after, within).source.lookups[0].into
+    rated = ps.FeatureView(
+        "rated",
+        source=merchants,
+        derive={"double": ps.col("risk") * 2},
+        features=[
+            ps.mean("risk", over="3h"),
+            ps.count(over="2h", name="changes"),
+            ps.max("double", where=ps.col("category").eq("food"), name="highest"),
+            ps.sum("double", over="5h"),
+        ],
+        ttl=within,
+    )
+    columns = {"risk": "mean_risk_3h", "changes": "changes", "highest": "highest"}
+    payments = paid(known_after[1], ps.Lookup(rated, on="merchant", columns=columns))
+    return ps.FeatureView(
+        "habits",
+        source=payments,
+        derive={"exposure": ps.col("amount") / ps.col("risk")},
+        features=[
+            ps.last("risk"),
+            ps.mean("exposure", over="6h"),
+            ps.sum("changes", over="3h"),
+            ps.max("exposure"),
+            ps.count(over="6h", where=ps.col("changes") > 1),
+            ps.min("highest"),
+            ps.approx_distinct("changes"),
         ],
     )
 
@@ -168,16 +206,18 @@ class Naive:
     history=st.lists(steps, max_size=14),
     known_after=st.tuples(st.sampled_from(["", "1h"]), st.sampled_from(["", "2h"])),
     within=st.sampled_from(["", "2h"]),
+    declare=st.sampled_from([declared, declared_over_features]),
 )
 def test_online_and_offline_are_naive_over_what_was_found(
     next_services: Callable[[], LocalServices],
     history: list[tuple[str, list[Record] | str | None]],
     known_after: tuple[str, str],
     within: str,
+    declare: Callable[[tuple[str, str], str], FeatureView],
 ) -> None:
     services = next_services()
-    view = declared(known_after, within)
-    payments, merchants = view.source, view.source.lookups[0].source
+    view = declare(known_after, within)
+    payments, merchants = view.source, view.source.lookups[0].into
     lookups, naive = Lookups(services.tables), Naive(view)
 
     def fold() -> None:

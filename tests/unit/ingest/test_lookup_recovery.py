@@ -9,7 +9,7 @@ import pytest
 
 import penstock as ps
 from penstock.ingest import accept_events, delete_records, ingest_log, raw_records
-from penstock.records import Batch, Deletion, LookedUp
+from penstock.records import Batch, CapturedFeature, Deletion, LookedUp
 from penstock.runtime import open_services
 
 if TYPE_CHECKING:
@@ -38,6 +38,14 @@ PAYMENTS = ps.Source(
     timestamp="ts",
     schema=SCHEMA,
     lookups=[ps.Lookup(MERCHANTS, on="merchant", columns={"risk": "risk"})],
+)
+RATED = ps.FeatureView("rated", source=MERCHANTS, features=[ps.sum("risk", over="1d", name="sum")])
+RATED_PAYMENTS = ps.Source(
+    "payments",
+    entity=ps.Entity("user"),
+    timestamp="ts",
+    schema=SCHEMA,
+    lookups=[ps.Lookup(RATED, on="merchant", columns={"sum": "sum"})],
 )
 
 
@@ -139,4 +147,41 @@ def test_what_was_found_is_found_again(
                 source="merchants", on="merchant", last_batch=2, missing=2 if deleted else 0
             ),
         )
+        assert {one.state for one in services.metadata.find(Batch)} == {"stored"}
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("at", range(1, STEPS + 1))
+@pytest.mark.parametrize("deleted", [False, True])
+def test_features_are_computed_again_over_what_was_known_then(
+    tmp_path: Path, at: int, *, after: bool, deleted: bool
+) -> None:
+    (tmp_path / ".penstock").mkdir()
+    with open_services(tmp_path, actor="tester") as services:
+        ingest(services, MERCHANTS, merchant="m", since=DAY.format(1), risk=0.25)
+        ingest(services, MERCHANTS, merchant="m", since=DAY.format(2), risk=0.5)
+        ingest(services, BARE, user="a", ts=DAY.format(5), merchant="m")
+        send(services, RATED_PAYMENTS, user="b", ts=DAY.format(5), merchant="m")
+        kill(services, at, after=after, work=lambda: ingest_log(services, RATED_PAYMENTS))
+        begun = (at, after) >= (2, True)
+        kept = services.metadata.find(CapturedFeature)
+        assert [one.column for one in kept] == (["sum"] if begun else [])
+
+        if deleted:
+            delete_records(services, MERCHANTS, Deletion(delete_id="gone", keys=("m",)))
+        else:
+            ingest(services, MERCHANTS, merchant="m", since=DAY.format(3), risk=1.0)
+        ingest(services, RATED_PAYMENTS, user="c", ts=DAY.format(5), merchant="m")
+        while ingest_log(services, RATED_PAYMENTS) is not None:
+            pass
+
+        now = 0.0 if deleted else 1.75
+        rows = raw_records(services.tables, RATED_PAYMENTS).sort("_batch", "_row").collect()
+        assert rows.select("user", "sum").rows() == [
+            ("a", None),
+            ("b", 0.75 if begun else now),
+            ("c", now),
+        ]
+        batches = services.metadata.find(Batch, where={"source": "payments"})
+        assert batches[1].lookups[0].last_batch == (2 if begun else 3)
         assert {one.state for one in services.metadata.find(Batch)} == {"stored"}

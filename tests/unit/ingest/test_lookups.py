@@ -28,6 +28,8 @@ from penstock.records import Batch, Deletion, LookedUp
 from penstock.testing.oracle import naive_lookup
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from penstock.runtime import LocalServices
     from penstock.spec import Source
 
@@ -128,6 +130,44 @@ steps = st.one_of(
 )
 
 
+def lived_through(
+    services: LocalServices, history: list[tuple[str, object]], source: Source, *, keep: bool
+) -> list[tuple[Record, Mapping[str, object]]]:
+    """Let a history happen; each record that is stored, with what the oracle finds for it."""
+    lookup = source.lookups[0]
+    other = lookup.into
+    lookups = Lookups(services.tables) if keep else None
+    alive: list[Record] = []
+    expected: list[tuple[Record, Mapping[str, object]]] = []
+    for kind, what in history:
+        if kind == "merchants":
+            rows: list[Record] = what  # type: ignore[assignment]  # by its kind
+            send(services, other, *rows)
+            alive += [row for n, row in enumerate(rows) if row not in [*alive, *rows[:n]]]
+        elif kind == "payments":
+            rows = what  # type: ignore[assignment]  # by its kind
+            batch = send(services, source, *rows, lookups=lookups)
+            before = len(expected)
+            for row in rows:
+                known_us = int(str(row["ts"])) + source.known_after_us
+                seen = naive_lookup(lookup, alive, row["merchant"], known_us)
+                if row not in [one for one, _ in expected]:
+                    expected.append((row, seen))
+            (told,) = batch.lookups
+            assert (told.source, told.view) == (other.name, lookup.view.name if lookup.view else "")
+            assert told.missing <= batch.stored == len(expected) - before
+        else:
+            key, hour = cast("tuple[str, int | None]", what)
+            at_us = None if hour is None else hour * HOUR_US
+            if delete(services, other, key, at_us):
+                alive = [
+                    one
+                    for one in alive
+                    if one["merchant"] != key or at_us not in {None, one["since"]}
+                ]
+    return expected
+
+
 @thorough
 @given(
     history=st.lists(steps, max_size=12),
@@ -145,40 +185,10 @@ def test_what_is_found_is_what_the_oracle_finds(
 ) -> None:
     number = next(NAMES)
     other = merchants(f"merchants{number}", known_after=known_after[0])
-    lookup = risk(other, within)
-    source = payments(lookup, name=f"payments{number}", known_after=known_after[1])
-    lookups = Lookups(services.tables) if keep else None
-    alive: list[Record] = []
-    expected: list[tuple[Record, object]] = []
-
-    for kind, what in history:
-        if kind == "merchants":
-            rows: list[Record] = what  # type: ignore[assignment]  # by its kind
-            send(services, other, *rows)
-            alive += [row for n, row in enumerate(rows) if row not in [*alive, *rows[:n]]]
-        elif kind == "payments":
-            rows = what  # type: ignore[assignment]  # by its kind
-            batch = send(services, source, *rows, lookups=lookups)
-            before = len(expected)
-            for row in rows:
-                known_us = int(str(row["ts"])) + source.known_after_us
-                seen = naive_lookup(lookup, alive, row["merchant"], known_us)
-                if row not in [one for one, _ in expected]:
-                    expected.append((row, seen["merchant_risk"]))
-            (told,) = batch.lookups
-            assert told.source == other.name
-            assert told.missing <= batch.stored == len(expected) - before
-        else:
-            key, hour = cast("tuple[str, int | None]", what)
-            at_us = None if hour is None else hour * HOUR_US
-            if delete(services, other, key, at_us):
-                alive = [
-                    one
-                    for one in alive
-                    if one["merchant"] != key or at_us not in {None, one["since"]}
-                ]
+    source = payments(risk(other, within), name=f"payments{number}", known_after=known_after[1])
+    expected = lived_through(services, history, source, keep=keep)
     if expected:
-        assert found(services, source) == [value for _, value in expected]
+        assert found(services, source) == [value["merchant_risk"] for _, value in expected]
 
 
 def test_a_record_is_completed_with_what_was_known_when_it_was(services: LocalServices) -> None:

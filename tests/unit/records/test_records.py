@@ -11,6 +11,7 @@ from penstock.records import (
     AppliedDeclaration,
     AppliedProject,
     Batch,
+    CapturedFeature,
     Check,
     DatasetSnapshot,
     DeclarationVersion,
@@ -94,6 +95,9 @@ RECORDS: dict[str, Record] = {
         score=-0.5,
         artifact="a",
         created_at=NOW,
+    ),
+    "payments/usual": CapturedFeature(
+        source="payments", column="usual", meaning="0123", words="mean of takings by merchant"
     ),
     "d1": DatasetSnapshot(
         dataset_id="d1",

@@ -362,7 +362,10 @@ class Endpoint:
         if previous is None or is_rows_fault(error):
             self._count_failure(lane, error.kind)
             raise error
-        score = await self._fallback.ask_before(ask, previous, error.message, self._deadline_us)
+        try:
+            score = await self._fallback.ask_before(ask, previous, error.message, self._deadline_us)
+        except UnknownEntityError:
+            score = None
         if score is None:
             self._count_failure(lane, error.kind)
             raise error

@@ -100,17 +100,27 @@ class FallbackChain:
 
         Raises:
             NotLoggedError: What answers cannot be logged.
-            PenstockError: Nothing answers: ``error``, or ``UnavailableError`` where there is none.
+            PenstockError: Nothing answers: ``error``; where there is none ``UnknownEntityError`` if
+                a version refused the row, else ``UnavailableError``.
         """
         shut = [] if _lacks_features(ask, lane) else self._shut(lane, cause)
+        unknown: UnknownEntityError | None = None
         for step in self._steps:
-            score = await self._step(ask, lane, why, step)
+            try:
+                score = await self._step(ask, lane, why, step)
+            except UnknownEntityError as refused:
+                unknown = unknown or refused
+                continue
             if score is not None:
                 self._counters.fall_back(step, cause)
                 self._counters.answer(score)
                 return score
         for resort in shut:
-            score = await self._insist(ask, resort, why)
+            try:
+                score = await self._insist(ask, resort, why)
+            except UnknownEntityError as refused:
+                unknown = unknown or refused
+                continue
             if score is not None:
                 if resort is not lane:
                     self._counters.fall_back(PREVIOUS, cause)
@@ -118,6 +128,10 @@ class FallbackChain:
                 return score
         if error is not None:
             raise error
+        if unknown is not None:
+            # To try again, as whoever finds a version away is told, would come to the same.
+            self._counters.miss("refused")
+            raise unknown
         raise UnavailableError(
             f"No answer: {why}, and nothing falls back. Try again, declare a fallback, or run "
             f"'penstock rollback {self._declared.name}'.",
@@ -141,6 +155,9 @@ class FallbackChain:
             before: The version to ask.
             why: Why it is asked, for the score.
             wait_us: How long it may take.
+
+        Raises:
+            UnknownEntityError: It refuses the row, of whose entities nothing is online.
         """
         if not self._lanes.usable(ask, before):
             return None
@@ -174,15 +191,17 @@ class FallbackChain:
         return await self.ask_before(ask, before, why, wait_us)
 
     async def _try(self, ask: Ask, lane: Lane, why: str, wait_us: int) -> tuple[Score | None, bool]:
-        """What a version answers, if it does; and where not, whether it is at fault."""
+        """What a version answers, if it does; and where not, whether it is at fault.
+
+        Raises:
+            UnknownEntityError: It refuses the row.
+        """
         try:
             values = self._lanes.fitted(ask, lane).values
             again = ask.again(values=values, reason=why)
             score = await answer_within(lane, again, wait_us)
-        except NotLoggedError:
-            raise  # so it would be with whatever answers
-        except UnknownEntityError:
-            return None, False
+        except (NotLoggedError, UnknownEntityError):
+            raise  # so it would be with whatever answers; or the row is at fault
         except (TimeoutError, PenstockError) as error:
             kind = getattr(error, "kind", "late")
             self._counters.fail(lane.route, lane.version.manifest.version, kind)

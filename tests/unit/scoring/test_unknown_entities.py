@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import penstock as ps
-from penstock.errors import PenstockError, UnknownEntityError
+from penstock.errors import PenstockError, UnavailableError, UnknownEntityError
 from penstock.records import Score
 from penstock.scoring import ServedVersion, Together
 from penstock.testing.lanes import FixedReader, Summing, Tenfold, ask_of, declare, endpoint_of
@@ -176,6 +176,45 @@ def test_the_fallback_answers_in_their_place(world: LaneWorld, way: str) -> None
     assert endpoint.counters.unknown == {"served": 0, "refused": 2}
     assert [circuit.failures for circuit in endpoint.circuits.values()] == [0, 0]
     assert endpoint.counters.errors == {}
+
+
+@pytest.mark.parametrize("has_previous", [False, True])
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_row_that_what_stands_in_refuses_is_told_its_own_fault(
+    world: LaneWorld, *, has_previous: bool, slow: bool
+) -> None:
+    """And not that a version is away, for which one would try again."""
+    champion = world.version(2, slow=slow)
+    previous = {"previous": world.version(1)} if has_previous else {}
+    declared = _declared("refuse", ps.Fallback(deadline="100ms"))
+    endpoint = endpoint_of(world, declared, champion=champion, **previous)
+    circuit = endpoint.circuits["direction@2"]
+    while not circuit.is_open:
+        circuit.failed(world.writer.clock.now_us())
+    failures = circuit.failures
+
+    stranger, known = asyncio.run(
+        _one_by_one(endpoint, [ask_of(world, key=STRANGER), ask_of(world, key="abc")])
+    )
+
+    assert isinstance(stranger, UnknownEntityError)
+    assert f"that direction@{1 if has_previous else 2} reads" in stranger.message
+    assert isinstance(known, Score)
+    assert known.prediction == 3.5
+    assert endpoint.counters.unknown == {"served": 0, "refused": 1}
+    assert circuit.failures in {failures, 0}
+
+
+def test_a_circuit_without_a_fallback_looks_nothing_up(world: LaneWorld) -> None:
+    endpoint = endpoint_of(world, _declared("refuse"), champion=world.version(2))
+    circuit = endpoint.circuits["direction@2"]
+    while not circuit.is_open:
+        circuit.failed(world.writer.clock.now_us())
+
+    (error,) = asyncio.run(_one_by_one(endpoint, [ask_of(world, key=STRANGER)]))
+
+    assert isinstance(error, UnavailableError)
+    assert "circuit of direction@2 is open" in error.message
 
 
 def test_a_version_that_is_named_repeats_what_it_said_while_they_were_known(

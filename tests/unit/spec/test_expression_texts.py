@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +78,19 @@ def test_what_is_no_condition_is_refused_with_what_to_write(text: str, said: str
     with pytest.raises(InputError) as refused:
         read_expression(text)
     assert said in refused.value.message
+
+
+PARTS = (
+    "amount", "not", "not(", "(", ")", " ", "and", "&", "|", "~", "-", ">", "==", "1", "1e999", "'",
+    '"', "\\", "\r", "\n", "\t", "\f", "\0", "#", ",", ".", "col", "lit(", "abs(", "eq(", "lambda",
+    ":", "[", "]", "{", "}", "*", "=", "é", "\ud800", "\u2028", "True", "None", "if", "else",
+    "@", "0x", "j",
+)  # fmt: skip
+
+
+@given(st.one_of(st.text(), st.lists(st.sampled_from(PARTS), max_size=30).map("".join)))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """What is read can be written and, but for names that are no words, read again."""
+    with contextlib.suppress(InputError):
+        expression = read_expression(text)
+        assert read_expression(expression_text(expression)) == expression

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from penstock.records import Manifest
 
-__all__ = ["MISSING_RIGHT", "Forest", "pack_forest", "parts_of", "preparation", "read_forest",
-           "unpack_forest"]  # fmt: skip
+__all__ = ["MISSING_RIGHT", "Forest", "pack_fields", "pack_forest", "parts_of", "preparation",
+           "read_forest", "unpack_forest"]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -251,9 +251,18 @@ def _tree(field: Any, first: int, place: int) -> tuple[Floats, Ints, Ints, Float
 
 
 def pack_forest(forest: Forest) -> bytes:
-    """The forest as the bytes of a file: arrays in NumPy's own format, never pickled."""
+    """The forest as the bytes of a file."""
+    return pack_fields(forest)
+
+
+def pack_fields(value: msgspec.Struct) -> bytes:
+    """The fields of a value as the bytes of a file: arrays in NumPy's own format, never pickled.
+
+    Args:
+        value: Its fields are arrays, numbers and texts.
+    """
     file = io.BytesIO()
-    fields = {name: np.asarray(getattr(forest, name)) for name in forest.__struct_fields__}
+    fields = {name: np.asarray(getattr(value, name)) for name in value.__struct_fields__}
     np.savez(file, allow_pickle=False, **cast("dict[str, Any]", fields))
     return file.getvalue()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from penstock.errors import NotSupportedError, StateError
 
-from .forest import parts_of, preparation
+from .forest import pack_fields, parts_of, preparation
 
 if TYPE_CHECKING:
     from penstock.records import Manifest
@@ -81,11 +81,8 @@ def numbers_of(final: object, name: str) -> Floats:
 
 
 def pack_linear(linear: Linear) -> bytes:
-    """The sum as the bytes of a file: arrays in NumPy's own format, never pickled."""
-    file = io.BytesIO()
-    fields = {name: np.asarray(getattr(linear, name)) for name in linear.__struct_fields__}
-    np.savez(file, allow_pickle=False, **cast("dict[str, Any]", fields))
-    return file.getvalue()
+    """The sum as the bytes of a file."""
+    return pack_fields(linear)
 
 
 def unpack_linear(content: bytes) -> Linear:

@@ -70,3 +70,18 @@ class Project(Named, frozen=True, kw_only=True, tag="project"):
         models = {kind: {name for other, name in found if other == kind} for kind in MODELS}
         for name in sorted(set[str].intersection(*models.values())):
             yield f"a model and a graph are called {name!r}; rename one"
+        yield from _shared_topics([one for one in self.everything if isinstance(one, Source)])
+
+
+def _shared_topics(sources: Sequence[Source]) -> Iterator[str]:
+    """A fault for each topic that several sources read: a message is taken in once, by one."""
+    readers: dict[str, list[str]] = {}
+    for source in sources:
+        readers.setdefault(source.topic, []).append(source.name)
+    for topic, names in sorted(readers.items()):
+        if len(set(names)) > 1:
+            named = " and ".join(map(repr, sorted(set(names))))
+            yield (
+                f"the sources {named} read one topic, {topic!r}, and each of its messages is taken "
+                "in by one source alone; give each a topic of its own and send to both"
+            )

@@ -242,6 +242,18 @@ def test_the_topic_is_the_source_s_name_unless_given() -> None:
     assert candles(stream=None).topic == "candles"
 
 
+def test_a_topic_is_read_by_one_source_alone() -> None:
+    ticks = ps.Topic("ticks")
+    one, other = candles(stream=ticks), msgspec.structs.replace(candles(stream=ticks), name="other")
+    with pytest.raises(DeclarationError, match="'candles' and 'other' read one topic, 'ticks'"):
+        ps.Project("shared", declarations=[one, other])
+    named = msgspec.structs.replace(candles(stream=None), name="ticks")  # by its own name
+    with pytest.raises(DeclarationError, match="send to both"):
+        ps.Project("shared", declarations=[one, named])
+    apart = msgspec.structs.replace(other, stream=ps.Topic("others"))
+    assert len(ps.Project("apart", declarations=[one, apart, momentum(one)]).everything) > 3
+
+
 def test_no_source_reads_what_the_platform_says_to_itself() -> None:
     for name in {EVENTS_TOPIC, NOTIFICATIONS_TOPIC, OBSERVATIONS_TOPIC, REJECTED_TOPIC}:
         with pytest.raises(DeclarationError, match="the platform's own"):

@@ -228,6 +228,8 @@ def _columns(content: Mapping[str, Any]) -> dict[str, list[Any]]:
     for name, values in content.items():
         if not isinstance(values, list):
             raise InputError(f"inputs: {name!r} is no list. Send a value for each row.")
+    if content and not any(content.values()):
+        raise InputError("'inputs' has no rows. Send a value or more for each name.")
     # TensorFlow Serving's clients send each value in a list of its own, too.
     return {
         name: [one[0] if isinstance(one, list) and len(one) == 1 else one for one in values]

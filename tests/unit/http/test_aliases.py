@@ -119,6 +119,7 @@ def test_a_version_and_what_is_served(talk: Callable[..., None], services: Local
         (encoded(instances=[], inputs=[]), 422, "needs one of"),
         (encoded(instances=ROWS, instance=1), 422, "Did you mean 'instances'"),
         (encoded(instances=[]), 422, "no list of rows"),
+        (encoded(inputs={"symbol": []}), 422, "no rows"),
         (encoded(instances=[[1.0]]), 422, "row 0 is no list of 5 values"),
         (encoded(instances=[ROWS[0], 5]), 422, "row 1 is no list"),
         (encoded(instances=[[*ROWS[0][:-1], "x"]]), 422, "send numbers"),

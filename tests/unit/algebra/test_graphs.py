@@ -17,6 +17,7 @@ from penstock.spec import (
     Average,
     Call,
     Constant,
+    Explain,
     Expression,
     Graph,
     GraphStep,
@@ -117,7 +118,8 @@ class Naive:
         found = self._expression(step)
         return None if found is None else float(found)
 
-    def _expression(self, expression: Expression) -> float | None:
+    def _expression(self, expression: Expression | Explain) -> float | None:
+        assert not isinstance(expression, Explain)  # nothing reads one
         row = {name: self.value(name) for name in columns_of(expression)}
         return naive_expression(expression, row)  # type: ignore[return-value]  # a number, or a bool
 

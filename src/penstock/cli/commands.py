@@ -124,7 +124,7 @@ COMMANDS: Mapping[str, Command | Group] = {
             ),
             "vacuum": Command(
                 "vacuuming:features_vacuum",
-                "Remove old versions of stored features and raw tables, which nothing names.",
+                "Remove old versions of tables that nothing names.",
                 "penstock features vacuum --older-than 7d --dry-run",
             ),
             "diff": Command(

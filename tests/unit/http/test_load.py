@@ -28,13 +28,36 @@ CONNECTIONS, FLOOD_S = 400, 2.0
 MANY = serve_load.MANY_UNDER_WAY + 1
 
 
+class Work:
+    """What the loop works, timed as if it had a processor to itself: others want it as well."""
+
+    def __init__(self) -> None:
+        self._done_s = 0.0
+
+    def do(self, work_s: float) -> None:
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < work_s:
+            pass
+        self._done_s += time.monotonic() - began_s
+
+    def thread_time(self) -> float:
+        return self._done_s
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    made = Work()
+    monkeypatch.setattr(serve_load, "time", made)
+    return made
+
+
 async def _busy(
     load: Load,
     *,
     rounds: int,
     stall_s: float,
     rest_s: float = 0.0,
-    work_s: float = 0.0,
+    work: Work | None = None,
     many: int = MANY,
 ) -> bool:
     """Ask as requests do, while the loop is held up again and again, or works."""
@@ -42,9 +65,8 @@ async def _busy(
     for _ in range(rounds):
         load.is_too_much(loop, many)
         time.sleep(stall_s)  # noqa: ASYNC251 - what keeps the loop from turning
-        until_s = time.thread_time() + work_s
-        while time.thread_time() < until_s:
-            pass
+        if work:
+            work.do(0.002)
         await asyncio.sleep(rest_s)
     return load.is_too_much(loop, many)
 
@@ -53,22 +75,22 @@ def test_much_that_waits_while_the_loop_turns_is_not_too_much() -> None:
     assert not asyncio.run(_busy(Load(), rounds=12, stall_s=0.0, rest_s=0.021))
 
 
-def test_a_loop_that_never_rests_is_too_much_though_its_turns_are_short() -> None:
-    assert asyncio.run(_busy(Load(), rounds=200, stall_s=0.0, work_s=0.002))
+def test_a_loop_that_never_rests_is_too_much_though_its_turns_are_short(work: Work) -> None:
+    assert asyncio.run(_busy(Load(), rounds=200, stall_s=0.0, work=work))
 
 
-def test_no_rest_is_not_too_much_while_there_are_not_many() -> None:
+def test_no_rest_is_not_too_much_while_there_are_not_many(work: Work) -> None:
     few = serve_load.MANY_UNDER_WAY
-    assert not asyncio.run(_busy(Load(), rounds=200, stall_s=0.0, work_s=0.002, many=few))
+    assert not asyncio.run(_busy(Load(), rounds=200, stall_s=0.0, work=work, many=few))
 
 
-def test_once_it_is_too_much_fewer_are_let_in() -> None:
+def test_once_it_is_too_much_fewer_are_let_in(work: Work) -> None:
     load, few = Load(), serve_load.MOST_UNDER_WAY + 1
 
     async def scenario() -> tuple[bool, bool, bool]:
         loop = asyncio.get_running_loop()
         before = load.is_too_much(loop, few)
-        many = await _busy(load, rounds=200, stall_s=0.0, work_s=0.002)
+        many = await _busy(load, rounds=200, stall_s=0.0, work=work)
         return before, many, load.is_too_much(loop, few)
 
     assert asyncio.run(scenario()) == (False, True, True)
